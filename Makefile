@@ -1,0 +1,51 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each sets itself up.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+CODE := $(wildcard nearline spark_jobs training serving pipeline feature_repo dags tests benchmarks)
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.dev-installed
+FIND_LINKS := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
+
+.DEFAULT_GOAL := help
+.PHONY: help install test check format lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is missing: install it, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# uv installs in seconds; pip does the same where uv cannot be had.
+$(STAMP): requirements.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing the locked requirements into $(VENV)"
+	@if $(BIN)/python -m pip install -q --disable-pip-version-check uv 2>/dev/null; then \
+	  $(BIN)/uv pip install -q --python $(BIN)/python --index-strategy unsafe-best-match $(FIND_LINKS) -r requirements.txt -e . ; \
+	else $(BIN)/python -m pip install -q -r requirements.txt -e . ; fi
+	@touch $@
+
+$(DEV_STAMP): $(STAMP) requirements-dev.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+install: $(STAMP) ## Make .venv and install everything that running needs
+
+test: $(DEV_STAMP) ## Run all tests
+	@$(BIN)/python -m pytest
+
+check: $(DEV_STAMP) ## Lint, format check and types
+	@$(BIN)/ruff check -q $(CODE)
+	@$(BIN)/ruff format -q --check $(CODE)
+	@$(BIN)/mypy
+
+format: $(DEV_STAMP) ## Format the code
+	@$(BIN)/ruff check -q --fix $(CODE)
+	@$(BIN)/ruff format -q $(CODE)
+
+lock: $(STAMP) ## Make requirements.txt from requirements.in
+	@$(BIN)/uv pip compile -q --no-header --index-strategy unsafe-best-match $(FIND_LINKS) requirements.in -o requirements.txt
+	@sed -i 's/+cpu$$//' requirements.txt
+
+clean: ## Remove everything that was made, data included
+	rm -rf $(VENV) var *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,76 @@
+"""Domain files: which event types a site has, what they are worth, and how they lead on."""
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nearline.errors import ConfigError
+
+BUILT_IN = ("commerce", "entertainment", "social")
+
+
+class ValueRange(BaseModel):
+    """What an event's `value` may be; `unit` says what it counts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min: float
+    max: float
+    unit: str
+    required: bool = False
+
+
+class EventType(BaseModel):
+    """One kind of event. `weight` is its worth as a sign of interest; 0 tells nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    positive: bool
+    weight: float = Field(ge=0)
+    requires_item: bool = True
+    value: ValueRange | None = None
+
+
+class Domain(BaseModel):
+    """A site's vocabulary of behaviour. `funnel` lists event types from first touch to goal."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    event_types: dict[str, EventType] = Field(min_length=1)
+    funnel: list[str]
+
+    @model_validator(mode="after")
+    def _funnel_is_known(self) -> "Domain":
+        unknown = [step for step in self.funnel if step not in self.event_types]
+        if unknown:
+            raise ValueError(f"funnel names unknown event types {unknown}")
+        return self
+
+    @property
+    def positive(self) -> list[str]:
+        """The event types that the model learns to predict, in the file's order."""
+        return [name for name, kind in self.event_types.items() if kind.positive]
+
+
+@cache
+def load_domain(name_or_path: str) -> Domain:
+    """The built-in domain of that name, or the domain file at that path.
+
+    Raises ConfigError when there is none or its content is wrong.
+    """
+    if name_or_path in BUILT_IN:
+        text = files("nearline").joinpath("domains", f"{name_or_path}.yaml").read_text()
+    elif Path(name_or_path).is_file():
+        text = Path(name_or_path).read_text()
+    else:
+        raise ConfigError(
+            f"no domain {name_or_path!r}: use {', '.join(BUILT_IN)}, or the path of a YAML file"
+        )
+    try:
+        return Domain.model_validate(yaml.safe_load(text))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise ConfigError(f"domain file {name_or_path}: {error}") from error

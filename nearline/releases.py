@@ -1,0 +1,201 @@
+"""The release store: immutable bundles, and one pointer to the active one.
+
+`<root>/<version>/` holds a release's files and `manifest.json` with their checksums;
+`<root>/active.json` names the active version. A release is staged in a folder beside, and becomes
+visible by one rename. The pointer moves by one atomic replace, under a lock, so that two runs
+cannot both promote.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nearline.errors import CorruptRelease, ReleaseRefused, UnknownRelease
+from nearline.settings import settings
+from nearline.windows import Window
+
+Kind = Literal["nightly", "hourly"]
+
+_MANIFEST = "manifest.json"
+_POINTER = "active.json"
+
+
+class ReleaseManifest(BaseModel):
+    """What a release is, where it comes from, and how it was judged.
+
+    `parent` is the release it started from, `base` the nightly release of its line, `promoted` the
+    gate's verdict with its `reasons`, `window` the data it learned last, `files` name → sha256.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: str = ""
+    kind: Kind
+    parent: str | None
+    base: str | None
+    window_start: datetime
+    window_end: datetime
+    promoted: bool
+    reasons: list[str]
+    metrics: dict[str, float]
+    baselines: dict[str, dict[str, float]] = Field(default_factory=dict)
+    lineage: dict[str, Any] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def window(self) -> Window:
+        """The data window that this release learned last."""
+        return Window(self.window_start, self.window_end)
+
+
+@dataclass(frozen=True)
+class Release:
+    """A published release: its folder and its manifest."""
+
+    path: Path
+    manifest: ReleaseManifest
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    def verify(self) -> None:
+        """Raise CorruptRelease unless every file is there with its checksum."""
+        for name, expected in self.manifest.files.items():
+            file = self.path / name
+            if not file.is_file():
+                raise CorruptRelease(f"release {self.version}: {name} is missing; roll back")
+            if _sha256(file) != expected:
+                raise CorruptRelease(f"release {self.version}: {name} was changed; roll back")
+
+
+class ReleaseStore:
+    """All releases under one root."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    @classmethod
+    def open(cls) -> "ReleaseStore":
+        """The store that the settings name."""
+        return cls(settings().releases)
+
+    @contextmanager
+    def stage(self) -> Iterator[Path]:
+        """A folder to write a release's files to; what is not published is removed."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".staged-", dir=self.root))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, staged: Path, manifest: ReleaseManifest) -> str:
+        """Make a staged release visible, and return its version.
+
+        The version is the end of its window, its kind and a hash of its content: the same content
+        publishes once, however often it is tried.
+        """
+        files = {p.name: _sha256(p) for p in sorted(staged.iterdir()) if p.name != _MANIFEST}
+        content = json.dumps([files, manifest.parent], sort_keys=True).encode()
+        digest = hashlib.sha256(content).hexdigest()[:8]
+        version = f"{manifest.window_end:%Y%m%dT%H}-{manifest.kind}-{digest}"
+        base = version if manifest.kind == "nightly" else manifest.base
+        final = manifest.model_copy(update={"version": version, "files": files, "base": base})
+        target = self.root / version
+        if target.exists():
+            return version
+        (staged / _MANIFEST).write_text(final.model_dump_json(indent=2))
+        os.replace(staged, target)
+        return version
+
+    def load(self, version: str) -> Release:
+        """A release by its version. Raises UnknownRelease or CorruptRelease."""
+        path = self.root / version
+        if version.startswith(".") or not (path / _MANIFEST).is_file():
+            raise UnknownRelease(f"no release {version!r} in {self.root}: see `nearline releases`")
+        try:
+            manifest = ReleaseManifest.model_validate_json((path / _MANIFEST).read_text())
+        except ValueError as error:
+            raise CorruptRelease(f"release {version}: its manifest is unreadable") from error
+        return Release(path, manifest)
+
+    def list(self) -> list[ReleaseManifest]:
+        """The manifests of all releases, oldest window first."""
+        versions = sorted(p.parent.name for p in self.root.glob(f"[!.]*/{_MANIFEST}"))
+        return [self.load(version).manifest for version in versions]
+
+    def active(self) -> str | None:
+        """The active version, if there is one."""
+        pointer = self.root / _POINTER
+        return json.loads(pointer.read_text())["active"] if pointer.is_file() else None
+
+    def previous(self) -> str | None:
+        """The version that was active before, if there was one."""
+        pointer = self.root / _POINTER
+        history = json.loads(pointer.read_text())["history"] if pointer.is_file() else []
+        return history[-1] if history else None
+
+    def promote(self, version: str, *, expect_parent: str | None = None) -> None:
+        """Move the pointer to `version`.
+
+        With `expect_parent`, only while that version is still the active one: a release that was
+        overtaken raises ReleaseRefused. Promoting the active version again changes nothing.
+        """
+        self.load(version).verify()
+        with self._lock():
+            active = self.active()
+            if active == version:
+                return
+            if expect_parent is not None and active != expect_parent:
+                raise ReleaseRefused(
+                    f"{version} was made from {expect_parent}, but {active} is active now: "
+                    "run the fine-tune again on the new line"
+                )
+            self._point(version, self._history() + ([active] if active else []))
+
+    def rollback(self, version: str | None = None) -> str:
+        """Move the pointer back, to `version` or to the one before; return the new active one."""
+        with self._lock():
+            history = self._history()
+            if version is None and not history:
+                raise ReleaseRefused("there is no earlier release to roll back to")
+            target = version or history[-1]
+            self.load(target).verify()
+            cut = history.index(target) if target in history else len(history)
+            self._point(target, history[:cut])
+            return target
+
+    def _history(self) -> "list[str]":
+        pointer = self.root / _POINTER
+        return list(json.loads(pointer.read_text())["history"]) if pointer.is_file() else []
+
+    def _point(self, version: str, history: "list[str]") -> None:
+        staged = self.root / f".{_POINTER}.{os.getpid()}"
+        with staged.open("w") as out:
+            json.dump({"active": version, "history": history[-50:]}, out)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(staged, self.root / _POINTER)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        with (self.root / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()

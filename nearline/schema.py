@@ -1,0 +1,124 @@
+"""Events and items: column names, types, and the models that check them at the door."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+USER_ID = "user_id"
+ITEM_ID = "item_id"
+EVENT_ID = "event_id"
+EVENT_TYPE = "event_type"
+EVENT_TS = "event_ts"
+VALUE = "value"
+RECEIVED_TS = "received_ts"
+FEATURE_TS = "feature_ts"
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+EVENT_SCHEMA = pa.schema(
+    [
+        (EVENT_ID, pa.string()),
+        (USER_ID, pa.string()),
+        (ITEM_ID, pa.string()),
+        (EVENT_TYPE, pa.string()),
+        (EVENT_TS, TIMESTAMP),
+        (VALUE, pa.float64()),
+        ("query", pa.string()),
+        ("session_id", pa.string()),
+        ("request_id", pa.string()),
+        ("surface", pa.string()),
+        ("attributes", pa.string()),
+        (RECEIVED_TS, TIMESTAMP),
+    ]
+)
+"""Clean events. `attributes` is JSON text."""
+
+RAW_SCHEMA = pa.schema(
+    [pa.field(f.name, pa.string()) for f in EVENT_SCHEMA if f.name != RECEIVED_TS]
+    + [pa.field("source", pa.string()), pa.field(RECEIVED_TS, TIMESTAMP)]
+)
+"""Events as received: every field is text, so that a malformed one can be kept."""
+
+QUARANTINE_SCHEMA = RAW_SCHEMA.append(pa.field("reason", pa.string()))
+"""Refused raw rows, with the reason."""
+
+ITEM_SCHEMA = pa.schema(
+    [
+        (ITEM_ID, pa.string()),
+        ("title", pa.string()),
+        ("text", pa.string()),
+        ("categories", pa.list_(pa.string())),
+        ("created_ts", TIMESTAMP),
+        ("available", pa.bool_()),
+        ("attributes", pa.string()),
+        ("text_vector", pa.list_(pa.float32())),
+        ("image_vector", pa.list_(pa.float32())),
+        ("audio_vector", pa.list_(pa.float32())),
+    ]
+)
+"""The catalogue. `attributes` is JSON text; missing modalities are null."""
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Text = Annotated[str, StringConstraints(max_length=2000)]
+
+
+def _as_utc(ts: datetime) -> datetime:
+    return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
+
+
+class Event(BaseModel):
+    """One thing that a user did, as the API takes it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    event_id: Id
+    user_id: Id
+    item_id: Id | None = None
+    event_type: Id
+    event_ts: datetime
+    value: float | None = Field(default=None, allow_inf_nan=False)
+    query: Text | None = None
+    session_id: Id | None = None
+    request_id: Id | None = None
+    surface: Id | None = None
+    attributes: dict[str, Any] = Field(default_factory=dict)
+
+    _utc = field_validator("event_ts")(_as_utc)
+
+    def raw(self, *, source: str, received_ts: datetime) -> dict[str, Any]:
+        """The event as one row of RAW_SCHEMA."""
+        return {
+            **self.model_dump(exclude={EVENT_TS, VALUE, "attributes"}),
+            EVENT_TS: self.event_ts.isoformat(timespec="microseconds"),
+            VALUE: None if self.value is None else repr(self.value),
+            "attributes": json.dumps(self.attributes, sort_keys=True) if self.attributes else None,
+            "source": source,
+            RECEIVED_TS: received_ts,
+        }
+
+
+class Item(BaseModel):
+    """One thing that can be recommended."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    item_id: Id
+    title: Text
+    text: Annotated[str, StringConstraints(max_length=20_000)] | None = None
+    categories: list[Id] = Field(default_factory=list, max_length=100)
+    created_ts: datetime
+    available: bool = True
+    attributes: dict[str, Any] = Field(default_factory=dict)
+    text_vector: list[float] | None = None
+    image_vector: list[float] | None = None
+    audio_vector: list[float] | None = None
+
+    _utc = field_validator("created_ts")(_as_utc)
+
+    def row(self) -> dict[str, Any]:
+        """The item as one row of ITEM_SCHEMA."""
+        attributes = json.dumps(self.attributes, sort_keys=True) if self.attributes else None
+        return {**self.model_dump(exclude={"attributes"}), "attributes": attributes}

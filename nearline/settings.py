@@ -1,0 +1,86 @@
+"""Every setting of Nearline, in one place: `NEARLINE_<NAME>` in the environment or in `.env`."""
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from nearline.errors import ConfigError
+
+
+class Settings(BaseSettings):
+    """All settings with their defaults: embedded, one machine, nothing to start beforehand."""
+
+    model_config = SettingsConfigDict(env_prefix="NEARLINE_", env_file=".env", extra="ignore")
+
+    home: Path = Field(Path("var"), description="folder that holds all data of this installation")
+    lake: str = Field("", description="lake, any fsspec path; empty: HOME/lake")
+    releases: str = Field("", description="release store; empty: HOME/releases")
+    intake: Path = Field(Path(), description="journals of accepted events; empty: HOME/intake")
+    domain: str = Field(
+        "entertainment", description="commerce, social, entertainment, or the path of a domain file"
+    )
+
+    late_hours: int = Field(48, ge=0, description="an event may arrive this many hours late")
+    bot_events_per_minute: int = Field(
+        600, ge=1, description="a user with more events in a minute is taken for a bot"
+    )
+    sequence_length: int = Field(100, ge=2, description="newest events kept for each user")
+
+    spark_master: str = Field("local[*]", description="any Spark master URL")
+    spark_memory: str = Field("2g", description="memory of the Spark driver")
+    dbt_target: Literal["duckdb"] = Field("duckdb", description="dbt target")
+    duckdb_path: Path = Field(Path(), description="marts; empty: HOME/marts.duckdb")
+
+    online_store: Literal["sqlite", "redis"] = Field("sqlite", description="Feast online store")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="used when ONLINE_STORE=redis")
+    feast_registry: Path = Field(Path(), description="empty: HOME/feast/registry.db")
+    feast_online: Path = Field(Path(), description="empty: HOME/feast/online.db")
+
+    model_size: Literal["small", "base", "large"] = Field("small", description="size of the model")
+    max_train_minutes: float = Field(30, gt=0, description="a nightly training stops after this")
+    seed: int = Field(17, description="seed of every random choice")
+    active_days: int = Field(7, ge=1, description="users seen in the last days get pushed vectors")
+
+    serve_host: str = Field("127.0.0.1", description="address the API listens on")
+    serve_port: int = Field(8900, ge=1, le=65535, description="port the API listens on")
+    api_key: str = Field("", description="bearer key of the API; needed beyond loopback")
+    feature_deadline_ms: int = Field(50, ge=1, description="longest wait for the online store")
+
+    airflow_port: int = Field(8080, ge=1, le=65535, description="port of the Airflow UI")
+    schedule_start: str = Field(
+        "2026-01-01T00:00:00Z", description="no scheduled run covers hours before this"
+    )
+
+    @model_validator(mode="after")
+    def _derive_paths(self) -> "Settings":
+        self.home = self.home.expanduser().resolve()
+        self.lake = self.lake or str(self.home / "lake")
+        self.releases = self.releases or str(self.home / "releases")
+        for name, default in {
+            "intake": "intake",
+            "duckdb_path": "marts.duckdb",
+            "feast_registry": "feast/registry.db",
+            "feast_online": "feast/online.db",
+        }.items():
+            if getattr(self, name) == Path():
+                setattr(self, name, self.home / default)
+        return self
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises ConfigError that names the variable, its value and what is allowed.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"NEARLINE_{'_'.join(map(str, e['loc'])).upper()}={e['input']!r}: {e['msg']}"
+            for e in error.errors()
+        ]
+        raise ConfigError("wrong settings:\n  " + "\n  ".join(lines)) from error

@@ -1,0 +1,87 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nearline.errors import CorruptRelease, ReleaseRefused, UnknownRelease
+from nearline.releases import ReleaseManifest, ReleaseStore
+
+END = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ReleaseStore:
+    return ReleaseStore(tmp_path / "releases")
+
+
+def publish(store: ReleaseStore, content: str, parent: str | None = None) -> str:
+    manifest = ReleaseManifest(
+        kind="hourly" if parent else "nightly",
+        parent=parent,
+        base=parent,
+        window_start=END - timedelta(hours=1),
+        window_end=END,
+        promoted=True,
+        reasons=[],
+        metrics={},
+    )
+    with store.stage() as folder:
+        (folder / "weights").write_text(content)
+        return store.publish(folder, manifest)
+
+
+def test_the_same_content_is_published_once(store: ReleaseStore) -> None:
+    assert publish(store, "w") == publish(store, "w")
+    assert len(store.list()) == 1
+    assert [p for p in store.root.iterdir() if p.name.startswith(".staged")] == []
+
+
+def test_nothing_is_active_before_the_first_promotion(store: ReleaseStore) -> None:
+    publish(store, "w")
+    assert store.active() is None
+
+
+def test_a_child_of_the_active_release_is_promoted(store: ReleaseStore) -> None:
+    night = publish(store, "night")
+    store.promote(night)
+    hour = publish(store, "hour", parent=night)
+    store.promote(hour, expect_parent=night)
+    assert (store.active(), store.previous()) == (hour, night)
+    assert store.load(hour).manifest.base == night
+
+
+def test_an_overtaken_child_is_refused(store: ReleaseStore) -> None:
+    old, new = publish(store, "old"), publish(store, "new")
+    store.promote(old)
+    child = publish(store, "child", parent=old)
+    store.promote(new)
+    with pytest.raises(ReleaseRefused, match="is active now"):
+        store.promote(child, expect_parent=old)
+    assert store.active() == new
+
+
+def test_rollback_goes_back_one_and_then_stops(store: ReleaseStore) -> None:
+    first, second = publish(store, "1"), publish(store, "2")
+    store.promote(first)
+    store.promote(second)
+    assert store.rollback() == first
+    with pytest.raises(ReleaseRefused, match="no earlier"):
+        store.rollback()
+
+
+def test_a_flipped_byte_is_refused_and_the_old_stays(store: ReleaseStore) -> None:
+    good, bad = publish(store, "good"), publish(store, "bad")
+    store.promote(good)
+    (store.root / bad / "weights").write_text("bAd")
+    with pytest.raises(CorruptRelease, match="weights was changed"):
+        store.promote(bad)
+    (store.root / bad / "weights").unlink()
+    with pytest.raises(CorruptRelease, match="weights is missing"):
+        store.promote(bad)
+    assert store.active() == good
+
+
+@pytest.mark.parametrize("version", ["nothing", ".lock", "../releases"])
+def test_an_unknown_version_is_named(store: ReleaseStore, version: str) -> None:
+    with pytest.raises(UnknownRelease):
+        store.promote(version)

@@ -1,0 +1,53 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from nearline.errors import BadInput
+from nearline.windows import Window, hour_floor, merge, parse_time, spans
+
+T0 = datetime(2026, 3, 29, 22, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def test_hours_and_days_cross_midnight() -> None:
+    window = Window(T0, T0 + 4 * HOUR)
+    assert [h.hour for h in window.hours()] == [22, 23, 0, 1]
+    assert [d.day for d in window.days()] == [29, 30]
+
+
+def test_a_window_that_ends_at_midnight_does_not_touch_the_next_day() -> None:
+    assert [d.day for d in Window(T0, T0 + 2 * HOUR).days()] == [29]
+
+
+def test_the_end_is_open() -> None:
+    window = Window.of_hour(T0 + timedelta(minutes=59))
+    assert window.contains(T0)
+    assert not window.contains(T0 + HOUR)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("2026-01-01T00:30", "2026-01-01T02:00"),
+        ("2026-01-01T02:00", "2026-01-01T02:00"),
+        ("yesterday", "2026-01-01T02:00"),
+    ],
+)
+def test_a_wrong_window_is_refused(start: str, end: str) -> None:
+    with pytest.raises(BadInput):
+        Window.parse(start, end)
+
+
+def test_times_without_a_zone_are_refused_where_they_would_be_guessed() -> None:
+    with pytest.raises(BadInput, match="time zone"):
+        hour_floor(datetime(2026, 1, 1))
+
+
+def test_parse_time_converts_to_utc() -> None:
+    assert parse_time("2026-01-01T02:00:00+02:00") == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_merge_joins_what_touches_and_keeps_gaps() -> None:
+    a, b, c = (Window(T0 + i * HOUR, T0 + j * HOUR) for i, j in [(0, 2), (2, 3), (5, 6)])
+    assert merge([c, b, a]) == [Window(T0, T0 + 3 * HOUR), c]
+    assert spans([T0 + HOUR, T0]) == [Window(T0, T0 + 2 * HOUR)]
