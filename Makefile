@@ -46,6 +46,7 @@ format: $(DEV_STAMP) ## Format the code
 lock: $(STAMP) ## Make requirements.txt from requirements.in
 	@$(BIN)/uv pip compile -q --no-header --index-strategy unsafe-best-match $(FIND_LINKS) requirements.in -o requirements.txt
 	@sed -i 's/+cpu$$//' requirements.txt
+	@$(BIN)/uv pip compile -q --no-header --index-strategy unsafe-best-match $(FIND_LINKS) requirements-dev.in -o requirements-dev.txt
 
 clean: ## Remove everything that was made, data included
 	rm -rf $(VENV) var *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -131,7 +131,7 @@ class ReleaseStore:
             raise CorruptRelease(f"release {version}: its manifest is unreadable") from error
         return Release(path, manifest)
 
-    def list(self) -> list[ReleaseManifest]:
+    def manifests(self) -> list[ReleaseManifest]:
         """The manifests of all releases, oldest window first."""
         versions = sorted(p.parent.name for p in self.root.glob(f"[!.]*/{_MANIFEST}"))
         return [self.load(version).manifest for version in versions]
@@ -177,11 +177,11 @@ class ReleaseStore:
             self._point(target, history[:cut])
             return target
 
-    def _history(self) -> "list[str]":
+    def _history(self) -> list[str]:
         pointer = self.root / _POINTER
         return list(json.loads(pointer.read_text())["history"]) if pointer.is_file() else []
 
-    def _point(self, version: str, history: "list[str]") -> None:
+    def _point(self, version: str, history: list[str]) -> None:
         staged = self.root / f".{_POINTER}.{os.getpid()}"
         with staged.open("w") as out:
             json.dump({"active": version, "history": history[-50:]}, out)

@@ -32,7 +32,7 @@ def publish(store: ReleaseStore, content: str, parent: str | None = None) -> str
 
 def test_the_same_content_is_published_once(store: ReleaseStore) -> None:
     assert publish(store, "w") == publish(store, "w")
-    assert len(store.list()) == 1
+    assert len(store.manifests()) == 1
     assert [p for p in store.root.iterdir() if p.name.startswith(".staged")] == []
 
 
