@@ -11,9 +11,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +32,7 @@ QUARANTINE = "quarantine"
 CATALOGUE = "catalogue"
 
 _FILE = "data.parquet"
+_SHORT = timedelta(days=7)
 _MANIFEST_KEY = b"nearline"
 _PARTITION = re.compile(r"dt=(\d{4}-\d{2}-\d{2})(?:/hr=(\d{2}))?/data\.parquet$")
 
@@ -77,7 +78,7 @@ class Lake:
     def files(self, dataset: str, window: Window | None = None) -> list[str]:
         """Existing partition files, oldest first; of a daily dataset, each day `window` touches."""
         found: list[tuple[datetime, str]] = []
-        for path in self.fs.glob(f"{self.root}/{dataset}/dt=*/**/{_FILE}"):
+        for path in self._candidates(dataset, window):
             match = _PARTITION.search(path)
             if match is None:
                 continue
@@ -87,6 +88,14 @@ class Lake:
             if window is None or (first and first <= start < window.end):
                 found.append((start, str(path)))
         return [path for _, path in sorted(found)]
+
+    def _candidates(self, dataset: str, window: Window | None) -> Iterator[str]:
+        """Files that may lie in `window`: a short one looks only into the folders of its days."""
+        short = window is not None and window.end - window.start <= _SHORT
+        days = [f"{day:%Y-%m-%d}" for day in window.days()] if window and short else ["*"]
+        for day in days:
+            yield from self.fs.glob(f"{self.root}/{dataset}/dt={day}/{_FILE}")
+            yield from self.fs.glob(f"{self.root}/{dataset}/dt={day}/hr=*/{_FILE}")
 
     # Writing
 
@@ -262,8 +271,11 @@ class _HashSink:
         self.closed = True
 
 
-def hour_groups(table: pa.Table, column: str) -> Iterable[tuple[datetime, pa.Table]]:
-    """Split rows by the UTC hour of a timestamp column, oldest hour first."""
+def hour_groups(table: pa.Table, column: str) -> Iterator[tuple[datetime, pa.Table]]:
+    """Split rows by the UTC hour of a timestamp column, oldest hour first; order is kept within."""
+    table = table.take(pc.sort_indices(pc.floor_temporal(table[column], unit="hour")))
     hours = pc.floor_temporal(table[column], unit="hour")
-    for hour in sorted(pc.unique(hours).to_pylist()):
-        yield hour, table.filter(pc.equal(hours, pa.scalar(hour, hours.type)))
+    for run in pc.value_counts(hours):
+        hour, rows = run["values"].as_py(), run["counts"].as_py()
+        yield hour, table.slice(0, rows)
+        table = table.slice(rows)

@@ -1,0 +1,1 @@
+"""Where events and catalogues come from: public datasets, and anyone's files."""

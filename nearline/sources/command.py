@@ -1,0 +1,103 @@
+"""`nearline load`: datasets and files into the lake."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow.parquet as pq
+import typer
+
+from nearline.console import JsonFlag, print_json, print_table
+from nearline.lake import Lake
+from nearline.schema import ITEM_SCHEMA, RAW_SCHEMA
+from nearline.settings import settings
+from nearline.sources.dataset import Dataset, append_raw, upsert_items
+from nearline.sources.files import TimeUnit, parse_mapping, read_events, read_items
+from nearline.sources.movielens import fetch_movielens_100k, read_movielens
+from nearline.windows import Window, hour_floor, parse_time
+
+app = typer.Typer(help="Load a dataset, or your own events and items, into the lake.")
+
+Mapping = Annotated[
+    list[str] | None, typer.Option("--mapping", "-m", help="NAME=COLUMN, once for each column.")
+]
+
+
+@app.command("movielens-100k", epilog="nearline load movielens-100k --hold-back 0.02")
+def movielens(
+    path: Annotated[
+        Path | None, typer.Option(help="A folder in any MovieLens layout; without: download.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option(help="Move the data so that it ends then (default: this hour).")
+    ] = None,
+    hold_back: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share kept back as live traffic.")
+    ] = 0.02,
+    as_json: JsonFlag = False,
+) -> None:
+    """MovieLens, moved in time so that its history ends now."""
+    home = settings().home
+    dataset = read_movielens(path or fetch_movielens_100k(home / "cache"))
+    stop = hour_floor(parse_time(end) if end else datetime.now(UTC))
+    history, held = dataset.shifted(end=stop, hold_back=hold_back)
+    window = load(history, until=stop)
+    pq.write_table(held.events, held_back_path())
+    _report(window, history, held.events.num_rows, as_json)
+
+
+@app.command("events", epilog="nearline load events clicks.csv -m user_id=uid --event-type view")
+def events(
+    path: Annotated[Path, typer.Argument(help="CSV, JSON lines or parquet.")],
+    mapping: Mapping = None,
+    event_type: Annotated[str | None, typer.Option(help="When the file has no type.")] = None,
+    time_unit: Annotated[TimeUnit, typer.Option(help="How times are written.")] = "iso",
+    as_json: JsonFlag = False,
+) -> None:
+    """Your own events, at the times they carry."""
+
+    names = parse_mapping(mapping or [], RAW_SCHEMA.names)
+    table = read_events(path, mapping=names, event_type=event_type, time_unit=time_unit)
+    dataset = Dataset(table, ITEM_SCHEMA.empty_table())
+    _report(load(dataset, until=None), dataset, 0, as_json)
+
+
+@app.command("items", epilog="nearline load items products.jsonl -m item_id=sku -m title=name")
+def items(
+    path: Annotated[Path, typer.Argument(help="CSV, JSON lines or parquet.")],
+    mapping: Mapping = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Your own catalogue; items of the same id are replaced."""
+
+    table = read_items(path, mapping=parse_mapping(mapping or [], ITEM_SCHEMA.names))
+    dataset = Dataset(RAW_SCHEMA.empty_table(), table)
+    _report(load(dataset, until=None), dataset, 0, as_json)
+
+
+def load(dataset: Dataset, *, until: datetime | None) -> Window | None:
+    """Write a dataset to the lake of the settings; the hours up to `until` count as closed."""
+    lake = Lake.open()
+    if dataset.items.num_rows:
+        upsert_items(lake, dataset.items)
+    return append_raw(lake, dataset.events, until=until)
+
+
+def held_back_path() -> Path:
+    """Where the events that were kept back as live traffic lie."""
+    return settings().home / "held_back.parquet"
+
+
+def _report(window: Window | None, dataset: Dataset, held_back: int, as_json: bool) -> None:
+    figures = {
+        "events": dataset.events.num_rows,
+        "users": len(dataset.events["user_id"].unique()),
+        "items": dataset.items.num_rows,
+        "held_back": held_back,
+        "start": window and window.start.isoformat(),
+        "end": window and window.end.isoformat(),
+    }
+    if as_json:
+        print_json(figures)
+    else:
+        print_table("loaded", list(figures), [list(figures.values())])

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from nearline.errors import BadInput
+from nearline.schema import RAW_SCHEMA
+from nearline.sources.files import parse_mapping, read_events, read_items
+
+ROWS = pd.DataFrame(
+    {"uid": ["7", "8"], "sku": ["a", None], "at": [1577872800, 1577872801], "kind": ["view"] * 2}
+)
+MAPPING = {"user_id": "uid", "item_id": "sku", "event_ts": "at", "event_type": "kind"}
+
+
+def write(frame: pd.DataFrame, path: Path) -> Path:
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif path.suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_every_format_gives_the_same_events(suffix: str, tmp_path: Path) -> None:
+    path = write(ROWS, tmp_path / f"clicks{suffix}")
+    events = read_events(path, mapping=MAPPING, event_type=None, time_unit="s")
+    assert events.schema == RAW_SCHEMA
+    rows = events.to_pydict()
+    assert (rows["user_id"], rows["item_id"]) == (["7", "8"], ["a", None])
+    assert rows["event_ts"][0] == "2020-01-01T10:00:00.000000+00:00"
+    assert len(set(rows["event_id"])) == 2
+
+
+def test_an_unreadable_time_is_kept_for_quarantine(tmp_path: Path) -> None:
+    path = write(ROWS.assign(at=["2020-01-01T10:00:00Z", "soon"]), tmp_path / "clicks.csv")
+    events = read_events(path, mapping=MAPPING, event_type=None, time_unit="iso").to_pydict()
+    assert events["event_ts"][1] == "soon"
+    assert events["received_ts"][1] == events["received_ts"][0]
+
+
+def test_a_missing_column_is_named_with_what_there_is(tmp_path: Path) -> None:
+    path = write(ROWS, tmp_path / "clicks.csv")
+    with pytest.raises(BadInput, match=r"no column user_id.*uid, sku"):
+        read_events(path, mapping={}, event_type="view", time_unit="s")
+    with pytest.raises(BadInput, match="user_id=who"):
+        read_events(path, mapping={"user_id": "who"}, event_type="view", time_unit="s")
+
+
+def test_a_mapping_of_an_unknown_name_is_refused() -> None:
+    assert parse_mapping(["user_id=uid"], ["user_id"]) == {"user_id": "uid"}
+    with pytest.raises(BadInput, match="colour=red"):
+        parse_mapping(["colour=red"], ["user_id"])
+
+
+def test_items_take_lists_and_separated_categories(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"item_id": [1], "title": ["T"], "created_ts": ["2020-01-01"], "categories": ["x|y"]}
+    )
+    items = read_items(write(frame, tmp_path / "items.csv"), mapping={}).to_pylist()
+    assert (items[0]["item_id"], items[0]["categories"]) == ("1", ["x", "y"])
+    assert items[0]["available"] is True
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"expected one of \.csv"):
+        read_items(tmp_path / "items.xlsx", mapping={})
