@@ -35,12 +35,12 @@ test: $(DEV_STAMP) ## Run all tests
 	@$(BIN)/python -m pytest
 
 check: $(DEV_STAMP) ## Lint, format check and types
-	@$(BIN)/ruff check -q $(CODE)
+	@$(BIN)/ruff check -q --output-format concise $(CODE)
 	@$(BIN)/ruff format -q --check $(CODE)
 	@$(BIN)/mypy
 
 format: $(DEV_STAMP) ## Format the code
-	@$(BIN)/ruff check -q --fix $(CODE)
+	@$(BIN)/ruff check -q --output-format concise --fix $(CODE)
 	@$(BIN)/ruff format -q $(CODE)
 
 lock: $(STAMP) ## Make requirements.txt from requirements.in

@@ -6,14 +6,17 @@ from typing import Annotated
 
 import pyarrow.parquet as pq
 import typer
+from tqdm import tqdm
 
 from nearline.console import JsonFlag, print_json, print_table
-from nearline.lake import Lake
+from nearline.domains import load_domain
+from nearline.lake import RAW, Lake
 from nearline.schema import ITEM_SCHEMA, RAW_SCHEMA
 from nearline.settings import settings
 from nearline.sources.dataset import Dataset, append_raw, upsert_items
 from nearline.sources.files import TimeUnit, parse_mapping, read_events, read_items
 from nearline.sources.movielens import fetch_movielens_100k, read_movielens
+from nearline.sources.synthetic import Stream, StreamSpec
 from nearline.windows import Window, hour_floor, parse_time
 
 app = typer.Typer(help="Load a dataset, or your own events and items, into the lake.")
@@ -44,6 +47,32 @@ def movielens(
     window = load(history, until=stop)
     pq.write_table(held.events, held_back_path())
     _report(window, history, held.events.num_rows, as_json)
+
+
+@app.command("synthetic", epilog="nearline load synthetic --users 1000 --events 100000 --days 30")
+def synthetic(
+    users: Annotated[int, typer.Option(min=1)] = 1000,
+    items: Annotated[int, typer.Option(min=1)] = 2000,
+    events: Annotated[int, typer.Option(min=1)] = 100_000,
+    days: Annotated[int, typer.Option(min=1)] = 30,
+    end: Annotated[
+        str | None, typer.Option(help="Midnight after the last day (default: today).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same stream.")] = 17,
+    as_json: JsonFlag = False,
+) -> None:
+    """A made-up stream of the domain in force, for tests of load and scale."""
+    last = parse_time(end) if end else datetime.now(UTC)
+    midnight = last.replace(hour=0, minute=0, second=0, microsecond=0)
+    spec = StreamSpec(users, items, events, days, midnight, seed)
+    stream = Stream(spec, load_domain(settings().domain))
+    lake = Lake.open()
+    upsert_items(lake, stream.items())
+    for day in tqdm(stream.days(), total=days, unit="day", disable=None):
+        append_raw(lake, day)
+    lake.mark_complete(RAW, Window(spec.start, spec.end), rows=events)
+    figures = {"events": events, "items": items, "start": spec.start, "end": spec.end}
+    _print(figures, as_json)
 
 
 @app.command("events", epilog="nearline load events clicks.csv -m user_id=uid --event-type view")
@@ -97,6 +126,10 @@ def _report(window: Window | None, dataset: Dataset, held_back: int, as_json: bo
         "start": window and window.start.isoformat(),
         "end": window and window.end.isoformat(),
     }
+    _print(figures, as_json)
+
+
+def _print(figures: dict[str, object], as_json: bool) -> None:
     if as_json:
         print_json(figures)
     else:
