@@ -117,11 +117,11 @@ class Stream:
             {
                 "event_id": [f"s{self.spec.seed}-{day}-{n}" for n in range(events)],
                 "user_id": _ids("u", users[session]),
-                "item_id": np.where(needs_item, _ids("i", items), None),
+                "item_id": pd.Series(_ids("i", items)).where(needs_item),
                 "event_type": np.array(kinds, dtype=object)[types],
                 "event_ts": iso_texts(pd.Series(stamps)),
                 "value": self._values(rng, types, items),
-                "query": np.where(needs_item, None, [f"kind {c}" for c in self._category[items]]),
+                "query": pd.Series(_ids("kind ", self._category[items])).mask(needs_item),
                 "session_id": [f"{day}-{s}" for s in session],
                 "source": "load",
                 "received_ts": stamps,
