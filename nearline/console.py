@@ -3,7 +3,9 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +16,15 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of ta
 
 out = Console(width=int(os.environ["COLUMNS"]) if "COLUMNS" in os.environ else None)
 err = Console(stderr=True)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[None]:
+    """Says what runs, spinning on a terminal, and how long it took."""
+    began = time.monotonic()
+    with err.status(what):
+        yield
+    err.print(f"{what}: {time.monotonic() - began:.1f} s", highlight=False)
 
 
 def print_json(value: Any) -> None:

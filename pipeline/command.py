@@ -1,13 +1,38 @@
-"""`nearline status` and `nearline doctor`."""
+"""`nearline features`, `nearline status` and `nearline doctor`."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
 import typer
 
 from nearline.console import JsonFlag, print_json, print_table
 from nearline.lake import Lake
+from nearline.windows import Window
 from pipeline import doctor as checks
+from pipeline import steps
 from pipeline.status import dataset_status
+
+
+def features(
+    start: Annotated[str, typer.Option(help="First hour, as 2026-01-31T13:00Z.")],
+    end: Annotated[str, typer.Option(help="The hour after the last.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Compute the features of a window: Spark, then dbt. Running it again changes nothing.
+
+    Example: nearline features --start 2026-01-31T13:00Z --end 2026-01-31T14:00Z
+    """
+    window = Window.parse(start, end)
+    figures = {
+        "start": window.start.isoformat(),
+        "end": window.end.isoformat(),
+        "events": steps.spark_features(window),
+        "feature_rows": steps.dbt_marts(window),
+    }
+    if as_json:
+        print_json(figures)
+    else:
+        print_table("features", list(figures), [list(figures.values())])
 
 
 def status(as_json: JsonFlag = False) -> None:

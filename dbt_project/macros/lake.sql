@@ -13,7 +13,10 @@
 {%- endmacro %}
 
 
-{#- Rows of one dataset. An hourly one is cut to the partitions of `hours`, a from-clause predicate. -#}
+{#-
+  All rows of one dataset, for a from clause. No `union_by_name`: it opens every file of the lake
+  before it prunes; every partition of a dataset has the same schema.
+-#}
 {% macro lake(name) -%}
   {%- set relation = source('lake', name) -%}
   {%- if execute -%}
@@ -21,10 +24,7 @@
     {%- set files = lake_files(node) -%}
     {%- set found = run_query("select count(*) from glob('" ~ files ~ "')").columns[0].values()[0] -%}
     {%- if found and node.meta.hourly -%}
-      read_parquet(
-        '{{ files }}', union_by_name = true, hive_partitioning = true,
-        hive_types = {'dt': date, 'hr': integer}
-      )
+      read_parquet('{{ files }}', hive_partitioning = true, hive_types = {'dt': date, 'hr': integer})
     {%- elif found -%}
       read_parquet('{{ files }}', hive_partitioning = false)
     {%- else -%}

@@ -4,41 +4,51 @@
 #}
 
 {% macro window_start() -%}
-  {%- if var('window_start') -%} {{ utc_literal(var('window_start')) }}
+  {%- set given = window_setting('window_start') -%}
+  {%- if given -%} {{ utc_literal(given) }}
   {%- else -%} ({{ window_end() }} - interval 1 hour)
   {%- endif -%}
 {%- endmacro %}
 
 
 {% macro window_end() -%}
-  {%- if var('window_end') -%} {{ utc_literal(var('window_end')) }}
-  {%- else -%} {{ utc_literal(newest_hour_end()) }}
+  {{ utc_literal(window_setting('window_end') or newest_hour_end()) }}
+{%- endmacro %}
+
+
+{#-
+  The dbt variable, or else the environment's NEARLINE_WINDOW_START or _END, which pipeline/marts.py
+  sets: variables given to dbt that differ from the last run's make it parse the whole project again.
+-#}
+{% macro window_setting(name) -%}
+  {%- if execute -%}
+    {{ return(var(name) or env_var('NEARLINE_' ~ name | upper, '')) }}
   {%- endif -%}
+  {{ return(var(name)) }}
 {%- endmacro %}
 
 
 {% macro utc_literal(text) -%}
-  {%- set ts = modules.datetime.datetime.fromisoformat(text | string) -%}
-  {%- if ts.tzinfo -%}
-    {%- set ts = ts.astimezone(modules.pytz.utc).replace(tzinfo=none) -%}
-  {%- endif -%}
-  timestamp '{{ ts.strftime("%Y-%m-%d %H:%M:%S") }}'
+  (timestamptz '{{ text }}' at time zone 'UTC')
 {%- endmacro %}
 
 
 {#- The end of the newest hour with user activity; an empty lake gives an hour that holds nothing. -#}
 {% macro newest_hour_end() -%}
   {%- if execute -%}
-    {%- set files = lake_files(lake_node('user_hourly')) -%}
     {%- set query -%}
-      select max(regexp_extract(file, 'dt=([0-9-]+)', 1) || 'T' || regexp_extract(file, 'hr=([0-9]+)', 1))
-      from glob('{{ files }}')
+      select max(
+        cast(regexp_extract(file, 'dt=([0-9-]+)', 1) as timestamp)
+        + to_hours(cast(regexp_extract(file, 'hr=([0-9]+)', 1) as integer) + 1)
+      )
+      from glob('{{ lake_files(lake_node('user_hourly')) }}')
     {%- endset -%}
-    {%- set newest = run_query(query).columns[0].values()[0] or '1970-01-01T00' -%}
-    {%- set end = modules.datetime.datetime.fromisoformat(newest) + modules.datetime.timedelta(hours=1) -%}
-    {{ return(end.isoformat()) }}
+    {%- set newest = run_query(query).columns[0].values()[0] -%}
+    {%- if newest -%}
+      {{ return(newest.isoformat() ~ 'Z') }}
+    {%- endif -%}
   {%- endif -%}
-  {{ return('1970-01-01T01:00:00') }}
+  {{ return('1970-01-01T01:00:00Z') }}
 {%- endmacro %}
 
 
@@ -92,4 +102,22 @@
   where {{ in_window(window.column, ends=window.get('ends', false), days=window.get('days', false)) }};
   insert into {{ target }} ({{ columns }})
   select {{ columns }} from {{ arguments.temp_relation }}
+{%- endmacro %}
+
+
+{#- The rows of a model that the run's window covers; all, if its config names no window. -#}
+{% macro rows_in_window(model) -%}
+  {%- set name = model.identifier if model.identifier is defined else model | string -%}
+  {%- set window = none -%}
+  {%- if execute -%}
+    {%- set nodes = graph.nodes.values() | selectattr('resource_type', 'equalto', 'model')
+        | selectattr('name', 'equalto', name) | list -%}
+    {%- set window = nodes[0].config.meta.get('window') -%}
+  {%- endif -%}
+  (
+    select * from {{ model }}
+    {%- if window %}
+    where {{ in_window(window.column, ends=window.get('ends', false), days=window.get('days', false)) }}
+    {%- endif %}
+  )
 {%- endmacro %}

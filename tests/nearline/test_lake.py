@@ -34,6 +34,14 @@ def test_the_manifest_rides_in_the_file(lake: Lake) -> None:
     assert read.sha256 == content_sha256(lake.read("x", schema=ROWS.schema))
 
 
+def test_the_checksum_of_a_slice_is_that_of_its_rows() -> None:
+    lists = pa.table(
+        {"ids": [["a"], None, ["b", "c"], ["d"], None, ["e"]], "n": [1, 2, 3, 4, 5, 6]}
+    )
+    part = lists.slice(2, 3)
+    assert content_sha256(part) == content_sha256(pa.Table.from_pylist(part.to_pylist()))
+
+
 def test_a_foreign_file_has_no_manifest(lake: Lake, tmp_path: Path) -> None:
     pq.write_table(ROWS, tmp_path / "other.parquet")
     with pytest.raises(BadInput, match="no manifest"):

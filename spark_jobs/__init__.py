@@ -1,0 +1,1 @@
+"""Spark: clean events, hourly partial aggregates, user sequences, item co-occurrence."""

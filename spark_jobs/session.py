@@ -1,0 +1,90 @@
+"""One Spark session, set up for jobs of seconds on one machine or for any master."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nearline.errors import StepFailed
+from nearline.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+QUIET_LOGS = Path(__file__).with_name("log4j2.properties")
+
+ANYWHERE = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "50000",
+    "spark.ui.enabled": "false",
+}
+
+# A local job lives for seconds: the first compiler tier, the serial collector and plans that do
+# not adapt start faster than they could ever pay back.
+ON_ONE_MACHINE = {
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.executorEnv.PYTHONPATH": str(Path(__file__).parents[1]),
+}
+
+
+@contextmanager
+def spark_session(settings: Settings) -> Iterator["SparkSession"]:
+    """A session on `settings.spark_master`, stopped at the end.
+
+    Raises StepFailed when Spark does not start (no Java, a master that does not answer).
+    """
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName("nearline").master(settings.spark_master)
+    for name, value in session_options(settings).items():
+        builder = builder.config(name, value)
+    try:
+        spark = builder.getOrCreate()
+    except (PySparkException, OSError, RuntimeError) as error:
+        raise StepFailed(
+            f"Spark did not start on NEARLINE_SPARK_MASTER={settings.spark_master!r}: {error}. "
+            "It needs Java 17 on the PATH or JAVA_HOME, and a master that answers"
+        ) from error
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+@contextmanager
+def session_or(spark: "SparkSession | None", settings: Settings) -> Iterator["SparkSession"]:
+    """The given session, left running, or else one of our own."""
+    if spark is not None:
+        yield spark
+    else:
+        with spark_session(settings) as own:
+            yield own
+
+
+def session_options(settings: Settings) -> dict[str, str]:
+    """The Spark options for these settings."""
+    options = ANYWHERE | {
+        "spark.driver.memory": settings.spark_memory,
+        "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
+    }
+    if settings.spark_master.startswith("local"):
+        options |= ON_ONE_MACHINE | {
+            "spark.sql.shuffle.partitions": str(local_cores(settings.spark_master))
+        }
+        options["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile={QUIET_LOGS}"
+    return options
+
+
+def local_cores(master: str) -> int:
+    """How many tasks run at once on a `local`, `local[n]` or `local[*]` master."""
+    inside = master.removeprefix("local").strip("[]").split(",")[0]
+    return len(os.sched_getaffinity(0)) if inside == "*" else int(inside or 1)
