@@ -1,0 +1,48 @@
+"""What lies in a release's folder: the file names that training writes and serving reads.
+
+- `item_ids.json`: list of item ids; its order is the rows' order everywhere in the release.
+- `event_types.json`: list of event types; its order is the types' order in the encoder.
+- `item_matrix.npy`: float32 (items, dim), every row of length 1.
+- `encoder.onnx`: the user encoder; `items`, `types`, `gaps`, int64 (batch, length), padded as
+  nearline/sequence.py pads, give `user`, float32 (batch, dim), every row of length 1.
+- `encoder.int8.onnx`: the same, compressed: weights in int8.
+- `popularity.npy`: float32 (items,), recent popularity, for whoever is not known at all.
+- `config.json`: the model's hyper-parameters and `length`, the longest sequence that it reads.
+- `weights.pt`: the parameters that a fine-tune starts from; serving never reads it.
+
+A user vector (length 1) and an item vector of the same release meet in a dot product, the cosine.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from nearline.sequence import Vocabulary
+
+ITEM_IDS = "item_ids.json"
+EVENT_TYPES = "event_types.json"
+ITEM_MATRIX = "item_matrix.npy"
+ENCODER = "encoder.onnx"
+ENCODER_COMPRESSED = "encoder.int8.onnx"
+POPULARITY = "popularity.npy"
+CONFIG = "config.json"
+WEIGHTS = "weights.pt"
+
+
+def read_vocabulary(folder: Path) -> Vocabulary:
+    """The items and event types that a release knows."""
+    names = (json.loads((folder / name).read_text()) for name in (ITEM_IDS, EVENT_TYPES))
+    item_ids, event_types = map(tuple, names)
+    return Vocabulary(item_ids, event_types)
+
+
+def write_vocabulary(folder: Path, vocabulary: Vocabulary) -> None:
+    """Write the items and event types of a release that is being staged."""
+    (folder / ITEM_IDS).write_text(json.dumps(vocabulary.item_ids))
+    (folder / EVENT_TYPES).write_text(json.dumps(vocabulary.event_types))
+
+
+def read_matrix(folder: Path) -> np.ndarray:
+    """The item matrix, float32 (items, dim), mapped from the file."""
+    return np.load(folder / ITEM_MATRIX, mmap_mode="r")
