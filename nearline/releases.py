@@ -151,9 +151,15 @@ class ReleaseStore:
         """Move the pointer to `version`.
 
         With `expect_parent`, only while that version is still the active one: a release that was
-        overtaken raises ReleaseRefused. Promoting the active version again changes nothing.
+        overtaken raises ReleaseRefused, as one does that the gate refused. Promoting the active
+        version again changes nothing.
         """
-        self.load(version).verify()
+        release = self.load(version)
+        if not release.manifest.promoted:
+            raise ReleaseRefused(
+                f"the gate refused {version}: {'; '.join(release.manifest.reasons)}"
+            )
+        release.verify()
         with self._lock():
             active = self.active()
             if active == version:
@@ -176,6 +182,25 @@ class ReleaseStore:
             cut = history.index(target) if target in history else len(history)
             self._point(target, history[:cut])
             return target
+
+    def prune(self, *, keep: int) -> list[str]:
+        """Remove releases, and return them: all but the newest `keep` and those still of use.
+
+        Of use are the active release, its ancestors, and the one that a rollback would return to.
+        """
+        with self._lock():
+            manifests = {manifest.version: manifest for manifest in self.manifests()}
+            wanted = {self.active(), self.previous(), *list(manifests)[-keep:]}
+            ancestor = self.active()
+            while ancestor in manifests:
+                wanted.add(ancestor)
+                ancestor = manifests[ancestor].parent
+            gone = [version for version in manifests if version not in wanted]
+            for version in gone:
+                hidden = self.root / f".gone-{version}"
+                os.replace(self.root / version, hidden)
+                shutil.rmtree(hidden)
+            return gone
 
     def _history(self) -> list[str]:
         pointer = self.root / _POINTER

@@ -1,7 +1,8 @@
 """Events and items: column names, types, and the models that check them at the door."""
 
 import json
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -42,6 +43,9 @@ RAW_SCHEMA = pa.schema(
 )
 """Events as received: every field is text, so that a malformed one can be kept."""
 
+REFUSED = ":refused"
+"""Ends the `source` of a raw row that was refused when it came in: no later step may accept it."""
+
 QUARANTINE_SCHEMA = RAW_SCHEMA.append(pa.field("reason", pa.string()))
 """Refused raw rows, with the reason."""
 
@@ -61,12 +65,29 @@ ITEM_SCHEMA = pa.schema(
 )
 """The catalogue. `attributes` is JSON text; missing modalities are null."""
 
+CLOCK_SKEW = timedelta(minutes=5)
+"""A client's clock may run ahead by this much: such an event happened when it arrived."""
+
+LARGEST_VALUE = 1e15
+"""The largest size of a value, either sign, where the domain file sets no range."""
+
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Text = Annotated[str, StringConstraints(max_length=2000)]
 
 
 def _as_utc(ts: datetime) -> datetime:
-    return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
+    try:
+        return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is outside the years 1 to 9999 in UTC") from error
+
+
+def _as_json(attributes: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(attributes, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"cannot be kept as JSON: {error}") from error
+    return attributes
 
 
 class Event(BaseModel):
@@ -87,6 +108,15 @@ class Event(BaseModel):
     attributes: dict[str, Any] = Field(default_factory=dict)
 
     _utc = field_validator("event_ts")(_as_utc)
+    _json = field_validator("attributes")(_as_json)
+
+    @classmethod
+    def from_raw(cls, row: Mapping[str, Any]) -> "Event":
+        """The event of one accepted row of RAW_SCHEMA; the inverse of `raw`."""
+        fields = {name: row.get(name) for name in cls.model_fields}
+        return cls.model_validate(
+            fields | {"attributes": json.loads(row.get("attributes") or "{}")}
+        )
 
     def raw(self, *, source: str, received_ts: datetime) -> dict[str, Any]:
         """The event as one row of RAW_SCHEMA."""

@@ -1,4 +1,8 @@
-"""Every setting of Nearline, in one place: `NEARLINE_<NAME>` in the environment or in `.env`."""
+"""Every setting of Nearline, in one place: `NEARLINE_<NAME>` in the environment or in `.env`.
+
+`.env` lies beside the code, and so does `var`, unless set otherwise: commands find the same data
+from any folder.
+"""
 
 from functools import cache
 from pathlib import Path
@@ -9,13 +13,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from nearline.errors import ConfigError
 
+_ROOT = Path(__file__).resolve().parents[1]
+
 
 class Settings(BaseSettings):
     """All settings with their defaults: embedded, one machine, nothing to start beforehand."""
 
-    model_config = SettingsConfigDict(env_prefix="NEARLINE_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="NEARLINE_", env_file=_ROOT / ".env", extra="ignore"
+    )
 
-    home: Path = Field(Path("var"), description="folder that holds all data of this installation")
+    home: Path = Field(
+        _ROOT / "var", description="folder that holds all data; without: var beside the code"
+    )
     lake: str = Field("", description="lake, any fsspec path; empty: HOME/lake")
     releases: str = Field("", description="release store; empty: HOME/releases")
     intake: Path = Field(Path(), description="journals of accepted events; empty: HOME/intake")
@@ -42,12 +52,33 @@ class Settings(BaseSettings):
     model_size: Literal["small", "base", "large"] = Field("small", description="size of the model")
     max_train_minutes: float = Field(30, gt=0, description="a nightly training stops after this")
     seed: int = Field(17, description="seed of every random choice")
+    train_threads: int = Field(
+        0, ge=0, description="threads of a training; 0: one a core; 1 on a busy machine"
+    )
+    replay_days: int = Field(
+        30, ge=1, description="a fine-tune reads histories, and repeats events, of these days"
+    )
+    gate_tolerance: float = Field(
+        0.1, ge=0, lt=1, description="share of NDCG@10 that a release may lose"
+    )
+    gate_coverage: float = Field(
+        0.02, ge=0, lt=1, description="least share of items that a release's lists must show"
+    )
+    history_days: int = Field(400, ge=1, description="a nightly training learns from this many")
+    keep_releases: int = Field(48, ge=1, description="newest releases that housekeeping keeps")
     active_days: int = Field(7, ge=1, description="users seen in the last days get pushed vectors")
 
     serve_host: str = Field("127.0.0.1", description="address the API listens on")
     serve_port: int = Field(8900, ge=1, le=65535, description="port the API listens on")
     api_key: str = Field("", description="bearer key of the API; needed beyond loopback")
     feature_deadline_ms: int = Field(50, ge=1, description="longest wait for the online store")
+    encoder: Literal["full", "compressed"] = Field(
+        "full", description="encoder of a release that serving loads"
+    )
+    live_hours: int = Field(
+        48, ge=1, description="accepted events of the last hours are part of the live state"
+    )
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="longest body the API reads")
 
     airflow_port: int = Field(8080, ge=1, le=65535, description="port of the Airflow UI")
     schedule_start: str = Field(

@@ -11,17 +11,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nearline.domains import Domain, load_domain
 from nearline.errors import StepFailed
-from nearline.lake import Lake, hour_groups
+from nearline.lake import EVENTS, Lake, hour_groups
 from nearline.schema import FEATURE_TS, TIMESTAMP
 from nearline.settings import Settings, settings
 from nearline.windows import HOUR, Window
+
+if TYPE_CHECKING:
+    from dbt.cli.main import dbtRunnerResult
 
 PROJECT = Path(__file__).resolve().parent.parent / "dbt_project"
 DOMAIN = "domain"
@@ -73,20 +76,22 @@ def mart_names() -> list[str]:
 def build_marts(window: Window) -> MartReport:
     """Build and test all marts for `window`, then publish the feature marts in the lake.
 
-    Raises MissingPartition when partials of the window are not complete, StepFailed when a model
-    or a test fails (nothing is published then). Only one run at a time: DuckDB has one writer.
+    The hours that late events of the window changed are built and published again too. Raises
+    MissingPartition when partials of the window are not complete, StepFailed when a model or a test
+    fails (nothing is published then). Only one run at a time: DuckDB has one writer.
     """
     lake = Lake.open()
     for dataset in PARTIALS:
         lake.require_complete(dataset, window)
     lake.write_snapshot(DOMAIN, domain_table(load_domain(settings().domain)))
-    results = _dbt_build(window)
+    changed = lake.changed(EVENTS, window)
+    results = _dbt_build(changed)
     rows = {
-        dataset: export(lake, dataset, table, window, inputs=_INPUTS[mart])
-        for (mart, dataset), table in zip(FEATURES.items(), _feature_rows(window), strict=True)
+        dataset: export(lake, dataset, table, changed, inputs=_INPUTS[mart])
+        for (mart, dataset), table in zip(FEATURES.items(), _feature_rows(changed), strict=True)
     }
     for dataset, count in rows.items():
-        lake.mark_complete(dataset, window, rows=count)
+        lake.mark_complete(dataset, window, rows=count, since=changed.start)
     kinds = [result.node.resource_type.value for result in results]
     return MartReport(window, kinds.count("model"), kinds.count("test"), rows)
 
@@ -154,6 +159,15 @@ def _in_utc(table: pa.Table) -> pa.Table:
 
 
 def _dbt_build(window: Window) -> list[Any]:
+    outcome = run_dbt(window, "build", "--exclude-resource-type", "unit_test")
+    results = list(getattr(outcome.result, "results", []))
+    if not outcome.success:
+        raise StepFailed(_failure(window, results, outcome.exception))
+    return results
+
+
+def run_dbt(window: Window, *arguments: str) -> "dbtRunnerResult":
+    """Run one dbt command on the project, in this process; what dbt writes goes below HOME."""
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
@@ -163,17 +177,13 @@ def _dbt_build(window: Window) -> list[Any]:
         outcome = dbtRunner().invoke(
             [
                 *("--quiet", "--no-use-colors", "--log-path", str(home / "logs")),
-                "build",
+                *arguments,
                 *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
                 *("--target-path", str(home / "dbt")),
-                *("--exclude-resource-type", "unit_test"),
             ]
         )
     DuckDBConnectionManager.close_all_connections()
-    results = list(getattr(outcome.result, "results", []))
-    if not outcome.success:
-        raise StepFailed(_failure(window, results, outcome.exception))
-    return results
+    return outcome
 
 
 def dbt_environment(configured: Settings, window: Window) -> dict[str, str]:

@@ -8,7 +8,7 @@ from the arrivals that can hold it, and each raw row ends in exactly one place.
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,15 +20,18 @@ from nearline.domains import Domain, EventType, load_domain
 from nearline.errors import MissingPartition
 from nearline.lake import CATALOGUE, EVENTS, QUARANTINE, RAW, Lake
 from nearline.schema import (
+    CLOCK_SKEW,
     EVENT_ID,
     EVENT_SCHEMA,
     EVENT_TS,
     EVENT_TYPE,
     ITEM_ID,
     ITEM_SCHEMA,
+    LARGEST_VALUE,
     QUARANTINE_SCHEMA,
     RAW_SCHEMA,
     RECEIVED_TS,
+    REFUSED,
     TIMESTAMP,
     USER_ID,
     VALUE,
@@ -39,13 +42,12 @@ from spark_jobs.partials import KEYS, SCHEMAS, hourly_partials
 from spark_jobs.partitions import (
     epoch_hour,
     hour_start,
+    hours_there,
     read_files,
     remove_stale,
     write_groups,
 )
 
-CLOCK_SKEW = timedelta(minutes=5)
-LARGEST_VALUE = 1e15
 BROADCAST_ITEMS = 1_000_000
 
 ACCEPTED = "accepted"
@@ -96,7 +98,7 @@ def clean_hours(spark: SparkSession, window: Window) -> CleanReport:
     lake, rules = Lake.open(), Rules.of(settings())
     lake.require_complete(RAW, window)
     arrived = read_files(spark, lake, lake.files(RAW, window), RAW_SCHEMA, [EVENT_TS, RECEIVED_TS])
-    hours = sorted({*touched_hours(arrived, rules), *hours_there(lake, window)})
+    hours = sorted({*touched_hours(arrived, rules), *hours_there(lake, EVENTS, window)})
     raw = read_files(spark, lake, lake.files(RAW, arrivals(window, hours, rules)), RAW_SCHEMA)
     judged = judge(raw, read_catalogue(spark, lake), rules)
     written = write_hours(lake, judged, window, hours)
@@ -115,12 +117,6 @@ def touched_hours(arrived: DataFrame, rules: Rules) -> list[int]:
     )
     rows = with_times(arrived).where(in_time).select("event_hour").distinct().collect()
     return [row.event_hour for row in rows]
-
-
-def hours_there(lake: Lake, window: Window) -> list[int]:
-    """The hours of `window` that have events already."""
-    there = set(lake.files(EVENTS, window))
-    return [epoch_hour(h) for h in window.hours() if lake.hour_path(EVENTS, h) in there]
 
 
 def arrivals(window: Window, hours: Sequence[int], rules: Rules) -> Window:
@@ -206,6 +202,7 @@ def first_reason(rules: Rules) -> Column:
         "value_out_of_range": number.isNotNull() & ~number.between(low, high),
         "bad_attributes": ~_blank("attributes")
         & ~F.coalesce(attributes.startswith("{"), F.lit(False)),
+        "refused_at_intake": F.col("source").endswith(REFUSED),
     }
     return F.coalesce(*(F.when(rule, F.lit(name)) for name, rule in broken.items()))
 

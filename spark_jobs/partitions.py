@@ -5,24 +5,31 @@ for each file, any fsspec path (2,500 files: 1.2 s instead of 11 s by Spark's ow
 travel through Spark as whole numbers: hours since 1970.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from nearline.lake import Lake
+from nearline.windows import Window
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
 BATCH_ROWS = 50_000
 TASKS_PER_SLOT = 2
 
 WRITTEN = pa.schema(
     [("dataset", pa.string()), ("hour", pa.int64()), ("part", pa.string()), ("rows", pa.int64())]
 )
-"""What a writer reports: `rows` of a dataset's hour; `part` names a share of them, or is null."""
+"""What a writer reports: `rows` of a dataset's hour; `part` names a share of them, or is null.
+
+A day is told by its first hour."""
 
 
 def epoch_hour(ts: datetime) -> int:
@@ -33,6 +40,17 @@ def epoch_hour(ts: datetime) -> int:
 def hour_start(hour: int) -> datetime:
     """The time at which an epoch hour begins."""
     return EPOCH + timedelta(hours=hour)
+
+
+def midnight(day: date) -> datetime:
+    """The time at which a UTC day begins."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def hours_there(lake: Lake, dataset: str, window: Window) -> list[int]:
+    """The epoch hours of `window` for which a dataset has a partition."""
+    there = set(lake.files(dataset, window))
+    return [epoch_hour(hour) for hour in window.hours() if lake.hour_path(dataset, hour) in there]
 
 
 def read_files(
@@ -67,21 +85,82 @@ def read_files(
 def write_groups(
     frame: DataFrame, keys: Sequence[str], write: Callable[[tuple, pa.Table], list[tuple]]
 ) -> list[Row]:
-    """Hand each group to `write` in a Python worker; gather the rows of WRITTEN it returns."""
+    """Hand each group of rows to `write` in a Python worker; gather the WRITTEN rows it returns."""
 
-    def apply(key: tuple[pa.Scalar, ...], table: pa.Table) -> pa.Table:
-        rows = write(tuple(part.as_py() for part in key), table)
-        return pa.Table.from_pylist(
-            [dict(zip(WRITTEN.names, row, strict=True)) for row in rows], schema=WRITTEN
-        )
+    def report(key: tuple, table: pa.Table) -> pa.Table:
+        rows = [dict(zip(WRITTEN.names, row, strict=True)) for row in write(key, table)]
+        return pa.Table.from_pylist(rows, schema=WRITTEN)
 
-    return frame.groupBy(*keys).applyInArrow(apply, from_arrow_schema(WRITTEN)).collect()
+    return map_groups(frame, keys, report, WRITTEN).collect()
+
+
+def map_groups(
+    frame: DataFrame,
+    keys: Sequence[str],
+    change: Callable[[tuple, pa.Table], pa.Table],
+    schema: pa.Schema,
+) -> DataFrame:
+    """What `change` makes of each group of rows in a Python worker, as rows of `schema`.
+
+    Groups arrive sorted and are cut from large batches: for groups of a few rows that costs a
+    quarter of `applyInArrow`, which ships each of them alone.
+    """
+
+    def apply(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for key, table in sorted_groups(batches, keys):
+            yield from change(key, table).to_batches()
+
+    grouped = frame.repartition(*keys).sortWithinPartitions(*keys)
+    return grouped.mapInArrow(apply, from_arrow_schema(schema))
+
+
+def sorted_groups(
+    batches: Iterable[pa.RecordBatch], keys: Sequence[str]
+) -> Iterator[tuple[tuple, pa.Table]]:
+    """The groups in batches that are sorted by `keys`; a group may go on in the next batch."""
+    current: tuple | None = None
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        for key, rows in _runs(batch, keys):
+            if current is not None and key != current:
+                yield current, pa.Table.from_batches(held)
+                held = []
+            current = key
+            held.append(rows)
+    if current is not None:
+        yield current, pa.Table.from_batches(held)
+
+
+def _runs(batch: pa.RecordBatch, keys: Sequence[str]) -> Iterator[tuple[tuple, pa.RecordBatch]]:
+    """Stretches of neighbouring rows with equal keys."""
+    if batch.num_rows == 0:
+        return
+    changed = np.zeros(batch.num_rows - 1, dtype=bool)
+    for name in keys:
+        column = batch.column(name)
+        changed |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
+    bounds = [0, *(np.flatnonzero(changed) + 1).tolist(), batch.num_rows]
+    for start, end in pairwise(bounds):
+        key = tuple(batch.column(name)[start].as_py() for name in keys)
+        yield key, batch.slice(start, end - start)
 
 
 def remove_stale(
     lake: Lake, dataset: str, hours: Sequence[int], written: Sequence[Row], schema: pa.Schema
 ) -> None:
     """Remove the partitions of `hours` that a run left without rows."""
-    kept = {row.hour for row in written if row.dataset == dataset}
-    for hour in set(hours) - kept:
+    for hour in set(hours) - _hours_of(dataset, written):
         lake.write_hour(dataset, hour_start(hour), schema.empty_table())
+
+
+def remove_stale_days(
+    lake: Lake, dataset: str, days: Sequence[date], written: Sequence[Row], schema: pa.Schema
+) -> None:
+    """Remove the partitions of `days` that a run left without rows."""
+    kept = {hour_start(hour).date() for hour in _hours_of(dataset, written)}
+    for day in set(days) - kept:
+        lake.write_day(dataset, day, schema.empty_table())
+
+
+def _hours_of(dataset: str, written: Sequence[Row]) -> set[int]:
+    return {row.hour for row in written if row.dataset == dataset}

@@ -35,10 +35,24 @@ ON_ONE_MACHINE = {
 
 @contextmanager
 def spark_session(settings: Settings) -> Iterator["SparkSession"]:
-    """A session on `settings.spark_master`, stopped at the end.
+    """The session that runs in this process, left running, or else a new one, stopped at the end.
 
-    Raises StepFailed when Spark does not start (no Java, a master that does not answer).
+    A new one runs on `settings.spark_master`. Raises StepFailed when Spark does not start (no Java,
+    a master that does not answer).
     """
+    from pyspark.sql import SparkSession
+
+    running = SparkSession.getActiveSession()
+    spark = running or start_session(settings)
+    try:
+        yield spark
+    finally:
+        if running is None:
+            spark.stop()
+
+
+def start_session(settings: Settings) -> "SparkSession":
+    """A new session; raises StepFailed when Spark does not start."""
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
@@ -48,26 +62,12 @@ def spark_session(settings: Settings) -> Iterator["SparkSession"]:
     for name, value in session_options(settings).items():
         builder = builder.config(name, value)
     try:
-        spark = builder.getOrCreate()
+        return builder.getOrCreate()
     except (PySparkException, OSError, RuntimeError) as error:
         raise StepFailed(
             f"Spark did not start on NEARLINE_SPARK_MASTER={settings.spark_master!r}: {error}. "
             "It needs Java 17 on the PATH or JAVA_HOME, and a master that answers"
         ) from error
-    try:
-        yield spark
-    finally:
-        spark.stop()
-
-
-@contextmanager
-def session_or(spark: "SparkSession | None", settings: Settings) -> Iterator["SparkSession"]:
-    """The given session, left running, or else one of our own."""
-    if spark is not None:
-        yield spark
-    else:
-        with spark_session(settings) as own:
-            yield own
 
 
 def session_options(settings: Settings) -> dict[str, str]:

@@ -16,29 +16,29 @@
   of `relation`; an expiry adds zeros.
 -#}
 {% macro active_and_expiring_hours(relation, key, sums, newest=[]) -%}
-  select
-    {{ key }},
-    hour,
-    {% for column in sums %}{{ column }},
-    {% endfor %}
-    {%- for column in newest %}{{ column }},
-    {% endfor -%}
-    1 as active_hours
-  from {{ relation }}
-  union all
-  select
-    {{ key }},
-    hour + to_hours(expires.after_hours) as hour,
-    {% for column in sums %}0 as {{ column }},
-    {% endfor %}
-    {%- for column in newest %}null as {{ column }},
-    {% endfor -%}
-    0 as active_hours
-  from {{ relation }}
-  cross join (
-    values {% for hours in feature_windows() %}({{ hours }}){{ ', ' if not loop.last }}{% endfor %}
-  ) as expires (after_hours)
-  where {{ in_window('hour + to_hours(expires.after_hours)') }}
+select
+        {{ key }},
+        hour,
+        {% for column in sums %}{{ column }},
+        {% endfor %}
+        {%- for column in newest %}{{ column }},
+        {% endfor -%}
+        1 as active_hours
+    from {{ relation }}
+    union all
+    select
+        {{ key }},
+        hour + to_hours(expires.after_hours) as hour,
+        {% for column in sums %}0 as {{ column }},
+        {% endfor %}
+        {%- for column in newest %}null as {{ column }},
+        {% endfor -%}
+        0 as active_hours
+    from {{ relation }}
+    cross join (
+        values {% for hours in feature_windows() %}({{ hours }}){{ ', ' if not loop.last }}{% endfor %}
+    ) as expires (after_hours)
+    where {{ in_window('hour + to_hours(expires.after_hours)') }}
 {%- endmacro %}
 
 

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import pyarrow.parquet as pq
 import typer
 from tqdm import tqdm
 
@@ -15,6 +14,7 @@ from nearline.schema import ITEM_SCHEMA, RAW_SCHEMA
 from nearline.settings import settings
 from nearline.sources.dataset import Dataset, append_raw, upsert_items
 from nearline.sources.files import TimeUnit, parse_mapping, read_events, read_items
+from nearline.sources.landing import Loaded, load, load_with_traffic
 from nearline.sources.movielens import fetch_movielens_100k, read_movielens
 from nearline.sources.synthetic import Stream, StreamSpec
 from nearline.windows import Window, hour_floor, parse_time
@@ -37,16 +37,15 @@ def movielens(
     hold_back: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share kept back as live traffic.")
     ] = 0.02,
+    speed: Annotated[
+        float, typer.Option(min=1, help="Play what is kept back this many times faster.")
+    ] = 1,
     as_json: JsonFlag = False,
 ) -> None:
     """MovieLens, moved in time so that its history ends now."""
-    home = settings().home
-    dataset = read_movielens(path or fetch_movielens_100k(home / "cache"))
     stop = hour_floor(parse_time(end) if end else datetime.now(UTC))
-    history, held = dataset.shifted(end=stop, hold_back=hold_back)
-    window = load(history, until=stop)
-    pq.write_table(held.events, held_back_path())
-    _report(window, history, held.events.num_rows, as_json)
+    folder = path or fetch_movielens_100k(settings().home / "cache")
+    _report(load_with_traffic(read_movielens(folder), stop, hold_back, speed), as_json)
 
 
 @app.command("synthetic", epilog="nearline load synthetic --users 1000 --events 100000 --days 30")
@@ -87,8 +86,7 @@ def events(
 
     names = parse_mapping(mapping or [], RAW_SCHEMA.names)
     table = read_events(path, mapping=names, event_type=event_type, time_unit=time_unit)
-    dataset = Dataset(table, ITEM_SCHEMA.empty_table())
-    _report(load(dataset, until=None), dataset, 0, as_json)
+    _report(load(Dataset(table, ITEM_SCHEMA.empty_table())), as_json)
 
 
 @app.command("items", epilog="nearline load items products.jsonl -m item_id=sku -m title=name")
@@ -100,29 +98,16 @@ def items(
     """Your own catalogue; items of the same id are replaced."""
 
     table = read_items(path, mapping=parse_mapping(mapping or [], ITEM_SCHEMA.names))
-    dataset = Dataset(RAW_SCHEMA.empty_table(), table)
-    _report(load(dataset, until=None), dataset, 0, as_json)
+    _report(load(Dataset(RAW_SCHEMA.empty_table(), table)), as_json)
 
 
-def load(dataset: Dataset, *, until: datetime | None) -> Window | None:
-    """Write a dataset to the lake of the settings; the hours up to `until` count as closed."""
-    lake = Lake.open()
-    if dataset.items.num_rows:
-        upsert_items(lake, dataset.items)
-    return append_raw(lake, dataset.events, until=until)
-
-
-def held_back_path() -> Path:
-    """Where the events that were kept back as live traffic lie."""
-    return settings().home / "held_back.parquet"
-
-
-def _report(window: Window | None, dataset: Dataset, held_back: int, as_json: bool) -> None:
-    figures = {
-        "events": dataset.events.num_rows,
-        "users": len(dataset.events["user_id"].unique()),
-        "items": dataset.items.num_rows,
-        "held_back": held_back,
+def _report(loaded: Loaded, as_json: bool) -> None:
+    window = loaded.window
+    figures: dict[str, object] = {
+        "events": loaded.events,
+        "users": loaded.users,
+        "items": loaded.items,
+        "held_back": loaded.held_back,
         "start": window and window.start.isoformat(),
         "end": window and window.end.isoformat(),
     }

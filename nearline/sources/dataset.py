@@ -1,5 +1,6 @@
 """A dataset on its way into the lake: raw events and items, and how they are written."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -8,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nearline.errors import BadInput
-from nearline.lake import CATALOGUE, RAW, Lake, hour_groups
-from nearline.schema import EVENT_TS, ITEM_ID, ITEM_SCHEMA, RAW_SCHEMA, RECEIVED_TS, TIMESTAMP
+from nearline.lake import CATALOGUE, RAW, Lake
+from nearline.raw import merge_raw
+from nearline.schema import EVENT_TS, ITEM_ID, ITEM_SCHEMA, RECEIVED_TS, TIMESTAMP
 from nearline.windows import HOUR, Window, hour_floor
 
 
@@ -35,18 +37,29 @@ class Dataset:
         held = moved.filter(pc.invert(early))
         return replace(self, events=moved.filter(early)), replace(self, events=held)
 
+    def hastened(self, *, since: datetime, speed: float) -> "Dataset":
+        """The dataset with all that happens after `since` `speed` times as dense in time."""
+        return replace(self, events=_retime(self.events, lambda t: since + (t - since) / speed))
+
 
 def _move(events: pa.Table, by: timedelta) -> pa.Table:
-    """The events with arrival and event times later by `by`; unreadable event times stay."""
-    received = events[EVENT_TS].to_pandas()
-    times = pd.to_datetime(received, utc=True, errors="coerce", format="ISO8601")
-    texts = iso_texts(times + by).where(times.notna(), received)
-    arrivals = pc.add(events[RECEIVED_TS], pa.scalar(by, pa.duration("us")))
+    """The events with arrival and event times later by `by`."""
+    return _retime(events, lambda times: times + by)
+
+
+def _retime(events: pa.Table, change: Callable[[pd.Series], pd.Series]) -> pa.Table:
+    """The events with arrival and event times changed; unreadable event times stay."""
+    texts = events[EVENT_TS].to_pandas()
+    times = pd.to_datetime(texts, utc=True, errors="coerce", format="ISO8601")
+    texts = iso_texts(change(times)).where(times.notna(), texts)
+    arrivals = pa.array(change(events[RECEIVED_TS].to_pandas()), from_pandas=True)
     events = events.set_column(
         events.schema.get_field_index(EVENT_TS), EVENT_TS, pa.array(texts, pa.string())
     )
     return events.set_column(
-        events.schema.get_field_index(RECEIVED_TS), RECEIVED_TS, arrivals.cast(TIMESTAMP)
+        events.schema.get_field_index(RECEIVED_TS),
+        RECEIVED_TS,
+        arrivals.cast(TIMESTAMP, safe=False),
     )
 
 
@@ -76,19 +89,9 @@ def append_raw(lake: Lake, events: pa.Table, *, until: datetime | None = None) -
         return None
     first, last = (hour_floor(ts) for ts in _extremes(events))
     window = Window(first, max(until or last + HOUR, last + HOUR))
-    for hour, rows in hour_groups(events, RECEIVED_TS):
-        there = lake.read(RAW, Window.of_hour(hour), schema=RAW_SCHEMA)
-        both = pa.concat_tables([there, rows.cast(RAW_SCHEMA)])
-        unique = both.group_by(RAW_SCHEMA.names, use_threads=False).aggregate([])
-        lake.write_hour(
-            RAW, hour, unique.select(RAW_SCHEMA.names), sort_by=[RECEIVED_TS, "event_id", *RAW_KEYS]
-        )
+    merge_raw(lake, events)
     lake.mark_complete(RAW, window, rows=events.num_rows)
     return window
-
-
-RAW_KEYS = ("user_id", "item_id", "event_type", EVENT_TS, "value")
-"""What orders raw rows that arrived together under one event id."""
 
 
 def _extremes(events: pa.Table) -> tuple[datetime, datetime]:

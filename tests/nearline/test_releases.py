@@ -14,15 +14,17 @@ def store(tmp_path: Path) -> ReleaseStore:
     return ReleaseStore(tmp_path / "releases")
 
 
-def publish(store: ReleaseStore, content: str, parent: str | None = None) -> str:
+def publish(
+    store: ReleaseStore, content: str, parent: str | None = None, promoted: bool = True
+) -> str:
     manifest = ReleaseManifest(
         kind="hourly" if parent else "nightly",
         parent=parent,
         base=parent,
         window_start=END - timedelta(hours=1),
         window_end=END,
-        promoted=True,
-        reasons=[],
+        promoted=promoted,
+        reasons=[] if promoted else ["worse than popularity"],
         metrics={},
     )
     with store.stage() as folder:
@@ -85,3 +87,28 @@ def test_a_flipped_byte_is_refused_and_the_old_stays(store: ReleaseStore) -> Non
 def test_an_unknown_version_is_named(store: ReleaseStore, version: str) -> None:
     with pytest.raises(UnknownRelease):
         store.promote(version)
+
+
+def test_a_release_that_the_gate_refused_never_goes_live(store: ReleaseStore) -> None:
+    refused = publish(store, "shuffled", promoted=False)
+    with pytest.raises(ReleaseRefused, match="worse than popularity"):
+        store.promote(refused)
+    assert store.active() is None
+
+
+def test_pruning_keeps_the_newest_and_what_is_still_of_use(store: ReleaseStore) -> None:
+    lines = [publish(store, f"night {n}") for n in range(6)]
+    versions = [manifest.version for manifest in store.manifests()]
+    previous, night = versions[0], versions[1]
+    store.promote(previous)
+    store.promote(night)
+    hour = publish(store, "hour", parent=night)
+    store.promote(hour)
+    gone = store.prune(keep=2)
+    left = {manifest.version for manifest in store.manifests()}
+    assert left.isdisjoint(gone)
+    assert left | set(gone) == {*lines, hour}
+    assert {night, hour} <= left
+    assert previous in gone, "neither an ancestor nor the last one before"
+    assert len(left) == len({night, hour} | set(sorted({*lines, hour})[-2:]))
+    assert store.rollback() == night

@@ -47,12 +47,11 @@ def dirty(good: dict[str, object]) -> pa.Table:
 
 @pytest.fixture(scope="module", params=BUILT_IN)
 def lake(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, spark: object
 ) -> Iterator[Lake]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NEARLINE_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("NEARLINE_DOMAIN", request.param)
-        patch.setenv("NEARLINE_SPARK_MASTER", "local[2]")
         settings.cache_clear()
         stream, found = Stream(SPEC, load_domain(request.param)), Lake.open()
         upsert_items(found, stream.items())

@@ -1,4 +1,4 @@
-{{ config(meta={'window': {'column': 'feature_ts', 'ends': true}, 'key': 'item_id'}) }}
+{{ config(meta={'window': {'column': 'feature_ts', 'ends': true}}) }}
 
 {%- set counts = ['events', 'user_touches'] %}
 {%- set sums = counts + ['valued_events', 'value_millionths'] %}
@@ -17,7 +17,7 @@ items as (
 
 marked as (
 
-    {{ active_and_expiring_hours('hours', 'item_id', sums) | indent(4) }}
+    {{ active_and_expiring_hours('hours', 'item_id', sums) }}
 
 ),
 
@@ -27,8 +27,10 @@ merged as (
         item_id,
         hour,
         {% for column in sums -%}
-        sum({{ column }}) as {{ column }}{{ ',' if not loop.last }}
-        {% endfor %}
+        sum({{ column }}) as {{ column }},
+        {% endfor -%}
+        count(*) as marks
+
     from marked
     group by item_id, hour
 
@@ -40,13 +42,13 @@ rolled as (
         item_id,
         hour,
         {% for column in counts -%}
-        {{ rolling_sums(column) | indent(6) }}
+        {{ rolling_sums(column) }}
         {% endfor -%}
         sum(valued_events) over last_30d as valued_events_30d,
         sum(value_millionths) over last_30d as value_millionths_30d
 
     from merged
-    {{ rolling_windows('item_id') | indent(4) }}
+    {{ rolling_windows('item_id') }}
 
 ),
 

@@ -1,4 +1,4 @@
-{{ config(meta={'window': {'column': 'feature_ts', 'ends': true}, 'key': 'surface'}) }}
+{{ config(meta={'window': {'column': 'feature_ts', 'ends': true}}) }}
 
 with hours as (
 
@@ -33,8 +33,8 @@ scored as (
     from scored_hours
     left join hours
         on
-            hours.hour <= scored_hours.hour
-            and hours.hour > scored_hours.hour - interval 168 hour
+            scored_hours.hour >= hours.hour
+            and scored_hours.hour - interval 168 hour < hours.hour
     group by scored_hours.hour, hours.item_id
 
 ),

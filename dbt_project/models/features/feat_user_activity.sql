@@ -1,4 +1,4 @@
-{{ config(meta={'window': {'column': 'feature_ts', 'ends': true}, 'key': 'user_id'}) }}
+{{ config(meta={'window': {'column': 'feature_ts', 'ends': true}}) }}
 
 {%- set sums = ['events', 'positive_events', 'item_touches'] %}
 
@@ -10,7 +10,7 @@ with hours as (
 
 marked as (
 
-    {{ active_and_expiring_hours('hours', 'user_id', sums, newest=['last_event_ts']) | indent(4) }}
+    {{ active_and_expiring_hours('hours', 'user_id', sums, newest=['last_event_ts']) }}
 
 ),
 
@@ -19,10 +19,11 @@ merged as (
     select
         user_id,
         hour,
-        max(last_event_ts) as last_event_ts,
         {% for column in sums + ['active_hours'] -%}
-        sum({{ column }}) as {{ column }}{{ ',' if not loop.last }}
-        {% endfor %}
+        sum({{ column }}) as {{ column }},
+        {% endfor -%}
+        max(last_event_ts) as last_event_ts
+
     from marked
     group by user_id, hour
 
@@ -34,12 +35,12 @@ rolled as (
         user_id,
         hour,
         {% for column in sums + ['active_hours'] -%}
-        {{ rolling_sums(column) | indent(6) }}
+        {{ rolling_sums(column) }}
         {% endfor -%}
         max(last_event_ts) over last_30d as last_event_ts
 
     from merged
-    {{ rolling_windows('user_id') | indent(4) }}
+    {{ rolling_windows('user_id') }}
 
 ),
 
@@ -63,8 +64,8 @@ decayed as (
     inner join hours
         on
             in_window.user_id = hours.user_id
-            and hours.hour <= in_window.hour
-            and hours.hour > in_window.hour - interval 720 hour
+            and in_window.hour >= hours.hour
+            and in_window.hour - interval 720 hour < hours.hour
     group by in_window.user_id, in_window.hour
 
 )

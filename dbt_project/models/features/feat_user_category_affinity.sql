@@ -1,4 +1,4 @@
-{{ config(meta={'window': {'column': 'feature_ts', 'ends': true}, 'key': 'user_id'}) }}
+{{ config(meta={'window': {'column': 'feature_ts', 'ends': true}}) }}
 
 with hours as (
 
@@ -38,8 +38,8 @@ scored as (
     left join hours
         on
             scored_hours.user_id = hours.user_id
-            and hours.hour <= scored_hours.hour
-            and hours.hour > scored_hours.hour - interval 720 hour
+            and scored_hours.hour >= hours.hour
+            and scored_hours.hour - interval 720 hour < hours.hour
     group by scored_hours.user_id, scored_hours.hour, hours.category
 
 ),

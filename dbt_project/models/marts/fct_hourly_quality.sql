@@ -18,7 +18,7 @@ with accepted as (
     where
         {{ days_in_reach(late_hours + 24) }}
         and {{ in_window('received_ts') }}
-    group by 1
+    group by date_trunc('hour', received_ts)
 
 ),
 

@@ -26,7 +26,7 @@
 {% endtest %}
 
 
-{#- The rows with events are those of the partials, with as many events: nothing lost, nothing twice. -#}
+{#- The rows with events are those of the partials, with as many events: nothing lost or twice. -#}
 {% test matches_partials(model, partials, key) %}
   with expected as (
     select {{ key }}, hour + interval 1 hour as feature_ts, sum(events) as events

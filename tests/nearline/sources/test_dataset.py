@@ -47,6 +47,13 @@ def test_an_unreadable_time_is_kept_as_it_is() -> None:
     assert moved.events["event_ts"][0].as_py() == "soon"
 
 
+def test_hastened_traffic_keeps_its_order_and_its_start() -> None:
+    data = raw([0, 60, 150]).hastened(since=T0, speed=30)
+    arrivals = [(ts - T0).total_seconds() for ts in data.events["received_ts"].to_pylist()]
+    assert arrivals == [0, 120, 300]
+    assert data.events["event_ts"][1].as_py() == "2020-05-01T10:02:00.000000+00:00"
+
+
 def test_nothing_to_load_is_an_error() -> None:
     with pytest.raises(BadInput, match="nothing to load"):
         raw([]).shifted(end=T0, hold_back=0)

@@ -1,0 +1,178 @@
+"""Journals on disk: one file of JSON lines for each arrival hour and writer.
+
+`<root>/dt=YYYY-MM-DD/hr=HH/<writer>.jsonl` holds rows of RAW_SCHEMA in the order in which they
+arrived. `<root>/lock` is held, shared, by whoever stamps and writes, and alone by whoever closes
+hours; it contains the time before which nothing may be stamped any more.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nearline.schema import RECEIVED_TS
+
+log = logging.getLogger(__name__)
+
+_STAMP_BYTES = 64
+
+
+def hour_folder(root: Path, hour: datetime) -> Path:
+    """Where the journals of one arrival hour lie."""
+    return root / f"dt={hour:%Y-%m-%d}" / f"hr={hour:%H}"
+
+
+def journal_hours(root: Path) -> list[datetime]:
+    """The hours that have journals, oldest first."""
+    folders = sorted(root.glob("dt=*/hr=*"))
+    return [
+        datetime.fromisoformat(f"{folder.parent.name[3:]}T{folder.name[3:]}:00:00+00:00")
+        for folder in folders
+    ]
+
+
+def remove_hour(root: Path, hour: datetime) -> int:
+    """Remove the journals of an hour that nobody writes to any more; returns how many."""
+    folder = hour_folder(root, hour)
+    paths = list(folder.glob("*.jsonl"))
+    for path in paths:
+        path.unlink()
+    folder.rmdir()
+    if not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
+    return len(paths)
+
+
+def to_line(row: Mapping[str, Any]) -> bytes:
+    """One row as a line."""
+    told = {name: value for name, value in row.items() if value is not None}
+    told[RECEIVED_TS] = row[RECEIVED_TS].isoformat()
+    return json.dumps(told, separators=(",", ":")).encode() + b"\n"
+
+
+def read_hour(root: Path, hour: datetime) -> list[dict[str, Any]]:
+    """The rows that arrived in an hour, oldest first, whoever wrote them."""
+    paths = sorted(hour_folder(root, hour).glob("*.jsonl"))
+    rows = [row for path in paths for row in _read_lines(path)]
+    return sorted(rows, key=lambda row: row[RECEIVED_TS])
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole rows of a journal. A crash may tear the end off: that was never confirmed."""
+    *lines, _torn = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            row[RECEIVED_TS] = datetime.fromisoformat(row[RECEIVED_TS])
+        except (ValueError, KeyError, TypeError):
+            log.warning("%s line %d is damaged and left out", path, number)
+            continue
+        yield row
+
+
+def sync_hour(root: Path, hour: datetime) -> None:
+    """Make sure that what a dead writer left is on disk, before anyone relies on it."""
+    for path in hour_folder(root, hour).glob("*.jsonl"):
+        _sync(path)
+
+
+class HourFile:
+    """The journal of one writer and hour, made anew: it never follows a torn line.
+
+    `write` is for one thread at a time; any number may wait in `sync`, and share one fsync.
+    """
+
+    def __init__(self, root: Path, hour: datetime, writer: str) -> None:
+        self.hour = hour
+        folder = hour_folder(root, hour)
+        folder.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        self._fd = os.open(folder / f"{writer}.jsonl", flags, 0o644)
+        self._written = self._synced = 0
+        self._failure: OSError | None = None
+        self._syncing = threading.Lock()
+        for made in (folder, folder.parent, root):
+            _sync(made)
+
+    def write(self, lines: Sequence[bytes]) -> int:
+        """Add lines; returns how much is written, for `sync`.
+
+        After an OSError the file may end in a torn line, and must be given up.
+        """
+        data = b"".join(lines)
+        if os.write(self._fd, data) != len(data):
+            raise OSError("the disk took only a part of what was written")
+        self._written += len(data)
+        return self._written
+
+    def sync(self, written: int) -> None:
+        """Return once so much is on disk.
+
+        After a failure the kernel may take the next fsync for a success: all later ones fail too.
+        """
+        with self._syncing:
+            if self._failure:
+                raise self._failure
+            if self._synced < written:
+                reached = self._written
+                try:
+                    os.fdatasync(self._fd)
+                except OSError as error:
+                    self._failure = error
+                    raise
+                self._synced = reached
+
+    def close(self) -> None:
+        """Let go of the file, with all of it on disk."""
+        self.sync(self._written)
+        os.close(self._fd)
+
+
+class HourLock:
+    """The lock between those who stamp and those who close hours."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+
+    @contextmanager
+    def stamping(self) -> Iterator[datetime]:
+        """Held by who stamps and writes; gives the time before which nothing may be stamped."""
+        with self._held(fcntl.LOCK_SH):
+            yield self._barred()
+
+    def bar(self, before: datetime) -> None:
+        """Wait for all who are stamping; from then on nothing is stamped before that time."""
+        with self._held(fcntl.LOCK_EX):
+            text = max(self._barred(), before).isoformat().ljust(_STAMP_BYTES)
+            os.pwrite(self._fd, text.encode(), 0)
+            os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _barred(self) -> datetime:
+        text = os.pread(self._fd, _STAMP_BYTES, 0).decode().strip()
+        return datetime.fromisoformat(text) if text else datetime.min.replace(tzinfo=UTC)
+
+    @contextmanager
+    def _held(self, how: int) -> Iterator[None]:
+        fcntl.flock(self._fd, how)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,23 @@
+"""Raw hours: how arrived rows are put into the partitions of the hours in which they arrived."""
+
+import pyarrow as pa
+
+from nearline.lake import RAW, Lake, hour_groups
+from nearline.schema import EVENT_ID, RAW_SCHEMA, RECEIVED_TS
+from nearline.windows import Window
+
+_FIRST = (RECEIVED_TS, EVENT_ID)
+_ORDER = (*_FIRST, *(name for name in RAW_SCHEMA.names if name not in _FIRST))
+"""By arrival; every column, as malformed rows may share all but one."""
+
+
+def merge_raw(lake: Lake, rows: pa.Table) -> None:
+    """Add rows (RAW_SCHEMA) to their hours; a row that is there already stays single.
+
+    So the same rows give the same bytes, however often and in whatever parts they are added.
+    """
+    for hour, arrived in hour_groups(rows, RECEIVED_TS):
+        there = lake.read(RAW, Window.of_hour(hour), schema=RAW_SCHEMA)
+        both = pa.concat_tables([there, arrived.cast(RAW_SCHEMA)])
+        unique = both.group_by(RAW_SCHEMA.names, use_threads=False).aggregate([])
+        lake.write_hour(RAW, hour, unique.select(RAW_SCHEMA.names), sort_by=_ORDER)
