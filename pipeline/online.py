@@ -1,0 +1,195 @@
+"""The online store: Feast definitions applied, hours materialized, a release's vectors pushed.
+
+Batch views follow one rule, on SQLite and on Redis: a row lands unless a newer row of its key is
+stored (feature_repo/online_store.py). So hours may be materialized again, in any order: an older
+hour never takes a key back in time, and a corrected row of the same hour replaces the first one.
+
+Pushed vectors follow the release pointer instead: the last push wins, so that a rollback to an
+older release brings its vectors back. Each carries its release; a reader drops those of another.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nearline.bundle import read_matrix, read_vocabulary
+from nearline.errors import BadInput, StepFailed
+from nearline.lake import Lake
+from nearline.releases import ReleaseStore
+from nearline.schema import ITEM_ID, USER_ID
+from nearline.windows import Window
+
+if TYPE_CHECKING:
+    from feast import FeatureStore, FeatureView
+
+log = logging.getLogger(__name__)
+
+REPO = Path(__file__).resolve().parent.parent / "feature_repo"
+NIGHTLY = "item_neighbours"
+"""The one batch view that is not written every hour: its dataset may have no such hour."""
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class OnlineReport:
+    """Rows that landed in the online store, for each feature view."""
+
+    rows: dict[str, int]
+
+
+@cache
+def feature_store() -> "FeatureStore":
+    """The Feast store of the settings, opened once for this process."""
+    from feast import FeatureStore
+
+    return FeatureStore(repo_path=str(REPO))
+
+
+def apply_features() -> list[str]:
+    """Register what feature_repo defines, and drop what it no longer does; returns the views.
+
+    Changes nothing when nothing changed. Raises StepFailed when Feast cannot.
+    """
+    from feature_repo.definitions import OBJECTS
+    from feature_repo.views import VIEWS
+
+    store, names = feature_store(), [view.name for view in VIEWS]
+    gone: list[Any] = [view for view in store.list_feature_views() if view.name not in names]
+    with _feast("the definitions in feature_repo were not applied"):
+        store.apply(OBJECTS, objects_to_delete=gone, partial=not gone)
+    return names
+
+
+def materialize(window: Window) -> OnlineReport:
+    """Bring the hours of `window` from the lake into the online store, every batch view.
+
+    So are the hours before it that late events of the window changed. Raises MissingPartition when
+    features of the window are not complete, StepFailed when Feast cannot write. One run at a time.
+    """
+    from feature_repo.views import BATCH_VIEWS
+
+    lake = Lake.open()
+    for view in BATCH_VIEWS:
+        if view.name != NIGHTLY:
+            lake.require_complete(_dataset(view), window)
+    apply_features()
+    return OnlineReport({view.name: _materialize_view(lake, view, window) for view in BATCH_VIEWS})
+
+
+def materialize_neighbours(end: datetime) -> int:
+    """Bring the item neighbours that hold from `end` on online; returns the rows that landed.
+
+    Raises MissingPartition when they were not computed, StepFailed when Feast cannot write.
+    """
+    from feature_repo.views import item_neighbours
+
+    lake, hour = Lake.open(), Window.trailing(end, hours=1)
+    lake.require_complete(_dataset(item_neighbours), hour)
+    apply_features()
+    return _materialize_view(lake, item_neighbours, hour)
+
+
+def _materialize_view(lake: Lake, view: "FeatureView", window: Window) -> int:
+    landed = _landed()
+    before = landed[view.name]
+    changed = lake.changed(_dataset(view), window)
+    with _feast(f"view {view.name} was not materialized for {changed}"):
+        feature_store().materialize(_first(view, changed), window.end, feature_views=[view.name])
+    rows = landed[view.name] - before
+    lake.mark_complete(f"online/{view.name}", window, rows=rows)
+    return rows
+
+
+def _first(view: "FeatureView", window: Window) -> datetime:
+    """The time of the first row to bring online: an expired one need not be.
+
+    A row's time is the end of its hour, so the window's start belongs to the hour before.
+    """
+    start = window.end - view.ttl if view.ttl else window.start
+    return max(window.start, start) + _MICROSECOND
+
+
+def _landed() -> Counter[str]:
+    """Rows that this process has written, by view."""
+    from feature_repo.online_store import NeverBack
+
+    online = feature_store().provider.online_store
+    assert isinstance(online, NeverBack)
+    return online.landed
+
+
+def _dataset(view: "FeatureView") -> str:
+    return f"features/{view.name}"
+
+
+def push_embeddings(
+    version: str, user_ids: Sequence[str] = (), user_vectors: np.ndarray | None = None
+) -> OnlineReport:
+    """Push a release's item vectors, and the user vectors that its encoder made.
+
+    `user_vectors` is float32 (users, dim), one row for each of `user_ids`. All are timed at the end
+    of the release's window. Raises UnknownRelease for a version that is not in the store,
+    CorruptRelease when one of its files was changed, BadInput when ids and vectors do not match,
+    StepFailed when Feast cannot write.
+    """
+    release = ReleaseStore.open().load(version)
+    release.verify()
+    items = read_vocabulary(release.path).item_ids
+    matrix = read_matrix(release.path)
+    if user_vectors is None:
+        user_vectors = np.empty((0, matrix.shape[1]), dtype=np.float32)
+    for ids, vectors in ((items, matrix), (user_ids, user_vectors)):
+        if vectors.shape != (len(ids), matrix.shape[1]):
+            raise BadInput(
+                f"release {version}: {len(ids)} ids and dimension {matrix.shape[1]} do not match "
+                f"vectors of shape {vectors.shape}"
+            )
+    apply_features()
+    time = release.manifest.window_end
+    _push("item", ITEM_ID, items, matrix, version, time)
+    _push("user", USER_ID, user_ids, user_vectors, version, time)
+    return OnlineReport({"item_embedding": len(items), "user_embedding": len(user_ids)})
+
+
+def _push(
+    entity: str, key: str, ids: Sequence[str], vectors: np.ndarray, version: str, time: datetime
+) -> None:
+    import pandas as pd
+    from feast.data_source import PushMode
+
+    if len(ids):
+        rows = pd.DataFrame(
+            {
+                key: list(ids),
+                "release": version,
+                "embedding": list(np.asarray(vectors, dtype=np.float32)),
+                "event_timestamp": pd.Timestamp(time),
+            }
+        )
+        with _feast(f"{entity} vectors of {version} were not pushed"):
+            feature_store().push(f"{entity}_embedding_push", rows, to=PushMode.ONLINE)
+    hour = Window.trailing(time, hours=1)
+    Lake.open().mark_complete(f"online/{entity}_embedding", hour, rows=len(ids))
+
+
+@contextmanager
+def _feast(failure: str) -> Iterator[None]:
+    """Keeps what Feast prints out of ours, and tells what failed when it does."""
+    printed = StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    except Exception as error:  # Feast and each of its stores have errors of their own
+        raise StepFailed(f"{failure}: {error}") from error
+    finally:
+        log.debug(printed.getvalue())

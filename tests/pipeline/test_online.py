@@ -1,0 +1,249 @@
+"""What is brought online, on SQLite and on Redis: the newest, never the older, and the pushed."""
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import redis
+from feast.type_map import feast_value_type_to_pa
+
+from feature_repo.views import BATCH_VIEWS
+from nearline import bundle
+from nearline.errors import BadInput, CorruptRelease, MissingPartition, StepFailed
+from nearline.lake import Lake
+from nearline.releases import ReleaseManifest, ReleaseStore
+from nearline.schema import FEATURE_TS, TIMESTAMP
+from nearline.sequence import Vocabulary
+from nearline.settings import settings
+from nearline.windows import HOUR, Window
+from pipeline.online import (
+    NIGHTLY,
+    feature_store,
+    materialize,
+    materialize_neighbours,
+    push_embeddings,
+)
+
+T0 = datetime(2026, 3, 1, 10, tzinfo=UTC)
+REDIS = "redis://127.0.0.1:6379/13"
+KEYS = {"user": "user_id", "item": "item_id", "surface": "surface"}
+Row = dict[str, Any]
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def online(
+    request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Lake]:
+    """An empty lake, with an empty online store of either kind."""
+    monkeypatch.setenv("NEARLINE_ONLINE_STORE", request.param)
+    monkeypatch.setenv("NEARLINE_REDIS_URL", REDIS)
+    settings.cache_clear()
+    feature_store.cache_clear()
+    database = redis.Redis.from_url(REDIS) if request.param == "redis" else None
+    if database is not None:
+        flush_or_skip(database)
+    yield Lake.open()
+    if database is not None:
+        database.flushdb()
+    feature_store.cache_clear()
+
+
+def flush_or_skip(database: redis.Redis) -> None:
+    try:
+        database.flushdb()
+    except redis.ConnectionError:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"no Redis at {REDIS}")
+
+
+def write(lake: Lake, name: str, hour: datetime, rows: Sequence[Row]) -> None:
+    """One hour of a feature dataset; a row needs its key and what the test is about."""
+    [view] = [view for view in BATCH_VIEWS if view.name == name]
+    fields = [(f.name, feast_value_type_to_pa(f.dtype.to_value_type())) for f in view.schema]
+    schema = pa.schema([*fields, (FEATURE_TS, TIMESTAMP)])
+    full = [{FEATURE_TS: hour + HOUR} | row for row in rows]
+    lake.write_hour(f"features/{name}", hour, pa.Table.from_pylist(full, schema=schema))
+
+
+def close(lake: Lake, window: Window) -> None:
+    for view in BATCH_VIEWS:
+        if view.name != NIGHTLY:
+            lake.mark_complete(f"features/{view.name}", window, rows=0)
+
+
+def hour(n: int) -> Window:
+    return Window(T0 + n * HOUR, T0 + (n + 1) * HOUR)
+
+
+def read(view: str, field: str, entity: str, *keys: str) -> list[Any]:
+    answer = feature_store().get_online_features(
+        features=[f"{view}:{field}"], entity_rows=[{KEYS[entity]: key} for key in keys]
+    )
+    return answer.to_dict()[field]
+
+
+def sequence(user: str, *items: str) -> Row:
+    count = len(items)
+    return {
+        "user_id": user,
+        "item_ids": list(items),
+        "event_types": ["play"] * count,
+        "event_ts": list(range(count)),
+        "values": [0.5] * count,
+    }
+
+
+def test_the_newest_row_of_each_key_comes_online(online: Lake) -> None:
+    for n in (0, 1):
+        at = T0 + n * HOUR
+        write(online, "user_activity", at, [{"user_id": "u", "events_1h": n + 1}])
+        write(online, "user_sequence", at, [sequence("u", "a", f"b{n}")])
+        affinity = {"user_id": "u", "categories": ["Drama"], "affinities": [n + 0.5]}
+        write(online, "user_category_affinity", at, [affinity])
+        write(online, "item_popularity", at, [{"item_id": "a", "velocity": n + 0.25}])
+        top = {"surface": "all", "item_ids": [f"a{n}", "b"], "scores": [2.0, 1.0]}
+        write(online, "trending", at, [top])
+    write(online, "user_activity", T0, [{"user_id": "early", "events_1h": 9}])
+    near = {"item_id": "a", "neighbour_ids": ["b"], "scores": [0.5]}
+    write(online, "item_neighbours", T0, [near])
+    window = Window(T0, T0 + 2 * HOUR)
+    close(online, window)
+    report = materialize(window)
+    assert report.rows == {
+        "user_activity": 2,
+        "user_category_affinity": 1,
+        "user_sequence": 1,
+        "item_popularity": 1,
+        "item_neighbours": 1,
+        "trending": 1,
+    }
+    assert read("user_activity", "events_1h", "user", "u", "early", "nobody") == [2, 9, None]
+    assert read("user_sequence", "item_ids", "user", "u") == [["a", "b1"]]
+    assert read("user_sequence", "event_ts", "user", "u") == [[0, 1]]
+    assert read("user_category_affinity", "affinities", "user", "u") == [[1.5]]
+    assert read("item_popularity", "velocity", "item", "a") == [1.25]
+    assert read("trending", "item_ids", "surface", "all") == [["a1", "b"]]
+    assert read("item_neighbours", "neighbour_ids", "item", "a") == [["b"]]
+    assert materialize(window) == report
+    assert read("user_activity", "events_1h", "user", "u", "early") == [2, 9]
+    assert online.covered("online/user_activity") == [window]
+
+
+def test_an_older_hour_never_takes_a_key_back_and_a_corrected_row_lands(online: Lake) -> None:
+    close(online, Window(T0, T0 + 2 * HOUR))
+    for n in (0, 1):
+        write(online, "user_activity", T0 + n * HOUR, [{"user_id": "u", "events_1h": n}])
+    assert materialize(hour(1)).rows["user_activity"] == 1
+    assert materialize(hour(0)).rows["user_activity"] == 0
+    assert read("user_activity", "events_1h", "user", "u") == [1]
+    write(online, "user_activity", T0 + HOUR, [{"user_id": "u", "events_1h": 7}])
+    assert materialize(hour(1)).rows["user_activity"] == 1
+    assert read("user_activity", "events_1h", "user", "u") == [7]
+
+
+def test_a_run_brings_its_own_hours_and_no_other(online: Lake) -> None:
+    close(online, Window(T0, T0 + 3 * HOUR))
+    for n in range(3):
+        write(online, "user_activity", T0 + n * HOUR, [{"user_id": f"u{n}", "events_1h": n}])
+    assert materialize(hour(1)).rows["user_activity"] == 1
+    assert read("user_activity", "events_1h", "user", "u0", "u1", "u2") == [None, 1, None]
+
+
+def test_hours_that_late_events_changed_land(online: Lake) -> None:
+    close(online, Window(T0, T0 + 9 * HOUR))
+    write(online, "user_sequence", T0, [sequence("u", "a")])
+    materialize(hour(0))
+    write(online, "user_sequence", T0, [sequence("u", "a", "late")])
+    write(online, "user_sequence", T0 + 2 * HOUR, [sequence("late", "b")])
+    online.mark_complete("features/user_sequence", hour(8), rows=2, since=T0)
+    materialize(hour(8))
+    assert read("user_sequence", "item_ids", "user", "u", "late") == [["a", "late"], ["b"]]
+
+
+def test_an_empty_hour_is_no_error_and_a_missing_one_is(online: Lake) -> None:
+    close(online, hour(0))
+    assert set(materialize(hour(0)).rows.values()) == {0}
+    with pytest.raises(MissingPartition, match="features/user_activity is not complete"):
+        materialize(hour(1))
+
+
+def test_neighbours_are_brought_online_by_themselves(online: Lake) -> None:
+    with pytest.raises(MissingPartition, match="features/item_neighbours"):
+        materialize_neighbours(T0 + HOUR)
+    near = {"item_id": "a", "neighbour_ids": ["b", "c"], "scores": [0.5, 0.25]}
+    write(online, "item_neighbours", T0, [near])
+    online.mark_complete("features/item_neighbours", hour(0), rows=1)
+    assert materialize_neighbours(T0 + HOUR) == 1
+    assert read("item_neighbours", "scores", "item", "a") == [[0.5, 0.25]]
+
+
+def publish(vectors: np.ndarray, end: datetime) -> str:
+    """A release of items i0, i1, … with these vectors."""
+    store, items = ReleaseStore.open(), tuple(f"i{n}" for n in range(len(vectors)))
+    with store.stage() as folder:
+        bundle.write_vocabulary(folder, Vocabulary(items, ("play",)))
+        np.save(folder / bundle.ITEM_MATRIX, vectors.astype(np.float32))
+        manifest = ReleaseManifest(
+            kind="nightly",
+            parent=None,
+            base=None,
+            window_start=end - HOUR,
+            window_end=end,
+            promoted=True,
+            reasons=[],
+            metrics={},
+        )
+        return store.publish(folder, manifest)
+
+
+def test_the_last_push_wins_even_of_an_older_release(online: Lake) -> None:
+    old, new = publish(np.eye(2), T0), publish(-np.eye(2), T0 + HOUR)
+    for version, sign in ((old, 1.0), (new, -1.0), (old, 1.0)):
+        report = push_embeddings(version, ["u"], np.array([[sign, 0.5]], dtype=np.float32))
+        assert report.rows == {"item_embedding": 2, "user_embedding": 1}
+        assert read("item_embedding", "release", "item", "i0", "i1") == [version, version]
+        assert read("item_embedding", "embedding", "item", "i1") == [[0.0, sign]]
+        assert read("user_embedding", "release", "user", "u", "nobody") == [version, None]
+        assert read("user_embedding", "embedding", "user", "u") == [[sign, 0.5]]
+
+
+def test_a_push_without_users_pushes_the_items(online: Lake) -> None:
+    version = publish(np.eye(2), T0)
+    assert push_embeddings(version).rows == {"item_embedding": 2, "user_embedding": 0}
+    assert read("item_embedding", "release", "item", "i0") == [version]
+
+
+def test_vectors_that_match_nothing_are_not_pushed(home: Path) -> None:
+    version = publish(np.eye(2), T0)
+    with pytest.raises(BadInput, match="2 ids and dimension 2 do not match vectors of shape"):
+        push_embeddings(version, ["u", "v"], np.ones((2, 3), dtype=np.float32))
+    np.save(ReleaseStore.open().load(version).path / bundle.ITEM_MATRIX, np.ones((2, 2)))
+    with pytest.raises(CorruptRelease, match=r"item_matrix\.npy was changed"):
+        push_embeddings(version)
+
+
+def test_a_store_that_cannot_be_written_fails_the_step(home: Path) -> None:
+    feature_store.cache_clear()
+    settings().feast_online.mkdir(parents=True)
+    close(Lake.open(), hour(0))
+    with pytest.raises(StepFailed, match="were not applied: unable to open database"):
+        materialize(hour(0))
+    with pytest.raises(StepFailed, match="were not applied"):
+        push_embeddings(publish(np.eye(2), T0))
+    assert Lake.open().covered("online/user_activity") == []
+    feature_store.cache_clear()
+
+
+def test_rows_that_are_no_features_fail_the_step(online: Lake) -> None:
+    close(online, hour(0))
+    wrong = pa.table({"user_id": ["u"], FEATURE_TS: pa.array([T0 + HOUR], TIMESTAMP)})
+    online.write_hour("features/user_activity", T0, wrong)
+    with pytest.raises(StepFailed, match="view user_activity was not materialized"):
+        materialize(hour(0))
+    assert online.covered("online/user_activity") == []
