@@ -1,0 +1,282 @@
+"""The typed client, for both kinds of callers: `Client` waits, `AsyncClient` is awaited.
+
+    with Client(base_url="http://127.0.0.1:8900", timeout_s=2) as client:
+        for item in client.recommendations(user_id="42", limit=10).items:
+            print(item.item_id, item.title)
+
+Errors are drawn in serving/errors.py. Every call may be sent again without harm (reads change
+nothing, events are known by their ids), so a call that got no answer is tried `retries` times more.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from nearline.schema import Event
+from nearline.settings import settings
+from serving.errors import ServiceFailed, ServiceTimeout, Unreachable, error_for
+from serving.schema import (
+    ErrorAnswer,
+    EventsAnswer,
+    Health,
+    ItemList,
+    ReleaseInfo,
+    SessionEventIn,
+    SessionItemList,
+    SessionRequest,
+)
+
+A = TypeVar("A", bound=BaseModel)
+
+_PAUSE_S = 0.1
+_GATEWAY = (502, 504)
+
+
+@dataclass(frozen=True)
+class _Call(Generic[A]):
+    """One request, and the model of its answer."""
+
+    answer: type[A]
+    method: str
+    path: str
+    params: Mapping[str, Any] | None = None
+    json: Any = None
+
+    def read(self, response: httpx.Response) -> A:
+        """The answer. Raises ServiceError for an error answer or for none of ours."""
+        try:
+            if response.is_success:
+                return self.answer.model_validate_json(response.content)
+            error = ErrorAnswer.model_validate_json(response.content).error
+        except ValidationError as problem:
+            raise ServiceFailed(
+                f"{response.request.url} answered {response.status_code} with "
+                f"{response.text[:80]!r}, which is not Nearline: check the address"
+            ) from problem
+        raise error_for(error.code, error.message, response.headers.get("X-Request-ID"))
+
+
+def _recommendations(user_id: str, limit: int) -> _Call[ItemList]:
+    path = f"/v1/users/{quote(user_id, safe='')}/recommendations"
+    return _Call(ItemList, "GET", path, {"limit": limit})
+
+
+def _similar(item_id: str, limit: int) -> _Call[ItemList]:
+    return _Call(ItemList, "GET", f"/v1/items/{quote(item_id, safe='')}/similar", {"limit": limit})
+
+
+def _trending(limit: int) -> _Call[ItemList]:
+    return _Call(ItemList, "GET", "/v1/trending", {"limit": limit})
+
+
+def _session(events: Sequence[SessionEventIn | str], limit: int) -> _Call[SessionItemList]:
+    told = [SessionEventIn(item_id=e) if isinstance(e, str) else e for e in events]
+    body = SessionRequest(events=told, limit=limit).model_dump(mode="json")
+    return _Call(SessionItemList, "POST", "/v1/sessions/recommendations", json=body)
+
+
+def _send_events(events: Sequence[Event | Mapping[str, Any]]) -> _Call[EventsAnswer]:
+    rows = [e.model_dump(mode="json") if isinstance(e, Event) else dict(e) for e in events]
+    return _Call(EventsAnswer, "POST", "/v1/events", json=rows)
+
+
+_RELEASE = _Call(ReleaseInfo, "GET", "/v1/release")
+_HEALTH = _Call(Health, "GET", "/readyz")
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How to reach the service."""
+
+    url: str
+    timeout_s: float
+    retries: int
+    api_key: str
+
+    @classmethod
+    def of(cls, url: str | None, timeout_s: float, retries: int, api_key: str | None) -> "_Options":
+        config = settings()
+        default = f"http://{config.serve_host}:{config.serve_port}"
+        key = config.api_key if api_key is None else api_key
+        return cls(url or default, timeout_s, retries, key)
+
+    def for_httpx(self) -> dict[str, Any]:
+        """The arguments that both clients of httpx take."""
+        key = f"Bearer {self.api_key}".encode()
+        headers = {"Authorization": key} if self.api_key else {}
+        return {"base_url": self.url, "timeout": self.timeout_s, "headers": headers}
+
+    def pause(self, attempt: int, failure: httpx.TransportError | httpx.Response) -> float:
+        """Seconds to wait before the next attempt. Raises Unreachable when there is none."""
+        if attempt < self.retries:
+            return _PAUSE_S * 2.0**attempt
+        if isinstance(failure, httpx.TimeoutException):
+            raise ServiceTimeout(f"{self.url} did not answer in {self.timeout_s} s") from failure
+        if isinstance(failure, httpx.Response):
+            raise Unreachable(f"{self.url}: a gateway answered {failure.status_code}")
+        raise Unreachable(
+            f"{self.url} cannot be reached ({failure}): is `nearline serve` running there?"
+        ) from failure
+
+
+class Client:
+    """The client that waits. Close it, or use it in a `with`.
+
+    `base_url` and `api_key` default to the settings; `timeout_s` bounds each attempt; `transport`
+    is any httpx transport, as a test needs.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        timeout_s: float = 5.0,
+        retries: int = 2,
+        api_key: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._options = _Options.of(base_url, timeout_s, retries, api_key)
+        self._http = httpx.Client(transport=transport, **self._options.for_httpx())
+
+    def recommendations(self, *, user_id: str, limit: int = 10) -> ItemList:
+        """Recommendations for a user; for a stranger what is trending."""
+        return self._send(_recommendations(user_id, limit))
+
+    def similar(self, *, item_id: str, limit: int = 10) -> ItemList:
+        """Items like an item. Raises UnknownItem."""
+        return self._send(_similar(item_id, limit))
+
+    def trending(self, *, limit: int = 10) -> ItemList:
+        """What the whole site touches now."""
+        return self._send(_trending(limit))
+
+    def session(
+        self, *, events: Sequence[SessionEventIn | str], limit: int = 10
+    ) -> SessionItemList:
+        """Recommendations for an anonymous visitor; an item id alone was touched just now."""
+        return self._send(_session(events, limit))
+
+    def send_events(self, *, events: Sequence[Event | Mapping[str, Any]]) -> EventsAnswer:
+        """Hand events in; each is judged by itself, and accepted ones are on disk."""
+        return self._send(_send_events(events))
+
+    def release(self) -> ReleaseInfo:
+        """The release that answers now. Raises ServiceNotReady without one."""
+        return self._send(_RELEASE)
+
+    def health(self) -> Health:
+        """Whether the service can answer. Raises ServiceNotReady while it cannot."""
+        return self._send(_HEALTH)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _send(self, call: _Call[A]) -> A:
+        for attempt in range(self._options.retries + 1):
+            failure: httpx.TransportError | httpx.Response
+            try:
+                response = self._http.request(
+                    call.method, call.path, params=call.params, json=call.json
+                )
+                if response.status_code not in _GATEWAY:
+                    return call.read(response)
+                failure = response
+            except httpx.TransportError as error:
+                failure = error
+            time.sleep(self._options.pause(attempt, failure))
+        raise AssertionError("pause raises after the last attempt")
+
+
+class AsyncClient:
+    """The client that is awaited; else as `Client`."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        timeout_s: float = 5.0,
+        retries: int = 2,
+        api_key: str | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._options = _Options.of(base_url, timeout_s, retries, api_key)
+        self._http = httpx.AsyncClient(transport=transport, **self._options.for_httpx())
+
+    async def recommendations(self, *, user_id: str, limit: int = 10) -> ItemList:
+        """Recommendations for a user; for a stranger what is trending."""
+        return await self._send(_recommendations(user_id, limit))
+
+    async def similar(self, *, item_id: str, limit: int = 10) -> ItemList:
+        """Items like an item. Raises UnknownItem."""
+        return await self._send(_similar(item_id, limit))
+
+    async def trending(self, *, limit: int = 10) -> ItemList:
+        """What the whole site touches now."""
+        return await self._send(_trending(limit))
+
+    async def session(
+        self, *, events: Sequence[SessionEventIn | str], limit: int = 10
+    ) -> SessionItemList:
+        """Recommendations for an anonymous visitor; an item id alone was touched just now."""
+        return await self._send(_session(events, limit))
+
+    async def send_events(self, *, events: Sequence[Event | Mapping[str, Any]]) -> EventsAnswer:
+        """Hand events in; each is judged by itself, and accepted ones are on disk."""
+        return await self._send(_send_events(events))
+
+    async def release(self) -> ReleaseInfo:
+        """The release that answers now. Raises ServiceNotReady without one."""
+        return await self._send(_RELEASE)
+
+    async def health(self) -> Health:
+        """Whether the service can answer. Raises ServiceNotReady while it cannot."""
+        return await self._send(_HEALTH)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _send(self, call: _Call[A]) -> A:
+        for attempt in range(self._options.retries + 1):
+            failure: httpx.TransportError | httpx.Response
+            try:
+                response = await self._http.request(
+                    call.method, call.path, params=call.params, json=call.json
+                )
+                if response.status_code not in _GATEWAY:
+                    return call.read(response)
+                failure = response
+            except httpx.TransportError as error:
+                failure = error
+            await asyncio.sleep(self._options.pause(attempt, failure))
+        raise AssertionError("pause raises after the last attempt")

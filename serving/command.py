@@ -1,0 +1,130 @@
+"""`nearline serve` and `nearline lookup`. What is heavy is imported where it is used."""
+
+import socket
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from nearline.console import JsonFlag, err, print_json, print_table
+from nearline.errors import ConfigError
+from nearline.settings import settings
+
+if TYPE_CHECKING:
+    from serving.client import Client
+    from serving.schema import ItemList
+
+lookup = typer.Typer(help="Ask the API what it recommends.", no_args_is_help=True)
+
+Limit = Annotated[int, typer.Option(min=1, max=200, help="Most items in the answer.")]
+Url = Annotated[str | None, typer.Option(help="Where the API listens (default: the settings).")]
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address (default: NEARLINE_SERVE_HOST).")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port (default: NEARLINE_SERVE_PORT); 0: any free one."
+        ),
+    ] = None,
+) -> None:
+    """Run the API until it is stopped. Without a release it answers 503 until one is promoted.
+
+    Example: nearline serve --port 8900
+    """
+    import logging
+
+    import uvicorn
+
+    from serving.api import check_exposure, create_app
+
+    config = settings()
+    host = host or config.serve_host
+    check_exposure(host, config.api_key)
+    listener = _listen(host, config.serve_port if port is None else port)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("feast").setLevel(logging.WARNING)
+    server = uvicorn.Server(uvicorn.Config(create_app(), log_level="warning"))
+    shown = f"[{host}]" if ":" in host else host
+    err.print(f"Nearline API on http://{shown}:{listener.getsockname()[1]}", highlight=False)
+    server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises ConfigError for an address that cannot be had."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}, port {port} ({error.strerror or error}): choose another "
+            "with --host or --port"
+        ) from error
+    return listener
+
+
+@lookup.command("user", epilog="nearline lookup user 42 --limit 5")
+def user(user_id: str, limit: Limit = 10, url: Url = None, as_json: JsonFlag = False) -> None:
+    """What a user would be recommended now."""
+    with _client(url) as client:
+        answer = client.recommendations(user_id=user_id, limit=limit)
+    _show(answer, f"user {user_id}", as_json)
+
+
+@lookup.command("item", epilog="nearline lookup item 50")
+def item(item_id: str, limit: Limit = 10, url: Url = None, as_json: JsonFlag = False) -> None:
+    """Items like an item."""
+    with _client(url) as client:
+        answer = client.similar(item_id=item_id, limit=limit)
+    _show(answer, f"item {item_id}", as_json)
+
+
+@lookup.command("session", epilog="nearline lookup session 50 181 172")
+def session(
+    item_ids: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Oldest first.")],
+    limit: Limit = 10,
+    url: Url = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What a visitor who touched these items would be recommended."""
+    with _client(url) as client:
+        answer = client.session(events=item_ids, limit=limit)
+    _show(answer, f"session {' '.join(item_ids)}", as_json)
+    if not as_json:
+        for ignored in answer.ignored:
+            err.print(f"ignored {ignored.item_id}: {ignored.reason}", highlight=False, markup=False)
+
+
+@lookup.command("trending", epilog="nearline lookup trending --json")
+def trending(limit: Limit = 10, url: Url = None, as_json: JsonFlag = False) -> None:
+    """What the whole site touches now."""
+    with _client(url) as client:
+        answer = client.trending(limit=limit)
+    _show(answer, "trending", as_json)
+
+
+def _client(url: str | None) -> "Client":
+    from serving.client import Client
+
+    return Client(base_url=url)
+
+
+def _show(answer: "ItemList", title: str, as_json: bool) -> None:
+    if as_json:
+        print_json(answer.model_dump(mode="json"))
+        return
+    rows = [
+        (place, escape(found.item_id), escape(found.title or ""), f"{found.score:.4f}")
+        for place, found in enumerate(answer.items, 1)
+    ]
+    print_table(escape(title), ["", "item", "title", "score"], rows)
+    why = f" ({answer.reason})" if answer.reason else ""
+    age = answer.state_age_seconds
+    known = "" if age is None else f" · state {age:.0f} s old"
+    line = f"{answer.source}{why} · release {answer.release}{known}"
+    err.print(line, highlight=False, markup=False)

@@ -1,0 +1,162 @@
+"""The online store as serving reads it: in one thread, with a deadline.
+
+Feast's SQLite connection belongs to one thread at a time, and a read of any store may hang. So one
+thread reads, requests wait for it no longer than the deadline, and a read that nobody waits for any
+more is dropped before it begins.
+"""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from nearline.errors import NearlineError
+from nearline.schema import USER_ID
+from nearline.sequence import History
+from nearline.settings import settings
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+REPO = Path(__file__).resolve().parent.parent / "feature_repo"
+EMPTY = History((), (), ())
+
+_USER = [
+    *(f"user_sequence:{name}" for name in ("item_ids", "event_types", "event_ts")),
+    *(f"user_embedding:{name}" for name in ("release", "embedding")),
+]
+_NO_TTL = timedelta(days=3650)
+_TRENDING = ["trending:item_ids", "trending:scores"]
+
+
+class StoreLate(NearlineError):
+    """The online store did not answer within the deadline."""
+
+
+class StoreFailed(NearlineError):
+    """The online store could not be read."""
+
+
+@dataclass(frozen=True)
+class StoredVector:
+    """A pushed user vector, float32 (dim,): of which release, made of the events before `ts`."""
+
+    release: str
+    vector: np.ndarray
+    ts: datetime
+
+
+@dataclass(frozen=True)
+class UserFeatures:
+    """What the online store knows of a user; an empty history and None for a stranger."""
+
+    history: History = EMPTY
+    vector: StoredVector | None = None
+
+
+@dataclass(frozen=True)
+class Trending:
+    """What the whole site touches, best first, as it stood at `ts`; it holds until `expires`."""
+
+    item_ids: tuple[str, ...]
+    scores: tuple[float, ...]
+    ts: datetime
+    expires: datetime
+
+
+class FeatureReader:
+    """Reads the feature views that requests need.
+
+    `open_store` makes the Feast store, in the reading thread and at the first read.
+    """
+
+    def __init__(self, open_store: Callable[[], "FeatureStore"], *, deadline_ms: int) -> None:
+        self._open_store = open_store
+        self._deadline_s = deadline_ms / 1000
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="feature-reader")
+        self._store: FeatureStore | None = None
+
+    @classmethod
+    def open(cls) -> "FeatureReader":
+        """A reader of the online store that the settings name."""
+        return cls(_feast_store, deadline_ms=settings().feature_deadline_ms)
+
+    def warm(self) -> None:
+        """Open the store and read once, however long it takes, so that requests need not."""
+        try:
+            self._thread.submit(self._trending).result()
+        except Exception as error:
+            log.warning("the online store cannot be read yet: %s", error)
+
+    def close(self) -> None:
+        """Stop the reading thread; a read under way is not waited for."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def user(self, user_id: str) -> UserFeatures:
+        """What is known of a user. Raises StoreLate or StoreFailed."""
+        return self._within_deadline(lambda: self._user(user_id))
+
+    def trending(self) -> Trending | None:
+        """The site's trending items, if there are any. Raises StoreLate or StoreFailed."""
+        return self._within_deadline(self._trending)
+
+    def _within_deadline(self, read: Callable[[], T]) -> T:
+        future = self._thread.submit(read)
+        try:
+            return future.result(self._deadline_s)
+        except TimeoutError as error:
+            future.cancel()
+            raise StoreLate(f"no answer in {self._deadline_s * 1000:.0f} ms") from error
+        except Exception as error:  # each store has errors of its own
+            log.warning("the online store failed: %s", error)
+            raise StoreFailed(str(error)) from error
+
+    def _opened(self) -> "FeatureStore":
+        if self._store is None:
+            self._store = self._open_store()
+        return self._store
+
+    def _read(self, features: list[str], key: dict[str, str]) -> dict[str, Any]:
+        response = self._opened().get_online_features(
+            features=features, entity_rows=[key], full_feature_names=True
+        )
+        columns = response.to_dict(include_event_timestamps=True)
+        return {name: values[0] for name, values in columns.items()}
+
+    def _user(self, user_id: str) -> UserFeatures:
+        row = self._read(_USER, {USER_ID: user_id})
+        columns = [row[f"user_sequence__{name}"] for name in History._fields]
+        release, vector = (row[f"user_embedding__{name}"] for name in ("release", "embedding"))
+        stored = None
+        if release and vector is not None:
+            ts = datetime.fromtimestamp(row["user_embedding__release__ts"], UTC)
+            stored = StoredVector(release, np.asarray(vector, dtype=np.float32), ts)
+        return UserFeatures(History(*columns) if columns[0] else EMPTY, stored)
+
+    def _trending(self) -> Trending | None:
+        row = self._read(_TRENDING, {"surface": "all"})
+        if not row["trending__item_ids"]:
+            return None
+        ts = datetime.fromtimestamp(row["trending__item_ids__ts"], UTC)
+        item_ids, scores = (tuple(row[f"trending__{name}"]) for name in ("item_ids", "scores"))
+        view = self._opened().get_feature_view("trending")
+        return Trending(item_ids, scores, ts, ts + (view.ttl or _NO_TTL))
+
+
+def _feast_store() -> "FeatureStore":
+    # Feast would write an empty registry where there is none, and race the first `feast apply`.
+    if not settings().feast_registry.is_file():
+        raise StoreFailed(
+            f"no feature is registered at {settings().feast_registry}: run the hourly features"
+        )
+    from feast import FeatureStore
+
+    return FeatureStore(repo_path=str(REPO))

@@ -1,0 +1,124 @@
+"""What every request goes through: its id, its key, the size of its body, and the figures."""
+
+import hmac
+import logging
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.errors import ServiceError
+from serving.metrics import Metrics
+from serving.schema import ErrorAnswer, ErrorDetail
+
+log = logging.getLogger(__name__)
+
+OPEN_PATHS = ("/healthz", "/readyz")
+"""Answered without a key: a balancer asks them."""
+
+_NO_KEY = ServiceError(
+    "the bearer key is missing or wrong: send `Authorization: Bearer KEY`", code="unauthorized"
+)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def error_response(error: ServiceError) -> JSONResponse:
+    """The one JSON shape of all errors."""
+    body = ErrorAnswer(error=ErrorDetail(code=error.code, message=error.message))
+    return JSONResponse(body.model_dump(), status_code=error.status)
+
+
+def _bug(request_id: str) -> ServiceError:
+    return ServiceError(f"the service failed: look for request {request_id} in its log")
+
+
+class Gate:
+    """Gives each request an id, refuses it without the key, and counts it.
+
+    The id is the caller's `X-Request-ID` where it has one of up to 64 letters, digits, `._-`.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, api_key: str) -> None:
+        self.app = app
+        self._metrics = metrics
+        self._expected = f"Bearer {api_key}".encode() if api_key else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, headers = time.perf_counter(), Headers(scope=scope)
+        status: int | None = None
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        app = self.app if self._admits(scope, headers) else error_response(_NO_KEY)
+        try:
+            await app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            if status is None:
+                await error_response(_bug(request_id))(scope, receive, send_with_id)
+        finally:
+            self._count(scope, status or 500, time.perf_counter() - began)
+
+    def _admits(self, scope: Scope, headers: Headers) -> bool:
+        if self._expected is None or scope["path"] in OPEN_PATHS:
+            return True
+        # Starlette reads headers as Latin-1: encoding that way gives the caller's bytes back.
+        given = headers.get("authorization", "").encode("latin-1")
+        return hmac.compare_digest(given, self._expected)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        # The route's template, not the path: labels must stay few.
+        endpoint = getattr(scope.get("route"), "path", "none")
+        self._metrics.requests.labels(endpoint, str(status)).inc()
+        self._metrics.latency.labels(endpoint).observe(seconds)
+
+
+class BodyLimit:
+    """Refuses bodies beyond `max_bytes`, by their announced length or while they arrive."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self.app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "0")
+        if announced.isdigit() and int(announced) > self._max_bytes:
+            await error_response(self._refusal())(scope, receive, send)
+            return
+        read = 0
+
+        async def receive_some() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._max_bytes:
+                # The app's handler of HTTP errors turns this into the one shape of errors.
+                raise HTTPException(413, self._refusal().message)
+            return message
+
+        await self.app(scope, receive_some, send)
+
+    def _refusal(self) -> ServiceError:
+        return ServiceError(
+            f"the body is longer than {self._max_bytes} bytes: send fewer events at once, or raise "
+            "NEARLINE_MAX_BODY_BYTES",
+            code="too_large",
+        )

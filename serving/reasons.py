@@ -1,0 +1,21 @@
+"""Where an answer came from, and why it is not what was asked for: the words that answers use."""
+
+from enum import StrEnum
+from typing import Literal
+
+Source = Literal["live", "stored", "neighbours", "content", "trending", "popular"]
+"""live: the sequence was encoded now; stored: a vector of the same release, pushed earlier;
+neighbours: item vectors of the release; content: shared categories; trending: what the site
+touches now; popular: what the release saw most."""
+
+
+class Reason(StrEnum):
+    """Why a fallback was taken; the name is the label of the counter, the value is for people."""
+
+    UNKNOWN_USER = "nothing is known of this user"
+    NO_KNOWN_EVENT = "the release knows none of the items and event types of this history"
+    STORE_LATE = "the online store did not answer in time"
+    STORE_FAILED = "the online store could not be read"
+    NEW_ITEM = "the item is in the catalogue, but not yet in the release"
+    NO_CATEGORIES = "the item is not yet in the release, and shares no category with another"
+    NO_TRENDING = "there is no trending list"

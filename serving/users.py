@@ -1,0 +1,168 @@
+"""A user's state at a request: the stored sequence, and what was accepted since.
+
+The stored sequence ends with the last materialized hour; live events are kept here from the moment
+they were accepted. Both hold an event once its hour is materialized, so they are merged by
+(time, item, type): what both have counts once.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+from typing import NamedTuple
+
+from nearline.domains import Domain
+from nearline.schema import Event
+from nearline.sequence import History
+from serving.features import (
+    EMPTY,
+    FeatureReader,
+    StoredVector,
+    StoreFailed,
+    StoreLate,
+    UserFeatures,
+)
+from serving.reasons import Reason
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def microseconds(ts: datetime) -> int:
+    """A time as whole microseconds since 1970."""
+    return (ts - _EPOCH) // _MICROSECOND
+
+
+class LiveEvent(NamedTuple):
+    """An accepted event as the model reads it, in the order of a sequence."""
+
+    ts_us: int
+    event_id: str
+    item_id: str
+    event_type: str
+
+
+@dataclass(frozen=True)
+class Recent:
+    """The live events of one user, oldest first, and when the newest of them was accepted."""
+
+    events: tuple[LiveEvent, ...] = ()
+    accepted: datetime | None = None
+
+
+class LiveEvents:
+    """The newest accepted events of each user, kept for some hours. Safe from many threads.
+
+    Only what belongs in a sequence is kept: events with an item, of a type with weight in the
+    domain file; the hourly sequences follow the same rule.
+    """
+
+    def __init__(self, domain: Domain, *, length: int, hours: int) -> None:
+        self._telling = {name for name, kind in domain.event_types.items() if kind.weight > 0}
+        self._length = length
+        self._kept_for = timedelta(hours=hours)
+        self._users: OrderedDict[str, Recent] = OrderedDict()  # by last acceptance, oldest first
+        self._lock = Lock()
+
+    def add(self, events: Iterable[Event], *, accepted: datetime) -> None:
+        """Take events that were accepted at `accepted`, and drop users whose time is over."""
+        with self._lock:
+            for event in events:
+                if event.item_id is not None and event.event_type in self._telling:
+                    self._add(event.user_id, _live(event, event.item_id), accepted)
+            self._forget(accepted - self._kept_for)
+
+    def of(self, user_id: str) -> Recent:
+        """What is kept of a user."""
+        with self._lock:
+            return self._users.get(user_id, Recent())
+
+    def _add(self, user_id: str, event: LiveEvent, accepted: datetime) -> None:
+        before = self._users.get(user_id, Recent())
+        events = sorted({*before.events, event})[-self._length :]
+        self._users[user_id] = Recent(tuple(events), accepted)
+        self._users.move_to_end(user_id)
+
+    def _forget(self, horizon: datetime) -> None:
+        while self._users:
+            user_id, oldest = next(iter(self._users.items()))
+            if oldest.accepted is None or oldest.accepted >= horizon:
+                return
+            del self._users[user_id]
+
+
+def _live(event: Event, item_id: str) -> LiveEvent:
+    return LiveEvent(microseconds(event.event_ts), event.event_id, item_id, event.event_type)
+
+
+@dataclass(frozen=True)
+class UserState:
+    """What is known of a user now.
+
+    `stored` is the pushed vector, whatever its release, if it knows all these events; `outdated`
+    says that there is one that does not. `trouble` says why the online store has no part in this.
+    """
+
+    history: History
+    stored: StoredVector | None = None
+    outdated: bool = False
+    trouble: Reason | None = None
+
+    @property
+    def last_us(self) -> int | None:
+        """Time of the newest event, microseconds since 1970."""
+        return self.history.event_ts[-1] if self.history.event_ts else None
+
+
+class Users:
+    """States of users, from the online store and the live events."""
+
+    def __init__(self, reader: FeatureReader, live: LiveEvents, *, length: int) -> None:
+        self._reader = reader
+        self._live = live
+        self._length = length
+
+    def state(self, user_id: str) -> UserState:
+        """The state of a user, with or without the online store; a stranger's history is empty."""
+        features, trouble = UserFeatures(), None
+        try:
+            features = self._reader.user(user_id)
+        except StoreLate:
+            trouble = Reason.STORE_LATE
+        except StoreFailed:
+            trouble = Reason.STORE_FAILED
+        recent = self._live.of(user_id)
+        history = merged(features.history, recent.events, self._length)
+        stored = features.vector
+        outdated = stored is not None and not _covers(stored, history, recent)
+        return UserState(history, None if outdated else stored, outdated, trouble)
+
+
+def _covers(stored: StoredVector, history: History, recent: Recent) -> bool:
+    """Whether no event happened, and none was accepted, since the vector was made."""
+    happened = history.event_ts[-1] if history.event_ts else None
+    return (happened is None or happened < microseconds(stored.ts)) and (
+        recent.accepted is None or recent.accepted < stored.ts
+    )
+
+
+def merged(stored: History, live: Iterable[LiveEvent], length: int) -> History:
+    """The newest `length` events of both, oldest first; what both hold counts once.
+
+    An event is told by (time, item, type); one that happened twice at once, in one source, stays.
+    """
+    there = list(zip(stored.event_ts, stored.item_ids, stored.event_types, strict=True))
+    unseen = Counter(there)
+    for event in live:
+        key = (event.ts_us, event.item_id, event.event_type)
+        if unseen[key] > 0:
+            unseen[key] -= 1
+        else:
+            there.append(key)
+    # Sorting by time alone is stable: events of one moment keep their sources' order.
+    newest = sorted(there, key=lambda event: event[0])[-length:]
+    if not newest:
+        return EMPTY
+    times, items, types = zip(*newest, strict=True)
+    return History(items, types, times)

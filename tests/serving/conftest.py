@@ -1,0 +1,233 @@
+"""A small world to serve: releases made by hand, a catalogue, a store and a journal that obey."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from onnx import TensorProto, helper, numpy_helper
+
+from nearline import bundle
+from nearline.domains import load_domain
+from nearline.intake import Journal
+from nearline.lake import CATALOGUE, Lake
+from nearline.releases import ReleaseManifest, ReleaseStore
+from nearline.schema import ITEM_SCHEMA, Item
+from nearline.sequence import GAP_BUCKETS, Vocabulary
+from nearline.settings import settings
+from serving.api import create_app
+from serving.features import FeatureReader
+from serving.service import Service
+
+NOW = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)
+HOUR_END = datetime(2026, 1, 2, 12, tzinfo=UTC)
+TYPES = ("play", "rating", "comment")
+DIM = 8
+LENGTH = 5
+
+
+def _rows_of_length_one(matrix: np.ndarray) -> np.ndarray:
+    return (matrix / np.linalg.norm(matrix, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@dataclass
+class TinyModel:
+    """user = normalised sum over the events of item row + type row + gap row; row 0 is zero."""
+
+    items: np.ndarray
+    types: np.ndarray
+    gaps: np.ndarray
+
+    @classmethod
+    def make(cls, item_count: int, seed: int) -> "TinyModel":
+        rng = np.random.default_rng(seed)
+        matrix = _rows_of_length_one(rng.normal(size=(item_count, DIM)))
+        others = [rng.normal(size=(n, DIM)) * 0.1 for n in (len(TYPES), GAP_BUCKETS)]
+        return cls(*(np.vstack([np.zeros(DIM), t]).astype(np.float32) for t in (matrix, *others)))
+
+    def encode(self, items: np.ndarray, types: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+        summed = (self.items[items] + self.types[types] + self.gaps[gaps]).sum(axis=-2)
+        return _rows_of_length_one(summed)
+
+    def write_onnx(self, path: Path) -> None:
+        names = ("items", "types", "gaps")
+        nodes = [
+            helper.make_node("Gather", [f"{n}_table", n], [f"{n}_rows"], axis=0) for n in names
+        ] + [
+            helper.make_node("Sum", [f"{n}_rows" for n in names], ["rows"]),
+            helper.make_node("ReduceSum", ["rows", "axis"], ["summed"], keepdims=0),
+            helper.make_node("LpNormalization", ["summed"], ["user"], axis=-1, p=2),
+        ]
+        tables = [
+            numpy_helper.from_array(getattr(self, name), f"{name}_table") for name in names
+        ] + [numpy_helper.from_array(np.array([1], dtype=np.int64), "axis")]
+        shape = ["batch", "length"]
+        inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, shape) for n in names]
+        output = helper.make_tensor_value_info("user", TensorProto.FLOAT, ["batch", DIM])
+        graph = helper.make_graph(nodes, "tiny", inputs, [output], tables)
+        opsets = [helper.make_opsetid("", 17)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+
+
+@dataclass
+class FakeStore:
+    """The part of Feast's store that is read, with rows put there by the test."""
+
+    users: dict[str, dict[str, Any]] = field(default_factory=dict)
+    trending: tuple[list[str], list[float], datetime] | None = None
+    delay_s: float = 0.0
+    error: Exception | None = None
+
+    def put_sequence(self, user_id: str, events: Sequence[tuple[str, str, datetime]]) -> None:
+        items, types, times = zip(*events, strict=True)
+        micros = [round(ts.timestamp() * 1e6) for ts in times]
+        row = {"item_ids": list(items), "event_types": list(types), "event_ts": micros}
+        for name, value in row.items():
+            self.users.setdefault(user_id, {})[f"user_sequence__{name}"] = value
+
+    def put_vector(self, user_id: str, release: str, vector: np.ndarray, ts: datetime) -> None:
+        row = self.users.setdefault(user_id, {})
+        row["user_embedding__release"] = release
+        row["user_embedding__embedding"] = vector.tolist()
+        row["user_embedding__release__ts"] = int(ts.timestamp())
+
+    def get_online_features(
+        self, features: list[str], entity_rows: list[dict[str, str]], full_feature_names: bool
+    ) -> "FakeStore._Response":
+        time.sleep(self.delay_s)
+        if self.error:
+            raise self.error
+        (key,) = entity_rows
+        row = dict(self.users.get(key.get("user_id", ""), {}))
+        if "surface" in key and self.trending:
+            items, scores, ts = self.trending
+            row = {"trending__item_ids": items, "trending__scores": scores}
+            row["trending__item_ids__ts"] = int(ts.timestamp())
+        names = [name.replace(":", "__") for name in features]
+        return self._Response(dict.fromkeys(names) | row)
+
+    def get_feature_view(self, name: str) -> Any:
+        return SimpleNamespace(ttl=timedelta(days=8))
+
+    @dataclass
+    class _Response:
+        row: dict[str, Any]
+
+        def to_dict(self, include_event_timestamps: bool) -> dict[str, list[Any]]:
+            return {name: [value] for name, value in self.row.items()}
+
+
+class World:
+    """One installation: releases, catalogue, online store, and the service over them."""
+
+    def __init__(self) -> None:
+        self.releases = ReleaseStore.open()
+        self.lake = Lake.open()
+        self.store = FakeStore()
+        self.models: dict[str, TinyModel] = {}
+        self.now = NOW
+
+    def publish(self, item_ids: Sequence[str], *, seed: int = 1, until: datetime = HOUR_END) -> str:
+        """Publish a release by hand and return its version."""
+        model = TinyModel.make(len(item_ids), seed)
+        manifest = ReleaseManifest(
+            kind="nightly",
+            parent=None,
+            base=None,
+            window_start=until - timedelta(hours=24),
+            window_end=until,
+            promoted=True,
+            reasons=[],
+            metrics={"ndcg": 0.1},
+        )
+        with self.releases.stage() as folder:
+            bundle.write_vocabulary(folder, Vocabulary(tuple(item_ids), TYPES))
+            np.save(folder / bundle.ITEM_MATRIX, model.items[1:])
+            popularity = np.arange(len(item_ids), 0, -1, dtype=np.float32)
+            np.save(folder / bundle.POPULARITY, popularity)
+            model.write_onnx(folder / bundle.ENCODER)
+            (folder / bundle.CONFIG).write_text(json.dumps({"length": LENGTH}))
+            version = self.releases.publish(folder, manifest)
+        self.models[version] = model
+        return version
+
+    def promote(self, item_ids: Sequence[str], **how: Any) -> str:
+        """Publish a release and make it the active one."""
+        version = self.publish(item_ids, **how)
+        self.releases.promote(version)
+        return version
+
+    def catalogue(self, *items: dict[str, Any]) -> None:
+        """Write the catalogue snapshot."""
+        import pyarrow as pa
+
+        rows = [
+            Item(**({"title": i["item_id"].upper(), "created_ts": NOW} | i)).row() for i in items
+        ]
+        self.lake.write_snapshot(CATALOGUE, pa.Table.from_pylist(rows, schema=ITEM_SCHEMA))
+
+    def event(self, event_id: str, item_id: str, **changes: Any) -> dict[str, Any]:
+        """An event as a page of the site would post it."""
+        base = {
+            "event_id": event_id,
+            "user_id": "ann",
+            "item_id": item_id,
+            "event_type": "play",
+            "event_ts": (self.now - timedelta(seconds=5)).isoformat(),
+            "value": 1.0,
+        }
+        return base | changes
+
+    def journal(self) -> Journal:
+        """The journal on disk, with this world's clock."""
+        config = settings()
+        domain = load_domain(config.domain)
+        return Journal(config.intake, domain, late_hours=48, clock=lambda: self.now)
+
+    def service(self, **how: Any) -> Service:
+        """A service that reads the fake store."""
+        how.setdefault("journal", self.journal())
+        deadline_ms = settings().feature_deadline_ms
+        how.setdefault("reader", FeatureReader(lambda: self.store, deadline_ms=deadline_ms))
+        return Service.open(**how)
+
+    @contextmanager
+    def client(self, service: Service | None = None) -> Iterator[TestClient]:
+        """A running app, and a plain HTTP client for it."""
+        with TestClient(self.app(service), raise_server_exceptions=False) as client:
+            yield client
+
+    def app(self, service: Service | None = None) -> FastAPI:
+        """The app of this world, whose clock is `now`."""
+        return create_app(service=service or self.service(), clock=lambda: self.now)
+
+
+@pytest.fixture
+def world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """An empty installation, whose deadline no busy machine misses."""
+    monkeypatch.setenv("NEARLINE_FEATURE_DEADLINE_MS", "10000")
+    settings.cache_clear()
+    return World()
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], Any]], None]:
+    """Waits until something is true, and fails when it does not come true in ten seconds."""
+
+    def wait(holds: Callable[[], Any]) -> None:
+        until = time.monotonic() + 10
+        while not holds():
+            assert time.monotonic() < until, "it never came true"
+            time.sleep(0.02)
+
+    return wait

@@ -1,0 +1,196 @@
+"""The client against the real app, through a real server; and against a wire that breaks."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from nearline.errors import NearlineError
+from nearline.schema import Event
+from nearline.settings import settings
+from serving import errors
+from serving.client import AsyncClient, Client
+from serving.schema import SessionEventIn
+
+ITEMS = ("i0", "i1", "i2", "a/b c%?#")
+
+
+@pytest.fixture
+def base_url(world: Any, eventually: Any) -> Iterator[str]:
+    """The address of a real server of the world's app."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(world.app(), log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    eventually(lambda: server.started)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def calls(world: Any) -> list[tuple[str, dict[str, Any]]]:
+    event = Event(**world.event("e1", "i1"))
+    return [
+        ("health", {}),
+        ("release", {}),
+        ("recommendations", {"user_id": "ann/1?", "limit": 2}),
+        ("similar", {"item_id": "a/b c%?#", "limit": 2}),
+        ("trending", {"limit": 2}),
+        ("session", {"events": ["i1", SessionEventIn(item_id="i0")], "limit": 2}),
+        ("send_events", {"events": [event, world.event("e2", "i2"), {"event_id": "e3"}]}),
+        ("send_events", {"events": [event]}),
+    ]
+
+
+async def ask_all(base_url: str, asked: list[tuple[str, dict[str, Any]]]) -> list[Any]:
+    async with AsyncClient(base_url=base_url) as client:
+        return [await getattr(client, name)(**arguments) for name, arguments in asked]
+
+
+def without_ids(answers: list[Any]) -> list[dict[str, Any]]:
+    return [answer.model_dump(exclude={"request_id"}) for answer in answers]
+
+
+def test_both_clients_get_the_same_answers(world: Any, base_url: str, eventually: Any) -> None:
+    world.promote(ITEMS)
+    with Client(base_url=base_url) as client:
+        with pytest.raises(NearlineError):
+            assert client.similar(item_id="nowhere") is None
+        eventually(lambda: httpx.get(f"{base_url}/readyz").status_code == 200)
+        answers = [getattr(client, name)(**args) for name, args in calls(world)]
+    posted, again = answers[-2:]
+    assert (posted.accepted, posted.refused, again.duplicate) == (2, 1, 1)
+    assert len(answers[2].items) == 2
+    awaited = asyncio.run(ask_all(base_url, calls(world)))
+    assert without_ids(awaited[:-2]) == without_ids(answers[:-2])
+    assert (awaited[-2].duplicate, awaited[-1].duplicate) == (2, 1)
+
+
+def test_the_async_client_speaks_to_the_app_in_process(world: Any) -> None:
+    world.promote(ITEMS)
+    app = world.app()
+
+    async def ask() -> str:
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app=app)
+            async with AsyncClient(base_url="http://nearline", transport=transport) as client:
+                return (await client.similar(item_id="i0")).source
+
+    assert asyncio.run(ask()) == "neighbours"
+
+
+def test_errors_tell_what_the_service_said(
+    world: Any, base_url: str, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(base_url=base_url) as client:
+        with pytest.raises(errors.ServiceNotReady, match="nearline train"):
+            client.health()
+        world.promote(ITEMS)
+        eventually(lambda: httpx.get(f"{base_url}/readyz").status_code == 200)
+        with pytest.raises(errors.UnknownItem, match="'nowhere'") as caught:
+            client.similar(item_id="nowhere")
+        assert (caught.value.code, caught.value.status) == ("unknown_item", 404)
+        assert caught.value.request_id
+        with pytest.raises(errors.RefusedRequest, match="limit='0'"):
+            client.trending(limit=0)
+
+
+def test_the_key_of_the_settings_is_sent(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEARLINE_API_KEY", "sésame")
+    settings.cache_clear()
+    world.promote(ITEMS)
+    app = world.app()
+
+    async def ask(api_key: str | None) -> str:
+        transport = httpx.ASGITransport(app=app)
+        client = AsyncClient(base_url="http://nearline", transport=transport, api_key=api_key)
+        async with app.router.lifespan_context(app), client:
+            return (await client.trending()).source
+
+    assert asyncio.run(ask(None)) == "popular"
+    app = world.app()
+    with pytest.raises(errors.Unauthorized):
+        asyncio.run(ask("wrong"))
+
+
+def wire(*outcomes: Any) -> tuple[httpx.MockTransport, list[httpx.Request]]:
+    """A wire on which each request in turn meets an outcome: an exception or a response."""
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        outcome = outcomes[min(len(seen), len(outcomes)) - 1]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    return httpx.MockTransport(answer), seen
+
+
+READY = httpx.Response(200, json={"status": "ready", "release": "r"})
+BROKEN = httpx.ReadError("broken")
+TIMEOUT = httpx.ReadTimeout("late")
+
+
+@pytest.mark.parametrize("first", [BROKEN, TIMEOUT, httpx.Response(502), httpx.Response(504)])
+def test_a_call_without_an_answer_is_tried_again(world: Any, first: Any) -> None:
+    transport, seen = wire(first, READY)
+    with Client(base_url="http://x", transport=transport) as client:
+        assert client.health().release == "r"
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "told"),
+    [
+        (httpx.ConnectError("refused"), errors.Unreachable, "nearline serve"),
+        (TIMEOUT, errors.ServiceTimeout, "0.5 s"),
+        (httpx.Response(502), errors.Unreachable, "502"),
+    ],
+)
+def test_a_call_is_given_up_after_its_retries(
+    world: Any, failure: Any, kind: type[Exception], told: str
+) -> None:
+    async def ask(transport: httpx.MockTransport) -> None:
+        client = AsyncClient(base_url="http://x", transport=transport, timeout_s=0.5, retries=1)
+        await client.trending()
+
+    transport, seen = wire(failure)
+    with pytest.raises(kind, match=told):
+        asyncio.run(ask(transport))
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("answer", [httpx.Response(200, text="<html>"), httpx.Response(500)])
+def test_what_is_not_nearline_is_told_apart(world: Any, answer: httpx.Response) -> None:
+    transport, seen = wire(answer)
+    with (
+        Client(base_url="http://x", transport=transport) as client,
+        pytest.raises(errors.ServiceFailed, match="not Nearline"),
+    ):
+        client.health()
+    assert len(seen) == 1
+
+
+def test_an_error_of_the_service_is_not_retried(world: Any) -> None:
+    body = {"error": {"code": "internal", "message": "a bug"}}
+    transport, seen = wire(httpx.Response(500, json=body))
+    with (
+        Client(base_url="http://x", transport=transport) as client,
+        pytest.raises(errors.ServiceFailed, match="a bug"),
+    ):
+        client.health()
+    assert len(seen) == 1
+
+
+def test_the_tree_of_errors_is_as_drawn() -> None:
+    for code, status in errors.STATUS.items():
+        row = next(line for line in (errors.__doc__ or "").splitlines() if f"`{code}`" in line)
+        kind = type(errors.error_for(code, "", None)).__name__
+        assert f"| {status} |" in row
+        assert row.endswith(f"| {kind} |")

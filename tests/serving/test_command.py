@@ -1,0 +1,124 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from typer.testing import CliRunner
+
+from nearline.cli import build
+from nearline.errors import ConfigError
+from serving.errors import ServiceNotReady, UnknownItem, Unreachable
+
+ITEMS = tuple(f"i{n}" for n in range(12))
+
+
+@pytest.fixture
+def base_url(world: Any, eventually: Any) -> Iterator[str]:
+    world.catalogue(*({"item_id": i, "title": f"[{i}] the film"} for i in ITEMS))
+    world.promote(ITEMS)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(world.app(), log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    eventually(lambda: server.started)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs `nearline ARGUMENTS`; errors come through as they are."""
+
+    def invoke(*arguments: str) -> Any:
+        return CliRunner().invoke(build(), list(arguments), catch_exceptions=False)
+
+    return invoke
+
+
+@pytest.mark.parametrize(
+    ("arguments", "source"),
+    [
+        (("user", "ann"), "popular"),
+        (("item", "i3"), "neighbours"),
+        (("session", "i1", "i2"), "live"),
+        (("trending",), "popular"),
+    ],
+)
+def test_lookup_prints_json_for_programs(
+    base_url: str, run: Callable[..., Any], arguments: tuple[str, ...], source: str
+) -> None:
+    result = run("lookup", *arguments, "--url", base_url, "--limit", "3", "--json")
+    answer = json.loads(result.stdout)
+    assert (answer["source"], len(answer["items"])) == (source, 3)
+
+
+def test_lookup_prints_tables_for_people(base_url: str, run: Callable[..., Any]) -> None:
+    result = run("lookup", "session", "i1", "nowhere", "--url", base_url)
+    assert "[i2] the film" in result.stdout
+    assert "live · release" in result.stderr
+    assert "ignored nowhere: unknown item" in result.stderr
+
+
+def test_lookup_tells_what_went_wrong(
+    base_url: str, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UnknownItem, match="'nowhere'"):
+        run("lookup", "item", "nowhere", "--url", base_url)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        free = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with pytest.raises(Unreachable, match="nearline serve"):
+        run("lookup", "trending", "--url", free)
+
+
+def test_serve_refuses_what_it_cannot_do(home: Path, run: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigError, match="NEARLINE_API_KEY"):
+        run("serve", "--host", "0.0.0.0")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with pytest.raises(ConfigError, match=f"port {port}.*in use"):
+            run("serve", "--port", port)
+
+
+def test_serve_starts_without_a_release_and_stops_when_told(
+    world: Any, eventually: Any, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    code = "from nearline.cli import main; main()"
+    command = [sys.executable, "-c", code, "serve", "--port", "0"]
+    log = tmp_path / "serve.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stderr=out, env=os.environ | {"COLUMNS": "200"})
+    try:
+        eventually(lambda: "http://127.0.0.1:" in log.read_text() or process.poll() is not None)
+        url = next(word for word in log.read_text().split() if word.startswith("http://"))
+
+        def answers(status: int) -> bool:
+            try:
+                return httpx.get(f"{url}/readyz").status_code == status
+            except httpx.ConnectError:
+                return False
+
+        eventually(lambda: answers(503))
+        with pytest.raises(ServiceNotReady, match="nearline train"):
+            run("lookup", "trending", "--url", url)
+        world.promote(ITEMS)
+        eventually(lambda: answers(200))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) in (0, -signal.SIGTERM)
+
+
+def test_the_commands_load_nothing_heavy() -> None:
+    heavy = ["fastapi", "onnxruntime", "feast", "torch", "pyspark", "uvicorn", "httpx"]
+    code = f"import sys, serving.command; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

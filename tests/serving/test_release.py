@@ -1,0 +1,153 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nearline import bundle
+from nearline.errors import CorruptRelease, NotReady
+from nearline.sequence import ModelInput
+from serving.catalogue import CatalogueFile
+from serving.metrics import Metrics
+from serving.release import NOBODY, ActiveRelease, LoadedRelease
+
+ITEMS = tuple("abcdefgh")
+
+
+def loaded(world: Any, version: str, **how: Any) -> LoadedRelease:
+    return LoadedRelease.load(world.releases.load(version), **how)
+
+
+def following(world: Any) -> tuple[ActiveRelease, Metrics]:
+    metrics = Metrics()
+    return ActiveRelease.open(CatalogueFile(world.lake), metrics), metrics
+
+
+def spoil(world: Any, version: str, name: str, content: bytes) -> str:
+    """Publish a copy of a release in which one file has another content, with its checksum."""
+    release = world.releases.load(version)
+    with world.releases.stage() as folder:
+        for file in release.manifest.files:
+            (folder / file).write_bytes((release.path / file).read_bytes())
+        (folder / name).write_bytes(content)
+        return str(world.releases.publish(folder, release.manifest))
+
+
+def test_the_encoder_gives_what_the_model_computes(world: Any) -> None:
+    version = world.publish(ITEMS)
+    short = ModelInput(*(np.array(x, dtype=np.int64) for x in ([3], [1], [7])))
+    long = ModelInput(*(np.array(x, dtype=np.int64) for x in ([1, 2, 8], [1, 2, 3], [1, 32, 2])))
+    vectors = loaded(world, version).encode([short, long])
+    expected = [world.models[version].encode(*inputs) for inputs in (short, long)]
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
+
+
+def test_top_is_exact_and_leaves_out_what_it_must(world: Any) -> None:
+    release = loaded(world, world.publish([f"i{n}" for n in range(300)]))
+    allowed = np.random.default_rng(0).random(300) < 0.8
+    release = LoadedRelease(**{**vars(release), "available": allowed})
+    users = np.random.default_rng(1).normal(size=(3, release.dim)).astype(np.float32)
+    exclude = [[5, 6], [], list(range(100))]
+    rows, scores = release.top(users, 20, exclude)
+    for user, left_out, found, best in zip(users, exclude, rows, scores, strict=True):
+        all_scores = release.matrix @ user
+        candidates = [r for r in range(300) if allowed[r] and r not in left_out]
+        expected = sorted(candidates, key=lambda r: -all_scores[r])[:20]
+        assert found.tolist() == expected
+        np.testing.assert_allclose(best, all_scores[expected], atol=1e-6)
+
+
+def test_top_tells_when_nothing_is_left(world: Any) -> None:
+    release = loaded(world, world.publish(ITEMS))
+    rows, scores = release.top(np.ones((1, release.dim), dtype=np.float32), 50, [[0, 1, 2, 3, 4]])
+    assert rows.shape == (1, len(ITEMS))
+    assert set(rows[0][:3]) == {5, 6, 7}
+    assert rows[0][3:].tolist() == [NOBODY] * 5
+    assert np.isneginf(scores[0][3:]).all()
+
+
+def test_equal_scores_come_in_row_order(world: Any) -> None:
+    release = loaded(world, world.publish(ITEMS))
+    rows, _ = release.top(np.zeros((1, release.dim), dtype=np.float32), len(ITEMS), [[]])
+    assert rows[0].tolist() == list(range(len(ITEMS)))
+
+
+def test_an_encoder_that_is_not_there_is_named(world: Any) -> None:
+    version = world.publish(ITEMS)
+    with pytest.raises(CorruptRelease, match=r"no compressed encoder.*NEARLINE_ENCODER"):
+        loaded(world, version, encoder="compressed")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (bundle.ENCODER, b"no onnx", "cannot be loaded"),
+        (bundle.CONFIG, b"{}", "KeyError: 'length'"),
+        (bundle.ITEM_IDS, b'["a"]', "1 item ids"),
+        (bundle.ITEM_MATRIX, b"", "cannot be loaded"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(
+    world: Any, name: str, content: bytes, told: str
+) -> None:
+    version = spoil(world, world.publish(ITEMS), name, content)
+    with pytest.raises(CorruptRelease, match=told):
+        loaded(world, version)
+
+
+def test_without_a_release_nothing_can_be_pinned(world: Any) -> None:
+    active, _ = following(world)
+    active.refresh()
+    with pytest.raises(NotReady, match="nearline train"):
+        active.pin()
+
+
+def test_a_corrupt_release_leaves_the_old_one_in_place(world: Any) -> None:
+    active, metrics = following(world)
+    good = world.promote(ITEMS)
+    active.refresh()
+    bad = spoil(world, world.publish(ITEMS, seed=2), bundle.ENCODER, b"no onnx")
+    world.releases.promote(bad)
+    active.refresh()
+    active.refresh()
+    assert active.pin().release.version == good
+    assert b'nearline_refresh_failures_total{what="release"} 1.0' in metrics.text()
+    better = world.promote(ITEMS, seed=3)
+    active.refresh()
+    assert active.pin().release.version == better
+
+
+def test_a_file_changed_after_promotion_is_found(world: Any) -> None:
+    active, _ = following(world)
+    good = world.promote(ITEMS)
+    active.refresh()
+    changed = world.promote(ITEMS, seed=2)
+    (world.releases.load(changed).path / bundle.POPULARITY).write_bytes(b"x")
+    active.refresh()
+    assert active.pin().release.version == good
+
+
+def test_a_rollback_is_followed(world: Any) -> None:
+    active, _ = following(world)
+    first, second = world.promote(ITEMS), world.promote(ITEMS, seed=2)
+    active.refresh()
+    assert active.pin().release.version == second
+    world.releases.rollback()
+    active.refresh()
+    assert active.pin().release.version == first
+
+
+def test_a_new_catalogue_is_followed_without_loading_the_release_again(world: Any) -> None:
+    active, _ = following(world)
+    world.promote(ITEMS)
+    world.catalogue(*({"item_id": i} for i in ITEMS))
+    active.refresh()
+    before = active.pin()
+    assert before.catalogue.title("a") == "A"
+    world.catalogue({"item_id": "a", "title": "Alien", "available": False}, {"item_id": "b"})
+    active.refresh()
+    after = active.pin()
+    assert after.catalogue.title("a") == "Alien"
+    assert after.release.available.tolist() == [False, True] + [False] * 6
+    assert after.release.session is before.release.session
+    assert before.release.available.all()

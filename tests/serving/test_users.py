@@ -1,0 +1,76 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from nearline.domains import load_domain
+from nearline.schema import Event
+from nearline.sequence import History
+from serving.users import LiveEvent, LiveEvents, merged
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+def event(event_id: str, item: str | None, seconds: int = 0, **changes: object) -> Event:
+    fields = {"user_id": "ann", "event_type": "play", "event_ts": NOON + timedelta(seconds=seconds)}
+    return Event(event_id=event_id, item_id=item, **(fields | changes))  # type: ignore[arg-type]
+
+
+def live_events(length: int = 3, hours: int = 2, domain: str = "entertainment") -> LiveEvents:
+    return LiveEvents(load_domain(domain), length=length, hours=hours)
+
+
+STORED = History(["a", "b"], ["play", "rating"], [10, 20])
+
+
+@pytest.mark.parametrize(
+    ("live", "expected"),
+    [
+        ([], "ab"),
+        ([LiveEvent(30, "e", "c", "play")], "abc"),
+        ([LiveEvent(20, "e", "b", "rating")], "ab"),
+        ([LiveEvent(20, "e", "b", "play")], "abb"),
+        ([LiveEvent(21, "e", "b", "rating")], "abb"),
+        ([LiveEvent(15, "e", "c", "play")], "acb"),
+        ([LiveEvent(20, "e", "b", "rating"), LiveEvent(20, "f", "b", "rating")], "abb"),
+        ([LiveEvent(n, "e", "c", "play") for n in (30, 40, 50)], "bccc"),
+    ],
+)
+def test_what_both_hold_counts_once(live: list[LiveEvent], expected: str) -> None:
+    found = merged(STORED, live, 4)
+    assert "".join(found.item_ids) == expected
+    assert list(found.event_ts) == sorted(found.event_ts)
+    assert STORED.event_ts == [10, 20]
+
+
+def test_two_nothings_are_nothing() -> None:
+    assert merged(History((), (), ()), [], 4) == History((), (), ())
+
+
+def test_the_newest_events_are_kept_in_their_order() -> None:
+    live = live_events()
+    for n in (5, 1, 4, 2, 3):
+        live.add([event(f"e{n}", f"i{n}", seconds=n)], accepted=NOON)
+    assert [e.item_id for e in live.of("ann").events] == ["i3", "i4", "i5"]
+    assert live.of("bob").events == ()
+
+
+def test_only_what_belongs_in_a_sequence_is_kept() -> None:
+    live = live_events(domain="commerce")
+    live.add(
+        [
+            event("e1", None, event_type="search"),
+            event("e2", "i", event_type="unheard"),
+            event("e3", "i", event_type="view"),
+        ],
+        accepted=NOON,
+    )
+    assert [e.event_id for e in live.of("ann").events] == ["e3"]
+
+
+def test_users_are_forgotten_after_their_hours() -> None:
+    live = live_events(hours=2)
+    live.add([event("e1", "i")], accepted=NOON)
+    live.add([event("e2", "i", user_id="bob")], accepted=NOON + timedelta(hours=1))
+    live.add([], accepted=NOON + timedelta(hours=2, seconds=1))
+    assert live.of("ann").events == ()
+    assert live.of("bob").accepted == NOON + timedelta(hours=1)
