@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from nearline import bundle as names
+from nearline.errors import CorruptRelease
+from nearline.releases import Release, ReleaseManifest
+from nearline.schema import ITEM_SCHEMA
+from nearline.sequence import ModelInput, Vocabulary
+from nearline.sources.dataset import conform
+from nearline.windows import Window
+from training.bundle import Bundle, read_bundle, with_items, write_bundle
+from training.content import LONGEST
+from training.gate import run_encoder
+from training.model import Model, ModelConfig
+from training.recipe import load_recipe
+
+WINDOW = Window.parse("2026-01-01T00:00Z", "2026-01-02T00:00Z")
+FILES = {
+    names.ITEM_IDS,
+    names.EVENT_TYPES,
+    names.ITEM_MATRIX,
+    names.ENCODER,
+    names.ENCODER_COMPRESSED,
+    names.POPULARITY,
+    names.CONFIG,
+    names.WEIGHTS,
+}
+
+
+def make() -> Bundle:
+    config = ModelConfig(30, 2, LONGEST, 32, 2, 2, 10, 0.1, 64, 0.1, 0.05)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = Model(config, torch.randint(1, 65, (30, LONGEST))).eval()
+    vocabulary = Vocabulary(tuple(f"i{n}" for n in range(30)), ("view", "like"))
+    popularity = np.arange(30, dtype=np.float32)
+    return Bundle(model, vocabulary, popularity, "small", load_recipe("small").learning)
+
+
+def release(folder: Path) -> Release:
+    manifest = ReleaseManifest(
+        version="v",
+        kind="nightly",
+        parent=None,
+        base=None,
+        window_start=WINDOW.start,
+        window_end=WINDOW.end,
+        promoted=True,
+        reasons=[],
+        metrics={},
+    )
+    return Release(folder, manifest)
+
+
+def history(length: int, padding: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(length)
+    columns = [rng.integers(1, top + 1, (4, length)) for top in (30, 2, 32)]
+    return [np.pad(column, ((0, 0), (0, padding))) for column in columns]
+
+
+def test_every_file_is_there_and_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_bundle(tmp_path / name, make())
+    assert {path.name for path in (tmp_path / "one").iterdir()} == FILES
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize(("length", "padding"), [(1, 0), (1, 4), (7, 0), (7, 3), (10, 0)])
+def test_the_served_encoder_gives_the_last_state_of_the_model(
+    tmp_path: Path, length: int, padding: int
+) -> None:
+    bundle = make()
+    write_bundle(tmp_path, bundle)
+    with torch.no_grad():
+        states, matrix = bundle.model(*map(torch.from_numpy, history(length)))
+    found = run_encoder(tmp_path / names.ENCODER, ModelInput(*history(length, padding)))
+    np.testing.assert_allclose(found, states[:, -1].numpy(), atol=1e-5)
+    np.testing.assert_array_equal(names.read_matrix(tmp_path), matrix.numpy())
+    small = run_encoder(tmp_path / names.ENCODER_COMPRESSED, ModelInput(*history(length, padding)))
+    assert ((small * found).sum(axis=1) > 0.97).all()
+
+
+def test_the_compressed_encoder_is_smaller(tmp_path: Path) -> None:
+    write_bundle(tmp_path, make())
+    sizes = [(tmp_path / n).stat().st_size for n in (names.ENCODER_COMPRESSED, names.ENCODER)]
+    assert sizes[0] < sizes[1]
+
+
+def test_no_path_of_this_machine_is_in_the_encoder(tmp_path: Path) -> None:
+    write_bundle(tmp_path, make())
+    for name in (names.ENCODER, names.ENCODER_COMPRESSED):
+        assert str(Path(__file__).parents[2]).encode() not in (tmp_path / name).read_bytes()
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    bundle = make()
+    write_bundle(tmp_path, bundle)
+    again = read_bundle(release(tmp_path))
+    assert again.vocabulary == bundle.vocabulary
+    assert (again.size, again.learning) == (bundle.size, bundle.learning)
+    np.testing.assert_array_equal(again.popularity, bundle.popularity)
+    torch.testing.assert_close(again.model.item_matrix(), bundle.model.item_matrix())
+
+
+@pytest.mark.parametrize("name", [names.WEIGHTS, names.CONFIG, names.POPULARITY])
+def test_a_damaged_release_is_named(tmp_path: Path, name: str) -> None:
+    write_bundle(tmp_path, make())
+    (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(CorruptRelease, match="release v cannot be learned from"):
+        read_bundle(release(tmp_path))
+
+
+def test_an_item_that_left_the_catalogue_keeps_its_content() -> None:
+    bundle = make()
+    catalogue = conform(pd.DataFrame({"item_id": ["i1", "new"], "title": ["A", "B"]}), ITEM_SCHEMA)
+    model = with_items(bundle, ("i0", "i1", "new"), catalogue)
+    old = bundle.model.item_tower.content
+    assert model.item_tower.content[0].tolist() == old[0].tolist()
+    assert model.item_tower.content[1].tolist() != old[1].tolist()
+    assert model.item_tower.delta.weight[2].abs().sum() == 0

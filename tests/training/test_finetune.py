@@ -1,0 +1,107 @@
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nearline import bundle as names
+from nearline.errors import CorruptRelease, MissingPartition, UnknownRelease
+from nearline.lake import CATALOGUE, EVENTS, Lake
+from nearline.releases import ReleaseStore
+from nearline.schema import ITEM_SCHEMA
+from nearline.sources.dataset import conform, upsert_items
+from nearline.windows import HOUR, Window
+from training.finetune import finetune
+
+NIGHT = datetime(2026, 1, 8, tzinfo=UTC)
+EVENING = Window(NIGHT + 12 * HOUR, NIGHT + 22 * HOUR)
+
+
+@pytest.fixture
+def with_new_item(trained: str) -> Iterator[str]:
+    """`a-new-item`, which sorts before all others, comes into the catalogue."""
+    lake = Lake.open()
+    before = lake.read_snapshot(CATALOGUE, schema=ITEM_SCHEMA)
+    row = {"item_id": ["a-new-item"], "title": ["Item 7 of kind 3"], "created_ts": [NIGHT]}
+    upsert_items(lake, conform(pd.DataFrame(row), ITEM_SCHEMA))
+    yield trained
+    lake.write_snapshot(CATALOGUE, before, sort_by=["item_id"])
+
+
+def test_a_fine_tune_is_a_child_that_names_its_line(trained: str) -> None:
+    version = finetune(EVENING, trained)
+    assert version is not None
+    store = ReleaseStore.open()
+    release = store.load(version)
+    release.verify()
+    manifest = release.manifest
+    assert (manifest.kind, manifest.parent, manifest.base) == ("hourly", trained, trained)
+    assert manifest.window == EVENING
+    assert manifest.metrics["targets"] > 0
+    assert {"ndcg@10", "retention_ndcg@10", "retention_parent_ndcg@10"} <= set(manifest.metrics)
+    assert 0 < manifest.lineage["steps"] <= 60
+    assert any("its parent on earlier events" in reason for reason in manifest.reasons)
+    assert set(manifest.files) == set(store.load(trained).manifest.files)
+    old, new = (names.read_matrix(store.load(v).path) for v in (trained, version))
+    kept = new[: len(old)]
+    assert not np.array_equal(old, kept)
+    assert (old * kept).sum(axis=1).min() > 0.5
+    assert store.active() is None
+
+
+def test_the_same_hours_give_the_same_version(trained: str) -> None:
+    assert finetune(EVENING, trained) == finetune(EVENING, trained)
+
+
+def test_a_child_has_children_of_the_same_line(trained: str) -> None:
+    first = finetune(Window(NIGHT, NIGHT + 12 * HOUR), trained)
+    assert first is not None
+    second = finetune(EVENING, first)
+    assert second is not None
+    manifest = ReleaseStore.open().load(second).manifest
+    assert (manifest.parent, manifest.base) == (first, trained)
+
+
+def test_new_items_get_rows_after_the_old_ones(with_new_item: str) -> None:
+    store = ReleaseStore.open()
+    version = finetune(EVENING, with_new_item)
+    assert version is not None
+    old, new = (names.read_vocabulary(store.load(v).path) for v in (with_new_item, version))
+    assert new.item_ids[: len(old.item_ids)] == old.item_ids
+    assert new.item_ids[len(old.item_ids)] == "a-new-item"
+    matrix = names.read_matrix(store.load(version).path)
+    assert len(matrix) == len(new.item_ids)
+    assert len(np.load(store.load(version).path / names.POPULARITY)) == len(new.item_ids)
+    like = Lake.open().read_snapshot(CATALOGUE, schema=ITEM_SCHEMA).to_pandas()
+    kinds = like.set_index("item_id")["title"].str.extract(r"kind (\d+)", expand=False)
+    same = [row for row, item in enumerate(old.item_ids) if kinds[item] == "3"]
+    other = [row for row, item in enumerate(old.item_ids) if kinds[item] != "3"]
+    cosine = matrix[: len(old.item_ids)] @ matrix[len(old.item_ids)]
+    assert cosine[same].mean() > cosine[other].mean()
+
+
+def test_an_hour_without_events_makes_no_release(trained: str) -> None:
+    lake, before = Lake.open(), len(ReleaseStore.open().manifests())
+    quiet = Window(NIGHT + 24 * HOUR, NIGHT + 25 * HOUR)
+    lake.mark_complete(EVENTS, quiet, rows=0)
+    assert finetune(quiet, trained) is None
+    assert len(ReleaseStore.open().manifests()) == before
+
+
+def test_hours_that_were_never_computed_are_told(trained: str) -> None:
+    with pytest.raises(MissingPartition, match="not complete"):
+        finetune(Window(NIGHT, NIGHT + 90 * HOUR), trained)
+
+
+def test_an_unknown_parent_is_named(trained: str) -> None:
+    with pytest.raises(UnknownRelease, match="no release 'nothing'"):
+        finetune(EVENING, "nothing")
+
+
+def test_a_damaged_parent_is_named(trained: str) -> None:
+    version = finetune(Window(NIGHT, NIGHT + 3 * HOUR), trained)
+    assert version is not None
+    (ReleaseStore.open().root / version / names.WEIGHTS).write_bytes(b"")
+    with pytest.raises(CorruptRelease, match=r"weights\.pt was changed"):
+        finetune(EVENING, version)

@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nearline import bundle as names
+from nearline.errors import StepFailed
+from nearline.sequence import Vocabulary
+from training import gate
+from training.bundle import Bundle, write_bundle
+from training.evaluation import Evaluation
+from training.model import Model, ModelConfig
+from training.recipe import load_recipe
+
+
+def evaluation(hits: float, *, users: int = 60, shown: int = 50, seed: int = 0) -> Evaluation:
+    """Ten targets a user; a share of `hits` is ranked first, the rest is missed."""
+    rng = np.random.default_rng(seed)
+    hit = rng.permutation(users * 10) < round(hits * users * 10)
+    ranks = np.where(hit, 0, 99)
+    return Evaluation(ranks, np.repeat(np.arange(users), 10), np.arange(100) < shown)
+
+
+def nothing() -> Evaluation:
+    return Evaluation(np.zeros(0, int), np.zeros(0, int), np.zeros(100, bool))
+
+
+@pytest.mark.parametrize(
+    ("hits", "baseline", "users", "first", "passed", "says"),
+    [
+        (0.5, 0.2, 60, False, True, "better than the best baseline, popular: NDCG@10 0.5"),
+        (0.1, 0.4, 60, True, False, "worse than the best baseline"),
+        (0.3, 0.3, 60, False, False, "not better beyond noise"),
+        (0.3, 0.3, 60, True, True, "first release"),
+        (0.1, 0.4, 5, True, True, "5 users with too few events"),
+        (0.3, 0.3, 5, False, True, "5 users with too few events"),
+    ],
+)
+def test_baselines_must_be_beaten_beyond_noise(
+    hits: float, baseline: float, users: int, first: bool, passed: bool, says: str
+) -> None:
+    others = {
+        "popular": evaluation(baseline, users=users, seed=1),
+        "content": evaluation(0.01, users=users, seed=2),
+    }
+    found = gate.beats_baselines(evaluation(hits, users=users), others, first=first, seed=0)
+    assert found.passed is passed
+    assert says in found.reason
+
+
+def test_without_held_out_events_it_says_that_nothing_was_compared() -> None:
+    found = gate.beats_baselines(nothing(), {"popular": nothing()}, first=True, seed=0)
+    assert found == gate.Check(True, found.reason)
+    assert "not compared" in found.reason
+
+
+@pytest.mark.parametrize(("hits", "passed"), [(0.5, True), (0.46, True), (0.2, False)])
+def test_the_champion_may_not_be_undercut(hits: float, passed: bool) -> None:
+    champion = evaluation(0.5, seed=1)
+    found = gate.keeps_up(evaluation(hits), champion, version="v1", tolerance=0.1, seed=0)
+    assert found.passed is passed
+    assert "the active release v1" in found.reason
+
+
+def test_forgetting_is_refused() -> None:
+    found = gate.remembers(evaluation(0.1), evaluation(0.6), tolerance=0.1, seed=0)
+    assert not found.passed
+    assert "more than 10% worse than its parent" in found.reason
+
+
+@pytest.mark.parametrize(("shown", "passed"), [(50, True), (1, False)])
+def test_the_same_few_items_for_everyone_are_refused(shown: int, passed: bool) -> None:
+    assert gate.covers(evaluation(0.5, shown=shown), floor=0.02).passed is passed
+
+
+def test_one_failure_is_enough_and_comes_first() -> None:
+    verdict = gate.judge([gate.Check(True, "fine"), gate.Check(False, "bad")])
+    assert verdict == gate.Verdict(False, ["bad", "fine"])
+    assert gate.judge([gate.Check(True, "fine")]).promoted
+
+
+@pytest.fixture
+def staged(tmp_path: Path) -> tuple[Path, Model]:
+    config = ModelConfig(30, 2, 3, 32, 2, 2, 10, 0.1, 64, 0.1, 0.05)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = Model(config, torch.randint(1, 65, (30, 3)))
+    vocabulary = Vocabulary(tuple(f"i{n}" for n in range(30)), ("view", "like"))
+    learning = load_recipe("small").learning
+    write_bundle(tmp_path, Bundle(model, vocabulary, np.ones(30), "small", learning))
+    return tmp_path, model
+
+
+def test_a_sound_release_answers(staged: tuple[Path, Model]) -> None:
+    checks = gate.answers(*staged)
+    assert [check.passed for check in checks] == [True] * 4, checks
+
+
+def test_vectors_that_are_no_numbers_are_refused(staged: tuple[Path, Model]) -> None:
+    folder, model = staged
+    matrix = np.load(folder / names.ITEM_MATRIX)
+    matrix[3, 0] = np.nan
+    np.save(folder / names.ITEM_MATRIX, matrix)
+    verdict = gate.judge(gate.answers(folder, model))
+    assert not verdict.promoted
+    assert verdict.reasons[0] == "1 of the 30 item vectors are not finite numbers"
+
+
+def test_vectors_of_another_length_are_refused(staged: tuple[Path, Model]) -> None:
+    folder, model = staged
+    np.save(folder / names.ITEM_MATRIX, np.load(folder / names.ITEM_MATRIX) * 2)
+    assert "not of length 1" in gate.judge(gate.answers(folder, model)).reasons[0]
+
+
+def test_an_encoder_of_another_model_is_refused(staged: tuple[Path, Model]) -> None:
+    folder, model = staged
+    with torch.no_grad():
+        model.user_encoder.norm.bias += torch.randn(32)
+    verdict = gate.judge(gate.answers(folder, model))
+    assert not verdict.promoted
+    assert "apart from the model" in verdict.reasons[0]
+
+
+def test_a_model_that_has_diverged_is_not_written(tmp_path: Path) -> None:
+    config = ModelConfig(5, 1, 3, 8, 2, 1, 4, 0.1, 16, 0.1, 0.05)
+    model = Model(config, torch.ones(5, 3, dtype=torch.int64))
+    with torch.no_grad():
+        model.user_encoder.norm.weight.fill_(torch.nan)
+    learning = load_recipe("small").learning
+    vocabulary = Vocabulary(tuple("abcde"), ("view",))
+    with pytest.raises(StepFailed, match=r"user_encoder\.norm\.weight"):
+        write_bundle(tmp_path, Bundle(model, vocabulary, np.ones(5), "small", learning))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,115 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from nearline.errors import ConfigError
+from training.losses import catalogue_softmax
+from training.model import Model, ModelConfig, rearranged
+from training.recipe import load_recipe, parse_recipe
+
+CONFIG = ModelConfig(
+    items=9,
+    types=2,
+    content_width=3,
+    dim=16,
+    heads=2,
+    layers=2,
+    length=6,
+    dropout=0.1,
+    content_buckets=20,
+    id_dropout=0.1,
+    temperature=0.05,
+)
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        content = torch.randint(1, 21, (CONFIG.items, CONFIG.content_width))
+        yield Model(CONFIG, content).eval()
+
+
+def inputs(length: int, seed: int = 1) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(1, top + 1, (3, length), generator=generator) for top in (9, 2, 32)]
+
+
+def test_states_and_items_have_length_one(model: Model) -> None:
+    states, matrix = model(*inputs(6))
+    assert states.shape == (3, 6, 16)
+    assert matrix.shape == (9, 16)
+    for vectors in (states, matrix, model.item_matrix()):
+        torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(vectors.shape[:-1]))
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_no_state_looks_ahead(model: Model, part: int) -> None:
+    columns = inputs(6)
+    before, _ = model(*columns)
+    columns[part][:, 4] = columns[part][:, 4] % 2 + 1
+    after, _ = model(*columns)
+    torch.testing.assert_close(after[:, :4], before[:, :4], rtol=0, atol=0)
+    assert not torch.equal(after[:, 4:], before[:, 4:])
+
+
+def test_padding_at_the_right_changes_nothing(model: Model) -> None:
+    short = inputs(4)
+    padded = [torch.nn.functional.pad(column, (0, 2)) for column in short]
+    torch.testing.assert_close(model(*padded)[0][:, :4], model(*short)[0])
+
+
+def test_other_items_keep_their_vectors_and_new_ones_come_from_content(model: Model) -> None:
+    content = model.item_tower.content
+    rows = torch.tensor([3, 0, -1])
+    other = rearranged(model, rows, torch.stack([content[3], content[0], content[3]])).eval()
+    old, new = model.item_tower(), other.item_tower()
+    torch.testing.assert_close(new[:2], old[[3, 0]])
+    torch.testing.assert_close(new[2], old[3] - model.item_tower.delta.weight[3])
+    assert not torch.equal(new[2], new[0])
+    assert other.config.items == 3
+
+
+def test_the_loss_is_the_formula() -> None:
+    states = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), dim=1)
+    matrix = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1, -1]]), dim=1)
+    targets = torch.tensor([0, 1])
+    cosine = states.numpy() @ matrix.numpy().T / 0.5
+    chances = np.exp(cosine) / np.exp(cosine).sum(axis=1, keepdims=True)
+    expected = -np.log(chances[[0, 1], targets]).mean()
+    found = catalogue_softmax(states, matrix, targets, temperature=0.5)
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", ["small", "base", "large"])
+def test_every_size_is_right(size: str) -> None:
+    assert load_recipe(size).model.dim >= 64
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("heads: 2", "multiple of heads"),
+        ("temperature: 0", "temperature"),
+        ("surprise: 1", "surprise"),
+        (": :", "bad.yaml"),
+    ],
+)
+def test_a_wrong_size_names_what_is_wrong(change: str, message: str) -> None:
+    text = f"""
+model: {{dim: 5, heads: 1, layers: 1, length: 4, dropout: 0, content_buckets: 16,
+  id_dropout: 0, temperature: 1, {change}}}
+learning: {{epochs: 1, patience: 1, learning_rate: 1, weight_decay: 0, batch_tokens: 16,
+  warm_learning_rate: 1, warm_steps: 1, replay_ratio: 1}}
+"""
+    text = text.replace("heads: 1, ", "") if change.startswith("heads") else text
+    text = text.replace("temperature: 1, ", "") if change.startswith("temp") else text
+    with pytest.raises(ConfigError, match=message):
+        parse_recipe(text, name="bad.yaml")
+
+
+def test_an_unknown_size_is_named() -> None:
+    with pytest.raises(ConfigError, match="no model size 'huge'"):
+        load_recipe("huge")

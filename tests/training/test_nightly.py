@@ -1,0 +1,195 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from nearline import bundle as names
+from nearline.errors import BadInput, MissingPartition
+from nearline.lake import Lake
+from nearline.releases import ReleaseStore
+from nearline.schema import EVENT_SCHEMA, ITEM_SCHEMA
+from nearline.settings import settings
+from nearline.sources.dataset import conform
+from nearline.windows import Window
+from training import gate, nightly
+from training.dataset import Interactions
+from training.learning import fit
+from training.model import Model
+from training.nightly import train_nightly
+
+START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 9, tzinfo=UTC)
+WINDOW = Window(START, END)
+DAY_THREE = Window(START, START.replace(day=4))
+DAY = Window(START, START.replace(day=2))
+Events = Callable[[str], pa.Table]
+
+
+def test_a_night_publishes_a_whole_release_and_moves_no_pointer(full_lake: Lake) -> None:
+    version = train_nightly(WINDOW)
+    store = ReleaseStore.open()
+    release = store.load(version)
+    release.verify()
+    manifest = release.manifest
+    assert store.active() is None
+    assert (manifest.kind, manifest.parent, manifest.base) == ("nightly", None, version)
+    assert manifest.window == WINDOW
+    assert set(manifest.baselines) == {
+        "popular",
+        "popular_1d",
+        "popular_7d",
+        "popular_30d",
+        "item_to_item",
+        "content",
+    }
+    assert set(manifest.files) == {
+        "item_ids.json",
+        "event_types.json",
+        "item_matrix.npy",
+        "encoder.onnx",
+        "encoder.int8.onnx",
+        "popularity.npy",
+        "config.json",
+        "weights.pt",
+    }
+    assert manifest.metrics["targets"] > 20
+    assert len(manifest.reasons) == 6
+    assert manifest.lineage["feature_service"] == "serving_v1"
+    assert json.loads((release.path / names.CONFIG).read_text())["length"] == 50
+    assert np.load(release.path / names.POPULARITY).sum() > 0
+
+
+def test_the_same_night_gives_the_same_version(full_lake: Lake) -> None:
+    assert train_nightly(DAY_THREE) == train_nightly(DAY_THREE)
+    assert len(ReleaseStore.open().manifests()) == 1
+    assert [p.name for p in ReleaseStore.open().root.glob(".staged*")] == []
+
+
+def test_an_order_is_learned_and_a_model_of_shuffled_labels_is_refused(
+    fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "ENOUGH_USERS", 8)
+    fill(orderly(), [f"i{n:02}" for n in range(80)], days=7)
+    week = Window(START, START.replace(day=8))
+    good = ReleaseStore.open().load(train_nightly(week)).manifest
+    assert good.promoted, good.reasons
+    assert good.metrics["recall@10"] > 0.7
+    monkeypatch.setattr(nightly, "fit", fit_on_shuffled_labels)
+    bad = ReleaseStore.open().load(train_nightly(week)).manifest
+    assert not bad.promoted
+    assert "worse than the best baseline" in bad.reasons[0]
+
+
+def orderly() -> pa.Table:
+    """80 users, one after the other, each going through twenty items in the items' order."""
+    rows = [
+        (f"u{user}", f"i{(user * 7 + step) % 80:02}", user * 100 + step)
+        for user in range(80)
+        for step in range(20)
+    ]
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "minute"])
+    frame["event_id"] = [f"e{n}" for n in range(len(frame))]
+    frame["event_type"] = "play"
+    frame["event_ts"] = pd.Timestamp(START) + pd.to_timedelta(frame["minute"], unit="min")
+    return conform(frame, EVENT_SCHEMA)
+
+
+def fit_on_shuffled_labels(
+    model: Model, data: Interactions, *args: np.ndarray, **options: float
+) -> int:
+    items = np.random.default_rng(0).permutation(data.items)
+    return fit(model, replace(data, items=items), *args, **options)  # type: ignore[arg-type]
+
+
+def test_the_active_release_is_asked_the_same(
+    full_lake: Lake,
+) -> None:
+    store = ReleaseStore.open()
+    store.promote(train_nightly(Window(START, START.replace(day=6))))
+    manifest = store.load(train_nightly(WINDOW)).manifest
+    assert "champion" in manifest.baselines
+    assert any("the active release" in reason for reason in manifest.reasons)
+
+
+def test_a_damaged_champion_does_not_keep_a_new_one_from_being_made(full_lake: Lake) -> None:
+    store = ReleaseStore.open()
+    champion = train_nightly(DAY_THREE)
+    store.promote(champion)
+    (store.root / champion / names.WEIGHTS).write_bytes(b"")
+    manifest = store.load(train_nightly(WINDOW)).manifest
+    assert any("could not be read" in reason for reason in manifest.reasons)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("u1 z play 0\n u1 z play 9", "no event in .* is about an item of the catalogue"),
+        ("u1 a play 0\n u2 b play 9\n u3 a play 12", "none follows an earlier event"),
+    ],
+)
+def test_nothing_to_learn_is_told_and_nothing_published(
+    fill: Callable[..., None], events: Events, rows: str, message: str
+) -> None:
+    fill(events(rows), ["a", "b"])
+    with pytest.raises(BadInput, match=message):
+        train_nightly(DAY)
+    assert ReleaseStore.open().manifests() == []
+
+
+def test_an_empty_window_is_told(fill: Callable[..., None], events: Events) -> None:
+    fill(events("u1 a play 0").slice(0, 0), ["a"])
+    with pytest.raises(BadInput, match="nothing to learn from"):
+        train_nightly(DAY)
+
+
+def test_without_events_or_catalogue_it_says_what_to_run(lake: Lake) -> None:
+    with pytest.raises(MissingPartition, match="load items first"):
+        train_nightly(DAY)
+
+
+def test_a_handful_of_events_without_text_still_gives_a_release(
+    fill: Callable[..., None], events: Events
+) -> None:
+    rows = "\n".join(f"u{n % 5} i{n % 7} play {n * 60}" for n in range(60))
+    items = conform(pd.DataFrame({"item_id": [f"i{n}" for n in range(9)]}), ITEM_SCHEMA)
+    fill(events(rows), items)
+    release = ReleaseStore.open().load(train_nightly(DAY))
+    matrix = names.read_matrix(release.path)
+    assert matrix.shape[0] == 9
+    np.testing.assert_allclose(np.linalg.norm(matrix, axis=1), 1, atol=1e-5)
+
+
+def test_the_time_budget_ends_the_training(
+    full_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEARLINE_MAX_TRAIN_MINUTES", "0.00001")
+    settings.cache_clear()
+    manifest = ReleaseStore.open().load(train_nightly(DAY_THREE)).manifest
+    assert manifest.lineage["passes"] == 1
+
+
+@pytest.mark.parametrize("domain", ["commerce", "social"])
+def test_every_domain_trains(
+    lake: Lake,
+    fill: Callable[..., None],
+    events: Events,
+    domain: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NEARLINE_DOMAIN", domain)
+    settings.cache_clear()
+    kinds = {"commerce": ["view", "purchase", "search"], "social": ["like", "share", "impression"]}
+    rows = "\n".join(
+        f"u{n % 6} {'-' if kinds[domain][n % 3] == 'search' else f'i{n % 11}'} "
+        f"{kinds[domain][n % 3]} {n * 60}"
+        for n in range(120)
+    )
+    fill(events(rows), [f"i{n}" for n in range(11)])
+    folder: Path = ReleaseStore.open().load(train_nightly(DAY)).path
+    types = names.read_vocabulary(folder).event_types
+    assert "impression" not in types

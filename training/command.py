@@ -1,0 +1,170 @@
+"""`nearline train`, `nearline finetune` and `nearline releases`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from nearline.console import JsonFlag, out, print_json, print_table
+from nearline.errors import NotReady
+from nearline.releases import ReleaseManifest, ReleaseStore
+from nearline.windows import Window
+
+Start = Annotated[str, typer.Option(help="First hour, as 2026-01-31T13:00Z.")]
+End = Annotated[str, typer.Option(help="The hour after the last.")]
+Promote = Annotated[bool, typer.Option("--promote", help="Activate it if the gate agrees.")]
+
+releases = typer.Typer(help="See the releases, and go back to an earlier one.")
+
+
+def train(start: Start, end: End, promote: Promote = False, as_json: JsonFlag = False) -> None:
+    """Learn the whole model again from the events of a window, and publish a release.
+
+    A published release is not active yet: see --promote.
+    Example: nearline train --start 2025-06-01T00:00Z --end 2026-01-31T13:00Z --promote
+    """
+    from training.nightly import train_nightly
+
+    _finish(train_nightly(Window.parse(start, end)), promote, as_json)
+
+
+def finetune(
+    start: Start,
+    end: End,
+    parent: Annotated[
+        str | None, typer.Option(help="Release to go on from: the active one.")
+    ] = None,
+    promote: Promote = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tune a release on the events of some hours, and publish a new one.
+
+    A published release is not active yet: see --promote.
+    Example: nearline finetune --start 2026-01-31T13:00Z --end 2026-01-31T14:00Z --promote
+    """
+    from training.finetune import finetune as tune
+
+    parent = parent or ReleaseStore.open().active()
+    if parent is None:
+        raise NotReady("no release is active: run `nearline train --promote`, or give --parent")
+    window = Window.parse(start, end)
+    version = tune(window, parent)
+    if version is None:
+        _say(f"nothing to learn in {window}: {parent} stays as it is", {"version": None}, as_json)
+        return
+    _finish(version, promote, as_json)
+
+
+@releases.callback(invoke_without_command=True)
+def _default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_releases()
+
+
+@releases.command("list")
+def list_releases(as_json: JsonFlag = False) -> None:
+    """All releases, oldest first; the active one is marked.
+
+    Example: nearline releases list --json
+    """
+    store = ReleaseStore.open()
+    active, manifests = store.active(), store.manifests()
+    if as_json:
+        print_json([_facts(manifest, active) for manifest in manifests])
+        return
+    rows = [
+        [
+            "*" if manifest.version == active else "",
+            manifest.version,
+            manifest.parent,
+            f"{manifest.window_end:%Y-%m-%d %H:%M}",
+            "passed" if manifest.promoted else "refused",
+            _figure(manifest.metrics.get("ndcg@10")),
+        ]
+        for manifest in manifests
+    ]
+    print_table("releases", ["", "version", "parent", "data until", "gate", "NDCG@10"], rows)
+
+
+@releases.command("show")
+def show(
+    version: Annotated[str, typer.Argument(help="As `nearline releases` lists it.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """One release: verdict, figures, lineage.
+
+    Example: nearline releases show 20260131T13-nightly-0123abcd
+    """
+    store = ReleaseStore.open()
+    manifest, active = store.load(version).manifest, store.active()
+    if as_json:
+        print_json(_facts(manifest, active))
+    else:
+        _tell(manifest, active)
+
+
+@releases.command("rollback")
+def rollback(
+    version: Annotated[
+        str | None, typer.Argument(help="Release to return to; without: the one before.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make an earlier release the active one.
+
+    Example: nearline releases rollback
+    """
+    active = ReleaseStore.open().rollback(version)
+    _say(f"{active} is active", {"active": active}, as_json)
+
+
+def _finish(version: str, promote: bool, as_json: bool) -> None:
+    """Tell of a new release; activate it where that was asked for.
+
+    Raises ReleaseRefused when the gate refused it, or its parent is not active any more.
+    """
+    store = ReleaseStore.open()
+    manifest = store.load(version).manifest
+    if promote:
+        parent = manifest.parent if manifest.kind == "hourly" else None
+        store.promote(version, expect_parent=parent)
+    if as_json:
+        print_json(_facts(manifest, store.active()))
+        return
+    _tell(manifest, store.active())
+    if version != store.active():
+        out.print("It is published, not active: --promote activates it.", highlight=False)
+
+
+def _tell(manifest: ReleaseManifest, active: str | None) -> None:
+    lineage = {k: v for k, v in manifest.lineage.items() if not isinstance(v, (dict, list))}
+    facts = {
+        "version": manifest.version,
+        "active": "yes" if manifest.version == active else "no",
+        "kind": manifest.kind,
+        "parent": manifest.parent,
+        "window": manifest.window,
+        "gate": "passed" if manifest.promoted else "refused",
+        **lineage,
+    }
+    print_table("release", ["", ""], facts.items())
+    print_table("what the gate says", ["reason"], [[reason] for reason in manifest.reasons])
+    measured = {"this release": manifest.metrics, **manifest.baselines}
+    names = list(dict.fromkeys(name for found in measured.values() for name in found))
+    rows = [[name, *(_figure(found.get(name)) for found in measured.values())] for name in names]
+    print_table("figures", ["", *measured], rows)
+    print_table("seconds", ["step", "seconds"], manifest.lineage.get("seconds", {}).items())
+
+
+def _facts(manifest: ReleaseManifest, active: str | None) -> dict[str, Any]:
+    return manifest.model_dump(mode="json") | {"active": manifest.version == active}
+
+
+def _figure(value: float | None) -> str | None:
+    return None if value is None else f"{value:g}"
+
+
+def _say(text: str, facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(facts)
+    else:
+        out.print(text, highlight=False)

@@ -1,0 +1,142 @@
+"""How well a method foresees: each event ranked against the whole catalogue, before it is seen.
+
+Every method is asked the same: given what the user had done before this instant, order all items.
+Items that the user had touched are left out. Figures are at 10, means over events; intervals are
+bootstrapped over users, whose events belong together.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.dataset import Interactions, batches, touched
+from training.model import Model, input_table
+
+TOP = 10
+RESAMPLES = 500
+
+Scorer = Callable[[np.ndarray], np.ndarray]
+"""Targets (positions) to scores, float32 (targets, items): the higher, the sooner."""
+
+_CHUNK_CELLS = 4_000_000
+_ENCODE_TOKENS = 16_384
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The rank (from 0) that each target got, whose it was, and which items were ever in the top.
+
+    `ranks` and `users` are (targets,), `shown` is bool (items,).
+    """
+
+    ranks: np.ndarray
+    users: np.ndarray
+    shown: np.ndarray
+
+    @cached_property
+    def ndcg(self) -> np.ndarray:
+        """NDCG@10 of each target; with one relevant item the ideal is 1."""
+        gain: np.ndarray = np.where(self.ranks < TOP, 1 / np.log2(self.ranks + 2.0), 0.0)
+        return gain
+
+    def metrics(self, *, seed: int) -> dict[str, float]:
+        """Figures at 10, the interval of NDCG (95 %), and on how much they rest."""
+        hit = self.ranks < TOP
+        low, high = interval(self.ndcg, self.users, seed=seed)
+        figures = {
+            "ndcg@10": _mean(self.ndcg),
+            "ndcg@10_low": low,
+            "ndcg@10_high": high,
+            "recall@10": _mean(hit),
+            "mrr@10": _mean(np.where(hit, 1 / (self.ranks + 1.0), 0.0)),
+            "coverage@10": _mean(self.shown),
+        }
+        counts = {"targets": float(len(self.ranks)), "users": float(len(np.unique(self.users)))}
+        return {name: round(value, 6) for name, value in figures.items()} | counts
+
+    def only(self, wanted: np.ndarray) -> "Evaluation":
+        """The targets where `wanted` (bool) is true; `shown` stays that of all."""
+        return Evaluation(self.ranks[wanted], self.users[wanted], self.shown)
+
+
+def evaluate(score: Scorer, data: Interactions, targets: np.ndarray, *, items: int) -> Evaluation:
+    """Ask a method for every target, and rank what came."""
+    ranks = np.zeros(len(targets), dtype=np.int64)
+    shown = np.zeros(items, dtype=bool)
+    step = max(_CHUNK_CELLS // max(items, 1), 1)
+    for start in range(0, len(targets), step):
+        part = targets[start : start + step]
+        scores = np.nan_to_num(score(part), copy=True, nan=-np.inf)
+        scores[touched(data, data.states[part])] = -np.inf
+        ranks[start : start + step] = _ranks(scores, data.items[part] - 1)
+        shown[_top(scores)] = True
+    return Evaluation(ranks, data.users[targets], shown)
+
+
+def _ranks(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """How many items come before the wanted one; of equal scores the lower row comes first."""
+    own = np.take_along_axis(scores, wanted[:, None], axis=1)
+    before = np.arange(scores.shape[1]) < wanted[:, None]
+    ahead: np.ndarray = ((scores > own) | ((scores == own) & before)).sum(axis=1)
+    ahead[np.isneginf(own[:, 0])] = scores.shape[1]
+    return ahead
+
+
+def _top(scores: np.ndarray) -> np.ndarray:
+    """Rows that are among the best of any target."""
+    count = min(TOP, scores.shape[1])
+    best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    finite = np.isfinite(np.take_along_axis(scores, best, axis=1))
+    return np.unique(best[finite])
+
+
+def interval(
+    values: np.ndarray, users: np.ndarray, *, seed: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Bootstrap interval of the mean of `values`, users drawn with replacement; (0, 0) of none."""
+    if len(values) == 0:
+        return 0.0, 0.0
+    _, number = np.unique(users, return_inverse=True)
+    sums, counts = np.bincount(number, values), np.bincount(number)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)
+    means = (drawn @ sums) / (drawn @ counts)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def model_scorer(model: Model, data: Interactions) -> Scorer:
+    """The model as served: each target's user encoded from the newest events before it."""
+    vectors = model.eval().item_tower().detach()
+    matrix = F.normalize(vectors, dim=-1).numpy()
+
+    def score(targets: np.ndarray) -> np.ndarray:
+        scores: np.ndarray = encode(model, vectors, data, targets) @ matrix.T
+        return scores
+
+    return score
+
+
+@torch.no_grad()
+def encode(model: Model, vectors: Tensor, data: Interactions, targets: np.ndarray) -> np.ndarray:
+    """The state that each target is predicted from, float32 (targets, dim), of length 1.
+
+    `vectors` are what the model's item tower gives (items, dim).
+    """
+    table = input_table(vectors)
+    states = np.zeros((len(targets), model.config.dim), dtype=np.float32)
+    parts = batches(data, targets, length=model.config.length, stride=1, tokens=_ENCODE_TOKENS)
+    for batch in parts:
+        items, types, gaps = map(torch.from_numpy, batch.inputs)
+        found = model.user_encoder(F.embedding(items, table), types, gaps)
+        states[batch.order] = found.numpy()[batch.cells]
+    return states
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else 0.0

@@ -1,0 +1,139 @@
+"""The hour: a release learns what just happened, from where it stands, in seconds."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from nearline.domains import load_domain
+from nearline.lake import Lake
+from nearline.releases import ReleaseStore
+from nearline.sequence import Vocabulary
+from nearline.settings import settings
+from nearline.windows import Window
+from training import gate
+from training.baselines import decay, decayed_popularity
+from training.bundle import Bundle, read_bundle, with_items
+from training.dataset import Interactions, interactions, micros, read_catalogue, read_events
+from training.evaluation import Evaluation, evaluate, model_scorer
+from training.learning import reproducible, warm
+from training.model import Model
+from training.publishing import Clock, publish
+
+KEPT_BACK = 0.2
+MOST_KEPT_BACK = 1000
+"""Of the events before the window the newest are not repeated: they tell what was forgotten."""
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Targets of a fine-tune.
+
+    `new` lie in its window; `unseen` are those of them after all that the parent learned. `old` may
+    be repeated, `kept_back` not.
+    """
+
+    new: np.ndarray
+    unseen: np.ndarray
+    old: np.ndarray
+    kept_back: np.ndarray
+
+
+def finetune(window: Window, parent: str) -> str | None:
+    """Go on from `parent` with the events of `window`; returns the new release's version.
+
+    None when no event of the window is about a known item, or when there is nothing to learn from
+    them and no new item. Items that are new in the catalogue get rows after the old ones. Moves no
+    pointer. Raises UnknownRelease or CorruptRelease for the parent, MissingPartition when events
+    are missing.
+    """
+    config, clock, lake = settings(), Clock(), Lake.open()
+    release = ReleaseStore.open().load(parent)
+    bundle, learned_until = read_bundle(release), micros(release.manifest.window_end)
+    catalogue = read_catalogue(lake, before=window.end)
+    vocabulary = appended(bundle.vocabulary, catalogue)
+    events = read_events(lake, with_history(window))
+    data = interactions(events, vocabulary, load_domain(config.domain).positive)
+    hours = split_hours(data, window, learned_until)
+    if nothing_new(data, hours, window, grew=vocabulary != bundle.vocabulary):
+        return None
+    clock.lap("read")
+    with reproducible(config.seed):
+        model = with_items(bundle, vocabulary.item_ids, catalogue)
+        foreseen, kept_before = (_measure(model, data, t) for t in (hours.unseen, hours.kept_back))
+        clock.lap("evaluate")
+        steps = warm(model, data, hours.new, hours.old, bundle.learning, seed=config.seed)
+        kept = _measure(model, data, hours.kept_back)
+        counts = popularity(bundle, data, learned_until, micros(window.end), model.config.items)
+        return publish(
+            Bundle(model, vocabulary, counts, bundle.size, bundle.learning),
+            window,
+            kind="hourly",
+            parent=parent,
+            base=release.manifest.base,
+            checks=[
+                gate.remembers(
+                    kept, kept_before, tolerance=config.gate_tolerance, seed=config.seed
+                ),
+                gate.covers(kept, floor=config.gate_coverage),
+            ],
+            metrics=_metrics(foreseen, kept, kept_before, config.seed),
+            baselines={},
+            counts={"events": len(hours.new), "replayed_from": len(hours.old), "steps": steps},
+            clock=clock,
+        )
+
+
+def appended(vocabulary: Vocabulary, catalogue: pa.Table) -> Vocabulary:
+    """The items of a release, then those of the catalogue that it does not know."""
+    new = [i for i in catalogue["item_id"].to_pylist() if i not in vocabulary.item_row]
+    return Vocabulary((*vocabulary.item_ids, *new), vocabulary.event_types)
+
+
+def with_history(window: Window) -> Window:
+    """The window with the days before it that histories and repeated events are read from."""
+    return Window(window.start - timedelta(days=settings().replay_days), window.end)
+
+
+def split_hours(data: Interactions, window: Window, learned_until: int) -> Hours:
+    """What is learned, what is repeated, and what only measures."""
+    start = micros(window.start)
+    new, before = data.targets(since=start), data.targets(before=start)
+    unseen = new[data.times[new] >= learned_until]
+    by_time = before[np.argsort(data.times[before], kind="stable")]
+    cut = len(by_time) - min(MOST_KEPT_BACK, int(KEPT_BACK * len(by_time)))
+    return Hours(new, unseen, by_time[:cut], by_time[cut:])
+
+
+def nothing_new(data: Interactions, hours: Hours, window: Window, *, grew: bool) -> bool:
+    """Whether a release made from these hours would be its parent again."""
+    happened = bool((data.times >= micros(window.start)).any())
+    return not happened or (len(hours.new) == 0 and not grew)
+
+
+def popularity(
+    parent: Bundle, data: Interactions, learned_until: int, now: int, items: int
+) -> np.ndarray:
+    """The parent's popularity, aged, plus what happened since its data ended; float32 (items,)."""
+    counts = decayed_popularity(data, items=items, now=now, since=learned_until)
+    aged = parent.popularity * decay(np.array(max(now - learned_until, 0)))
+    counts[: len(aged)] += aged.astype(np.float32)
+    return counts
+
+
+def _measure(model: Model, data: Interactions, targets: np.ndarray) -> Evaluation:
+    return evaluate(model_scorer(model, data), data, targets, items=model.config.items)
+
+
+def _metrics(
+    foreseen: Evaluation, kept: Evaluation, kept_before: Evaluation, seed: int
+) -> dict[str, float]:
+    """The parent's foresight of the new hours; what is left of its foresight of earlier events."""
+    after, before = kept.metrics(seed=seed), kept_before.metrics(seed=seed)
+    return foreseen.metrics(seed=seed) | {
+        "retention_ndcg@10": after["ndcg@10"],
+        "retention_parent_ndcg@10": before["ndcg@10"],
+        "retention_events": after["targets"],
+        "retention_coverage@10": after["coverage@10"],
+    }

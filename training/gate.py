@@ -1,0 +1,178 @@
+"""The gate: whether a release may go live, with reasons that a person can read.
+
+Each check gives one sentence, whether it passed or not; a release passes when all of them do. A
+difference counts when it is beyond noise: when its 95 % bootstrap interval over users leaves out 0.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nearline import bundle as names
+from nearline.sequence import GAP_BUCKETS, PAD, ModelInput
+from training.bundle import ServedEncoder
+from training.evaluation import TOP, Evaluation, interval
+from training.model import Model
+
+ENOUGH_USERS = 30
+ENOUGH_EVENTS = 100
+"""With fewer in the held-out slice, no difference to a baseline counts."""
+
+_UNIT_TOLERANCE = 1e-3
+_ONNX_TOLERANCE = 1e-3
+_COMPRESSED_COSINE = 0.95
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question that was asked of a release, and the answer as a sentence."""
+
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the release may go live, and why or why not."""
+
+    promoted: bool
+    reasons: list[str]
+
+
+def judge(checks: Iterable[Check]) -> Verdict:
+    """All checks must pass; the reasons of those that failed come first."""
+    found = sorted(checks, key=lambda check: check.passed)
+    return Verdict(all(check.passed for check in found), [check.reason for check in found])
+
+
+def answers(folder: Path, model: Model) -> list[Check]:
+    """The staged folder, opened as serving does it: finite, of length 1, and the model's own."""
+    matrix = np.load(folder / names.ITEM_MATRIX)
+    checks = [_unit(matrix, f"the {len(matrix)} item vectors")]
+    sample = _sample(model)
+    with torch.no_grad():
+        expected = ServedEncoder(model.eval())(*map(torch.from_numpy, sample)).numpy()
+    full = run_encoder(folder / names.ENCODER, sample)
+    small = run_encoder(folder / names.ENCODER_COMPRESSED, sample)
+    checks.append(_unit(full, "the user vectors of the encoder"))
+    apart = float(np.abs(full - expected).max())
+    checks.append(
+        Check(
+            apart <= _ONNX_TOLERANCE,
+            f"the exported encoder is {apart:.1e} apart from the model (at most {_ONNX_TOLERANCE})",
+        )
+    )
+    cosine = float((full * small).sum(axis=1).mean())
+    checks.append(
+        Check(
+            cosine >= _COMPRESSED_COSINE,
+            f"the compressed encoder keeps a cosine of {cosine:.3f} to the full one "
+            f"(at least {_COMPRESSED_COSINE})",
+        )
+    )
+    return checks
+
+
+def run_encoder(path: Path, inputs: ModelInput) -> np.ndarray:
+    """User vectors (batch, dim) from an encoder file."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["user"], inputs._asdict())
+    vectors: np.ndarray = found
+    return vectors
+
+
+def _sample(model: Model, *, users: int = 16) -> ModelInput:
+    """Made-up users with histories of every length up to the longest."""
+    config, rng = model.config, np.random.default_rng(0)
+    lengths = np.linspace(1, config.length, users).astype(int)
+    inside = np.arange(config.length) < lengths[:, None]
+    tops = (config.items, config.types, GAP_BUCKETS)
+    columns = (rng.integers(1, top + 1, inside.shape) for top in tops)
+    return ModelInput(*(np.where(inside, column, PAD) for column in columns))
+
+
+def _unit(vectors: np.ndarray, what: str) -> Check:
+    bad = int((~np.isfinite(vectors)).any(axis=1).sum())
+    if bad:
+        return Check(False, f"{bad} of {what} are not finite numbers")
+    off = float(np.abs(np.linalg.norm(vectors, axis=1) - 1).max())
+    if off > _UNIT_TOLERANCE:
+        return Check(False, f"{what} are not of length 1: the farthest is {off:.3f} away")
+    return Check(True, f"{what} are finite and of length 1")
+
+
+def beats_baselines(
+    found: Evaluation, baselines: Mapping[str, Evaluation], *, first: bool, seed: int
+) -> Check:
+    """The best baseline must be beaten beyond noise on the same events.
+
+    Where nothing else is live (`first`), it is enough not to be worse beyond noise. A slice that is
+    too small to tell refuses nothing.
+    """
+    if len(found.ranks) == 0:
+        return Check(True, "no held-out event could be foreseen: baselines were not compared")
+    best = max(baselines, key=lambda name: baselines[name].ndcg.mean())
+    low, high = _difference(found, baselines[best], seed)
+    told = _told(found, baselines[best], f"the best baseline, {best}", low, high)
+    users = len(np.unique(found.users))
+    if low > 0:
+        return Check(True, f"better than {told}")
+    if users < ENOUGH_USERS or len(found.ranks) < ENOUGH_EVENTS:
+        return Check(True, f"{users} users with too few events to tell it from {told}")
+    if high < 0:
+        return Check(False, f"worse than {told}")
+    if first:
+        return Check(
+            True, f"not to be told from {told}; it is the first release, so it may go live"
+        )
+    return Check(False, f"not better beyond noise than {told}")
+
+
+def keeps_up(
+    found: Evaluation, champion: Evaluation, *, version: str, tolerance: float, seed: int
+) -> Check:
+    """Not worse than the active release by more than `tolerance`, on events new to both."""
+    return _not_worse(found, champion, f"the active release {version}", tolerance, seed)
+
+
+def remembers(found: Evaluation, parent: Evaluation, *, tolerance: float, seed: int) -> Check:
+    """A fine-tune must still foresee what came before its hours about as its parent does."""
+    return _not_worse(found, parent, "its parent on earlier events", tolerance, seed)
+
+
+def _not_worse(
+    found: Evaluation, other: Evaluation, whom: str, tolerance: float, seed: int
+) -> Check:
+    if len(found.ranks) == 0:
+        return Check(True, f"no events to compare it with {whom}")
+    low, high = _difference(found, other, seed)
+    told = _told(found, other, whom, low, high)
+    lost = found.ndcg.mean() < other.ndcg.mean() * (1 - tolerance)
+    if lost and high < 0:
+        return Check(False, f"more than {tolerance:.0%} worse than {told}")
+    return Check(True, f"not more than {tolerance:.0%} worse beyond noise than {told}")
+
+
+def covers(found: Evaluation, *, floor: float) -> Check:
+    """The lists must show more than a few items: a share of those that they had room for."""
+    if len(found.ranks) == 0:
+        return Check(True, "no lists were made to measure coverage on")
+    room = min(len(found.shown), TOP * len(found.ranks))
+    share = float(found.shown.sum()) / room
+    return Check(share >= floor, f"its lists show {share:.1%} of the items (at least {floor:.1%})")
+
+
+def _difference(found: Evaluation, other: Evaluation, seed: int) -> tuple[float, float]:
+    return interval(found.ndcg - other.ndcg, found.users, seed=seed)
+
+
+def _told(found: Evaluation, other: Evaluation, whom: str, low: float, high: float) -> str:
+    return (
+        f"{whom}: NDCG@10 {found.ndcg.mean():.4f} against {other.ndcg.mean():.4f} on "
+        f"{len(found.ranks)} events (difference {low:+.4f} to {high:+.4f})"
+    )

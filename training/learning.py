@@ -1,0 +1,199 @@
+"""How the model learns: whole by night, warm by the hour."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from nearline.errors import StepFailed
+from nearline.settings import settings
+from training.dataset import Batch, Interactions, batches
+from training.losses import catalogue_softmax
+from training.model import Model
+from training.recipe import Learning
+
+log = logging.getLogger(__name__)
+
+_CLIP = 1.0
+_MOST_LOGITS = 50_000_000
+"""Scores of one step, targets times items: what bounds the memory with a large catalogue."""
+
+STEPS_A_PASS = 4
+"""The least, where there are so many sequences: fewer events make smaller steps, not fewer."""
+
+
+@contextmanager
+def reproducible(seed: int) -> Iterator[None]:
+    """The same numbers from the same seed on the same machine; other callers' state is kept.
+
+    Sums depend on how many threads share them: as many as the settings say.
+    """
+    before, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True)
+        # Threads that wait for one another get nowhere on a busy machine: half are left to others.
+        torch.set_num_threads(settings().train_threads or max(threads // 2, 1))
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
+            torch.set_num_threads(threads)
+
+
+def fit(
+    model: Model,
+    data: Interactions,
+    targets: np.ndarray,
+    watched: np.ndarray,
+    learning: Learning,
+    *,
+    seed: int,
+    stop_at: float = math.inf,
+) -> int:
+    """Learn `targets` until the loss of `watched` stops falling; keeps the best weights.
+
+    Stops at `stop_at` (time.monotonic seconds) too. Without `watched` the last weights stay.
+    Returns the passes made or begun. Raises StepFailed when the loss is no number.
+    """
+    tokens = min(learning.batch_tokens, max(len(targets) // STEPS_A_PASS, model.config.length))
+    steps = learning.epochs * sum(1 for _ in _batches(model, data, targets, tokens))
+    teacher = Teacher(model, data, learning.learning_rate, learning.weight_decay, steps)
+    best, best_loss, waited = _copy(model), math.inf, 0
+    with tqdm(total=steps, unit="step", desc="train", disable=None) as bar:
+        for epoch in range(learning.epochs):
+            rng = np.random.default_rng([seed, epoch])
+            for batch in _batches(model, data, targets, tokens, rng):
+                teacher.step(batch)
+                bar.update()
+                if time.monotonic() > stop_at:
+                    break
+            loss = mean_loss(model, data, watched, learning)
+            bar.set_postfix(held_out_loss=f"{loss:.3f}")
+            log.info("pass %d: loss %.4f on what is watched", epoch + 1, loss)
+            if loss < best_loss:
+                best, best_loss, waited = _copy(model), loss, 0
+            else:
+                waited += 1
+            if (len(watched) and waited >= learning.patience) or time.monotonic() > stop_at:
+                break
+    if len(watched):
+        model.load_state_dict(best)
+    return epoch + 1
+
+
+def warm(
+    model: Model,
+    data: Interactions,
+    new: np.ndarray,
+    old: np.ndarray,
+    learning: Learning,
+    *,
+    seed: int,
+) -> int:
+    """Go on learning from `new` targets, mixed with whole users drawn from the `old` ones.
+
+    One pass, and at most `warm_steps` steps; returns the steps made. More passes at a higher rate
+    fit the few users of some hours, and foresee the next hours worse than no fine-tune does.
+    """
+    if len(new) == 0:
+        return 0
+    rng = np.random.default_rng([seed, len(new)])
+    mixed = np.concatenate([new, replay(data, old, int(learning.replay_ratio * len(new)), rng)])
+    parts = list(_batches(model, data, mixed, learning.batch_tokens, rng))[: learning.warm_steps]
+    # Adam steps as far for ten events as for thousands: a step counts for as much as it has seen.
+    rate = learning.warm_learning_rate * min(len(mixed) / learning.batch_tokens, 1.0)
+    teacher = Teacher(model, data, rate, learning.weight_decay, len(parts))
+    for batch in parts:
+        teacher.step(batch)
+    return len(parts)
+
+
+def replay(data: Interactions, old: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """About `count` of the `old` targets: those of whole users, drawn at random."""
+    users, sizes = np.unique(data.users[old], return_counts=True)
+    drawn = rng.permutation(len(users))
+    enough = int(np.searchsorted(np.cumsum(sizes[drawn]), count)) + 1 if count else 0
+    chosen: np.ndarray = old[np.isin(data.users[old], users[drawn[:enough]])]
+    return chosen
+
+
+class Teacher:
+    """Optimizer and schedule: AdamW, a short warm-up, then a cosine down to nothing."""
+
+    def __init__(
+        self, model: Model, data: Interactions, rate: float, weight_decay: float, steps: int
+    ) -> None:
+        self.model, self.data = model, data
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=rate, weight_decay=weight_decay, betas=(0.9, 0.98)
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, _cosine(steps))
+
+    def step(self, batch: Batch) -> None:
+        """One step down. Raises StepFailed when the loss is no number any more."""
+        self.model.train()
+        loss = batch_loss(self.model, self.data, batch)
+        if not torch.isfinite(loss):
+            raise StepFailed(
+                f"the loss became {loss.item()}: the learning rate is too high for these data; "
+                "nothing was published"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
+        self.optimizer.step()
+        self.schedule.step()
+
+
+def batch_loss(model: Model, data: Interactions, batch: Batch) -> Tensor:
+    """The loss of a batch's targets."""
+    states, matrix = model(*(torch.from_numpy(column) for column in batch.inputs))
+    rows, columns = (torch.from_numpy(cell) for cell in batch.cells)
+    wanted = torch.from_numpy(data.items[batch.targets] - 1)
+    temperature = model.config.temperature
+    return catalogue_softmax(states[rows, columns], matrix, wanted, temperature=temperature)
+
+
+@torch.no_grad()
+def mean_loss(model: Model, data: Interactions, targets: np.ndarray, learning: Learning) -> float:
+    """The mean loss over `targets`; 0 without any."""
+    model.eval()
+    total = 0.0
+    for batch in _batches(model, data, targets, learning.batch_tokens):
+        total += batch_loss(model, data, batch).item() * len(batch.targets)
+    return total / max(len(targets), 1)
+
+
+def _batches(
+    model: Model,
+    data: Interactions,
+    targets: np.ndarray,
+    tokens: int,
+    rng: np.random.Generator | None = None,
+) -> Iterator[Batch]:
+    """Half-overlapping sequences: every state has read at least half of what the model can read."""
+    length = model.config.length
+    tokens = min(tokens, max(_MOST_LOGITS // model.config.items, length))
+    return batches(data, targets, length=length, stride=length // 2, tokens=tokens, rng=rng)
+
+
+def _cosine(steps: int) -> Callable[[int], float]:
+    warm_up = max(steps // 20, 1)
+
+    def share(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        return 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1)))
+
+    return share
+
+
+def _copy(model: Model) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}

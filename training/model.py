@@ -1,0 +1,181 @@
+"""The model, from top to bottom: what an item is, what a user is doing, and where the two meet.
+
+References
+- Vaswani et al. 2017, Attention Is All You Need (attention, feed-forward).
+- Xiong et al. 2020, On Layer Normalization in the Transformer Architecture (norm before each part).
+- Kang & McAuley 2018, Self-Attentive Sequential Recommendation (causal, items tied on both sides).
+
+It does not know users: a user is what the events say. It does not know the clock either, only gaps.
+Shapes in comments: B sequences, L events each, D = dim, N items, H heads.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from nearline.sequence import GAP_BUCKETS, PAD
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that is needed to build the model. `length` is the longest sequence that it reads."""
+
+    items: int
+    types: int
+    content_width: int
+    dim: int
+    heads: int
+    layers: int
+    length: int
+    dropout: float
+    content_buckets: int
+    id_dropout: float
+    temperature: float
+
+
+class CausalAttention(nn.Module):
+    """Multi-head self-attention: an event looks at itself and at those before it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.qkv = nn.Linear(config.dim, 3 * config.dim)
+        self.out = nn.Linear(config.dim, config.dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, L, D = x.shape  # noqa: N806
+        qkv = self.qkv(x).view(B, L, 3, self.heads, D // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, L, D / H) each
+        # Padding lies at the right, where no real event looks: the causal mask is all it takes.
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = self.out(y.transpose(1, 2).reshape(B, L, D))
+        return y  # (B, L, D)
+
+
+class FeedForward(nn.Module):
+    """Two layers, four times as wide between them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.wide = nn.Linear(config.dim, 4 * config.dim)
+        self.out = nn.Linear(4 * config.dim, config.dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(F.gelu(self.wide(x)))
+        return y  # (B, L, D)
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward; each reads a normalised copy and adds to the stream."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm, self.attention = nn.LayerNorm(config.dim), CausalAttention(config)
+        self.feed_norm, self.feed = nn.LayerNorm(config.dim), FeedForward(config)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop(self.attention(self.attention_norm(x)))
+        x = x + self.drop(self.feed(self.feed_norm(x)))
+        return x  # (B, L, D)
+
+
+class ItemTower(nn.Module):
+    """An item is the mean of its content's features, plus what was learned of this very item."""
+
+    content: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.id_dropout = config.id_dropout
+        self.delta = nn.Embedding(config.items, config.dim)
+        self.bag = nn.EmbeddingBag(
+            config.content_buckets + 1, config.dim, mode="mean", padding_idx=PAD
+        )
+        self.register_buffer(
+            "content", torch.zeros(config.items, config.content_width, dtype=torch.int64)
+        )
+        nn.init.normal_(self.delta.weight, std=0.02)
+        with torch.no_grad():
+            nn.init.normal_(self.bag.weight, std=0.1)[PAD] = 0
+
+    def forward(self) -> Tensor:
+        delta = self.delta.weight
+        if self.training and self.id_dropout:
+            # Some items are shown without their id, so that content learns to stand for itself.
+            delta = delta * (torch.rand(len(delta), 1) >= self.id_dropout)
+        vectors: Tensor = self.bag(self.content) + delta
+        return vectors  # (N, D)
+
+
+class UserEncoder(nn.Module):
+    """Events to states: what the user will turn to next, as a direction among the items."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.type_embedding = nn.Embedding(config.types + 1, config.dim)
+        self.gap_embedding = nn.Embedding(GAP_BUCKETS + 1, config.dim)
+        self.position_embedding = nn.Embedding(config.length, config.dim)
+        self.drop = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.dim)
+        tables = (self.type_embedding, self.gap_embedding, self.position_embedding)
+        for embedding in tables:
+            nn.init.normal_(embedding.weight, std=0.02)
+
+    def forward(self, items: Tensor, types: Tensor, gaps: Tensor) -> Tensor:
+        """States of length 1; `items` are vectors (B, L, D), the others numbers (B, L)."""
+        position = self.position_embedding.weight[: types.shape[1]]  # (L, D)
+        x = self.drop(items + self.type_embedding(types) + self.gap_embedding(gaps) + position)
+        for block in self.blocks:
+            x = block(x)
+        return F.normalize(self.norm(x), dim=-1)  # (B, L, D)
+
+
+class Model(nn.Module):
+    """Item tower and user encoder in one space. `content` is int64 (N, content_width)."""
+
+    def __init__(self, config: ModelConfig, content: Tensor) -> None:
+        super().__init__()
+        self.config = config
+        self.item_tower = ItemTower(config)
+        self.user_encoder = UserEncoder(config)
+        self.item_tower.content.copy_(content)
+
+    def forward(self, items: Tensor, types: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
+        """The state after each event (B, L, D) and the item matrix (N, D), both of length 1.
+
+        `items`, `types` and `gaps` are int64 (B, L) as nearline.sequence makes them.
+        """
+        vectors = self.item_tower()
+        states = self.user_encoder(F.embedding(items, input_table(vectors)), types, gaps)
+        return states, F.normalize(vectors, dim=-1)
+
+    def item_matrix(self) -> Tensor:
+        """Item vectors of length 1 (N, D), in the vocabulary's order."""
+        return F.normalize(self.item_tower(), dim=-1)
+
+
+def input_table(vectors: Tensor) -> Tensor:
+    """Item vectors as the encoder looks them up: row 0 is padding, row r + 1 is item r."""
+    return F.pad(vectors, (0, 0, 1, 0))  # (N + 1, D)
+
+
+def rearranged(model: Model, rows: Tensor, content: Tensor) -> Model:
+    """The same model of other items: item i is the old item `rows[i]`, a new one where that is -1.
+
+    A new item's delta is 0, so its vector comes from its `content` (N', content_width) at once.
+    """
+    config = ModelConfig(**{**vars(model.config), "items": len(rows)})
+    other = Model(config, content)
+    known = (rows >= 0).unsqueeze(1)  # (N', 1)
+    delta = model.item_tower.delta.weight.detach()[rows.clamp(min=0)] * known
+    other.load_state_dict(model.state_dict() | {DELTA: delta, CONTENT: content})
+    return other
+
+
+DELTA, CONTENT = "item_tower.delta.weight", "item_tower.content"
+"""The parameters that have a row for each item."""

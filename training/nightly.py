@@ -1,0 +1,222 @@
+"""The night: the whole model learned again from the lake, measured, judged and published."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from nearline.domains import load_domain
+from nearline.errors import BadInput, CorruptRelease
+from nearline.lake import Lake
+from nearline.releases import ReleaseStore
+from nearline.sequence import Vocabulary
+from nearline.settings import settings
+from nearline.windows import Window
+from training import gate
+from training.baselines import all_baselines, decayed_popularity
+from training.bundle import Bundle, read_bundle, with_items
+from training.content import content_ids
+from training.dataset import (
+    Interactions,
+    cut_time,
+    interactions,
+    micros,
+    read_catalogue,
+    read_events,
+    telling_types,
+)
+from training.evaluation import Evaluation, Scorer, evaluate, model_scorer
+from training.learning import fit, reproducible, warm
+from training.model import Model, ModelConfig
+from training.publishing import Clock, publish
+from training.recipe import Learning, Recipe, load_recipe
+
+log = logging.getLogger(__name__)
+
+HELD_OUT = 0.1
+"""Share of the events, the newest ones, that the model is measured on before it learns them."""
+
+WATCHED = 0.05
+"""Share of the rest, the newest again, that tells when to stop."""
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Targets in the order of time, and where the held-out slice begins (microseconds)."""
+
+    learned: np.ndarray
+    watched: np.ndarray
+    held_out: np.ndarray
+    cut: int
+
+
+def train_nightly(window: Window) -> str:
+    """Learn from all clean events of `window`, judge what came of it, publish it; its version.
+
+    Moves no pointer. Raises MissingPartition when events or catalogue are missing, BadInput when
+    there is nothing to learn from.
+    """
+    config, clock = settings(), Clock()
+    lake, domain = Lake.open(), load_domain(config.domain)
+    catalogue = read_catalogue(lake, before=window.end)
+    vocabulary = Vocabulary(tuple(catalogue["item_id"].to_pylist()), telling_types(domain))
+    data = interactions(read_events(lake, window), vocabulary, domain.positive)
+    split = split_by_time(data, window)
+    clock.lap("read")
+    recipe = load_recipe(config.model_size)
+    with reproducible(config.seed):
+        model = new_model(recipe, vocabulary, catalogue)
+        passes = learn(
+            model, data, split, recipe.learning, stop_at=clock.began + 60 * config.max_train_minutes
+        )
+        clock.lap("learn")
+        found, others = measure(model, data, split, vocabulary, catalogue)
+        clock.lap("evaluate")
+        rivals = unseen_by_champion(found, others.pop(CHAMPION, None), data, split)
+        checks = compare(found, others, rivals)
+        if rivals is not None and len(rivals[1].ranks):
+            others[CHAMPION] = rivals[1]
+        earlier = np.concatenate([split.learned, split.watched])
+        warm(model, data, split.held_out, earlier, recipe.learning, seed=config.seed)
+        popularity = decayed_popularity(data, items=model.config.items, now=micros(window.end))
+        bundle = Bundle(model, vocabulary, popularity, config.model_size, recipe.learning)
+        return publish(
+            bundle,
+            window,
+            kind="nightly",
+            checks=checks,
+            metrics=found.metrics(seed=config.seed),
+            baselines={name: other.metrics(seed=config.seed) for name, other in others.items()},
+            counts=_counts(data, split, passes),
+            clock=clock,
+        )
+
+
+def split_by_time(data: Interactions, window: Window) -> Split:
+    """The newest events held out, the newest of the rest watched.
+
+    Raises BadInput when nothing is left to learn from.
+    """
+    if len(data) == 0:
+        raise BadInput(
+            f"nothing to learn from: no event in {window} is about an item of the catalogue; "
+            "load events and items that belong together"
+        )
+    cut = cut_time(data.times, HELD_OUT)
+    rest = data.times[data.times < cut]
+    early = cut_time(rest, WATCHED) if len(rest) else cut
+    learned = data.targets(before=early)
+    if len(learned) == 0:
+        raise BadInput(
+            f"nothing to learn from in {window}: among {len(data)} events of "
+            f"{len(data.user_ids)} users none follows an earlier event of the same user; "
+            "take a longer window"
+        )
+    return Split(learned, data.targets(since=early, before=cut), data.targets(since=cut), cut)
+
+
+def new_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: pa.Table) -> Model:
+    """A model that has learned nothing yet, for the items of the catalogue."""
+    content = content_ids(catalogue, buckets=recipe.model.content_buckets)
+    shape = recipe.model.model_dump()
+    shape["length"] = min(shape["length"], settings().sequence_length)
+    config = ModelConfig(
+        items=len(vocabulary.item_ids),
+        types=len(vocabulary.event_types),
+        content_width=content.shape[1],
+        **shape,
+    )
+    return Model(config, torch.from_numpy(content))
+
+
+def learn(
+    model: Model, data: Interactions, split: Split, learning: Learning, *, stop_at: float
+) -> int:
+    """Learn everything before the held-out slice; returns the passes made."""
+    seed = settings().seed
+    passes = fit(model, data, split.learned, split.watched, learning, seed=seed, stop_at=stop_at)
+    warm(model, data, split.watched, split.learned, learning, seed=seed)
+    return passes
+
+
+def measure(
+    model: Model, data: Interactions, split: Split, vocabulary: Vocabulary, catalogue: pa.Table
+) -> tuple[Evaluation, dict[str, Evaluation]]:
+    """The model, the baselines and the active release on the held-out slice, by name."""
+    items = len(vocabulary.item_ids)
+
+    def ask(score: Scorer) -> Evaluation:
+        return evaluate(score, data, split.held_out, items=items)
+
+    content = model.item_tower.content.numpy()
+    baselines = all_baselines(data, content, before=split.cut, seed=settings().seed)
+    others = {name: ask(score) for name, score in baselines.items()}
+    champion = _champion(vocabulary, catalogue)
+    if champion is not None:
+        others[CHAMPION] = ask(model_scorer(champion, data))
+    return ask(model_scorer(model, data)), others
+
+
+def _champion(vocabulary: Vocabulary, catalogue: pa.Table) -> Model | None:
+    """The active release's model for these items; None without one that can be compared.
+
+    A damaged one must not keep a new one from being made.
+    """
+    store = ReleaseStore.open()
+    version = store.active()
+    if version is None:
+        return None
+    try:
+        bundle = read_bundle(store.load(version))
+    except CorruptRelease as error:
+        log.warning("not compared with the active release: %s", error)
+        return None
+    if bundle.vocabulary.event_types != vocabulary.event_types:
+        return None
+    return with_items(bundle, vocabulary.item_ids, catalogue)
+
+
+def unseen_by_champion(
+    found: Evaluation, champion: Evaluation | None, data: Interactions, split: Split
+) -> tuple[Evaluation, Evaluation] | None:
+    """This model and the active release on the held-out events that neither has learned."""
+    store = ReleaseStore.open()
+    version = store.active()
+    if champion is None or version is None:
+        return None
+    learned_until = micros(store.load(version).manifest.window_end)
+    new = data.times[split.held_out] >= learned_until
+    return found.only(new), champion.only(new)
+
+
+def compare(
+    found: Evaluation,
+    baselines: dict[str, Evaluation],
+    rivals: tuple[Evaluation, Evaluation] | None,
+) -> list[gate.Check]:
+    """The gate's questions that the held-out slice answers."""
+    config, version = settings(), ReleaseStore.open().active()
+    seed, tolerance = config.seed, config.gate_tolerance
+    checks = [
+        gate.beats_baselines(found, baselines, first=version is None, seed=seed),
+        gate.covers(found, floor=config.gate_coverage),
+    ]
+    if version is not None and rivals is None:
+        reason = f"the active release {version} could not be read or has other event types"
+        checks.append(gate.Check(True, f"{reason}: it was not compared"))
+    elif version is not None and rivals is not None:
+        checks.append(gate.keeps_up(*rivals, version=version, tolerance=tolerance, seed=seed))
+    return checks
+
+
+def _counts(data: Interactions, split: Split, passes: int) -> dict[str, int]:
+    return {
+        "events": len(data),
+        "users": len(data.user_ids),
+        "targets": len(split.learned) + len(split.watched) + len(split.held_out),
+        "passes": passes,
+    }

@@ -1,0 +1,85 @@
+"""A trained model becomes a release: written, judged by the gate, published with its lineage."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nearline import __version__
+from nearline.releases import Kind, ReleaseManifest, ReleaseStore
+from nearline.settings import settings
+from nearline.windows import Window
+from training import gate
+from training.bundle import Bundle, write_bundle
+
+FEATURE_SERVICE = "serving_v1"
+"""The Feast feature service that gives serving what the model reads."""
+
+
+class Clock:
+    """Seconds of named steps; `began` is time.monotonic at the start."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.began = self._last = time.monotonic()
+
+    def lap(self, step: str) -> None:
+        """End a step."""
+        now = time.monotonic()
+        self.seconds[step] = round(now - self._last, 2)
+        self._last = now
+
+
+def publish(
+    bundle: Bundle,
+    window: Window,
+    *,
+    kind: Kind,
+    parent: str | None = None,
+    base: str | None = None,
+    checks: Sequence[gate.Check],
+    metrics: Mapping[str, float],
+    baselines: Mapping[str, Mapping[str, float]],
+    counts: Mapping[str, int],
+    clock: Clock,
+) -> str:
+    """Stage the release's files, ask the gate, publish; returns the version.
+
+    A release that the gate refuses is published too, marked so, for people to look at.
+    """
+    store = ReleaseStore.open()
+    clock.lap("learn the newest")
+    with store.stage() as folder:
+        write_bundle(folder, bundle)
+        verdict = gate.judge([*checks, *gate.answers(folder, bundle.model)])
+        clock.lap("export and judge")
+        manifest = ReleaseManifest(
+            kind=kind,
+            parent=parent,
+            base=base,
+            window_start=window.start,
+            window_end=window.end,
+            promoted=verdict.promoted,
+            reasons=verdict.reasons,
+            metrics=dict(metrics),
+            baselines={name: dict(found) for name, found in baselines.items()},
+            lineage={
+                "code": code_version(),
+                "feature_service": FEATURE_SERVICE,
+                "size": bundle.size,
+                "seed": settings().seed,
+                "items": len(bundle.vocabulary.item_ids),
+                "window": [window.start.isoformat(), window.end.isoformat()],
+                **counts,
+                "seconds": clock.seconds,
+            },
+        )
+        return store.publish(folder, manifest)
+
+
+def code_version() -> str:
+    """Nearline's version and a hash of the code that makes a model."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return f"{__version__}+{digest.hexdigest()[:8]}"

@@ -1,0 +1,69 @@
+"""Sizes: how large the model is and how it learns, read from sizes/*.yaml and checked."""
+
+from importlib.resources import files
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nearline.errors import ConfigError
+
+
+class Shape(BaseModel):
+    """How large the model is; what depends on the data (items, types) is added by training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dim: int = Field(ge=4)
+    heads: int = Field(ge=1)
+    layers: int = Field(ge=1)
+    length: int = Field(ge=2, description="longest sequence that the model reads")
+    dropout: float = Field(ge=0, lt=1)
+    content_buckets: int = Field(ge=16, description="rows that content words are hashed to")
+    id_dropout: float = Field(ge=0, lt=1, description="share of items shown by content alone")
+    temperature: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "Shape":
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        return self
+
+
+class Learning(BaseModel):
+    """How the model learns: by night from nothing, by the hour from a release."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(ge=1, description="most passes over the events")
+    patience: int = Field(ge=1, description="passes without progress before it stops")
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    batch_tokens: int = Field(ge=16, description="events read in one step, padding included")
+    warm_learning_rate: float = Field(gt=0)
+    warm_steps: int = Field(ge=1, description="most steps of a warm start")
+    replay_ratio: float = Field(ge=0, description="older events for each new one in a warm start")
+
+
+class Recipe(BaseModel):
+    """One size."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Shape
+    learning: Learning
+
+
+def load_recipe(size: str) -> Recipe:
+    """The recipe of a size. Raises ConfigError when there is none or it is wrong."""
+    source = files("training").joinpath("sizes", f"{size}.yaml")
+    if not source.is_file():
+        raise ConfigError(f"no model size {size!r}: training/sizes has small, base and large")
+    return parse_recipe(source.read_text(), name=f"{size}.yaml")
+
+
+def parse_recipe(text: str, *, name: str) -> Recipe:
+    """A recipe from YAML. Raises ConfigError that names the key and the value."""
+    try:
+        return Recipe.model_validate(yaml.safe_load(text))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise ConfigError(f"model size {name}: {error}") from error
