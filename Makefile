@@ -1,6 +1,7 @@
 # Two commands for a newcomer: `make demo` and `make test`. Each sets itself up.
 PYTHON ?= python3.11
 VENV := .venv
+DEMO_HOME ?= var/demo
 BIN := $(VENV)/bin
 CODE := $(wildcard nearline spark_jobs training serving pipeline feature_repo dags tests benchmarks)
 STAMP := $(VENV)/.installed
@@ -8,7 +9,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 FIND_LINKS := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install test check format lock clean
+.PHONY: help demo up down install test check format docs lock clean java
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -16,6 +17,9 @@ help: ## Show the targets
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is missing: install it, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
+
+java:
+	@java -version 2>&1 | grep -q 'version "17\.' || { echo "Java 17 is missing: install a Java 17 runtime (Debian: apt-get install openjdk-17-jre-headless) and put it on the PATH"; exit 1; }
 
 # uv installs in seconds; pip does the same where uv cannot be had.
 $(STAMP): requirements.txt pyproject.toml | $(VENV)/bin/python
@@ -31,17 +35,30 @@ $(DEV_STAMP): $(STAMP) requirements-dev.txt
 
 install: $(STAMP) ## Make .venv and install everything that running needs
 
-test: $(DEV_STAMP) ## Run all tests
+demo: java $(STAMP) ## Play MovieLens-100K once round the ring, report, and stop
+	@NEARLINE_HOME=$(DEMO_HOME) $(BIN)/nearline demo
+
+up: java $(STAMP) ## The same, and stay: Airflow, the API and live traffic
+	@NEARLINE_HOME=$(DEMO_HOME) $(BIN)/nearline demo --stay
+
+down: $(STAMP) ## End what `make up` left running
+	@NEARLINE_HOME=$(DEMO_HOME) $(BIN)/nearline down
+
+test: java $(DEV_STAMP) ## Run all tests
 	@$(BIN)/python -m pytest
 
 check: $(DEV_STAMP) ## Lint, format check and types
 	@$(BIN)/ruff check -q --output-format concise $(CODE)
 	@$(BIN)/ruff format -q --check $(CODE)
+	@$(BIN)/sqlfluff lint -q --disable-progress-bar dbt_project/models dbt_project/tests
 	@$(BIN)/mypy
 
 format: $(DEV_STAMP) ## Format the code
 	@$(BIN)/ruff check -q --output-format concise --fix $(CODE)
 	@$(BIN)/ruff format -q $(CODE)
+
+docs: $(STAMP) ## Make the reference pages from the code
+	@$(BIN)/python -m nearline.reference
 
 lock: $(STAMP) ## Make requirements.txt from requirements.in
 	@$(BIN)/uv pip compile -q --no-header --index-strategy unsafe-best-match $(FIND_LINKS) requirements.in -o requirements.txt

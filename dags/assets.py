@@ -1,6 +1,14 @@
-"""The assets that DAGs hand to one another."""
+"""The assets that DAGs hand to one another, and those that show lineage in the UI."""
 
 from airflow.sdk import Asset
 
+from pipeline.marts import mart_names
+
 FEATURES = Asset(name="features", uri="nearline://features")
 """Hours of features that are online; its events carry `start` and `end`."""
+
+RELEASE = Asset(name="release", uri="nearline://release")
+"""The active release; its events carry `version`."""
+
+MARTS = {name: Asset(name=name, uri=f"nearline://marts/{name}") for name in mart_names()}
+"""The dbt marts, by name: one dbt run builds all of them."""

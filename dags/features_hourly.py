@@ -1,16 +1,17 @@
-"""Turns each hour of raw events into features.
+"""Turns each hour of accepted events into features that are online.
 
-Spark (clean, partial aggregates, sequences) → dbt (marts, tests, feature marts).
+intake (close the hour) → Spark (clean, partial aggregates, sequences) → dbt (marts, tests, feature
+marts) → Feast (online store). Then the asset `features` tells `nearline_hourly`.
+
 A run is about its data interval, or about `start` and `end` where they are given: one hour, a
 backfill and a bulk load of years take the same way. Running an hour again gives the same bytes.
 """
 
-from datetime import timedelta
-
-from airflow.sdk import DAG, Metadata, Param, task
+from airflow.sdk import DAG, Metadata, task
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from dags.assets import FEATURES
+from dags.assets import FEATURES, MARTS
+from dags.parameters import PATIENT, WINDOW
 from nearline.settings import settings
 from nearline.windows import parse_time
 
@@ -22,16 +23,17 @@ with DAG(
     max_active_runs=1,
     tags=["nearline", "features"],
     doc_md=__doc__,
-    params={
-        "start": Param(None, type=["null", "string"], description="first hour, 2026-01-31T13:00Z"),
-        "end": Param(None, type=["null", "string"], description="the hour after the last"),
-    },
-    default_args={
-        "retries": 2,
-        "retry_delay": timedelta(seconds=30),
-        "execution_timeout": timedelta(hours=2),
-    },
+    params=WINDOW,
+    default_args=PATIENT,
 ):
+
+    @task
+    def close_hours(**context: object) -> None:
+        """Turn the journals of accepted events into raw partitions."""
+        from pipeline import steps
+        from pipeline.runs import run_window
+
+        steps.close_hours(run_window(context))
 
     @task(pool="lake")
     def spark_features(**context: object) -> None:
@@ -41,14 +43,22 @@ with DAG(
 
         steps.spark_features(run_window(context))
 
-    @task(pool="lake", outlets=[FEATURES])
-    def dbt_marts(**context: object) -> object:
+    @task(pool="lake", outlets=list(MARTS.values()))
+    def dbt_marts(**context: object) -> None:
         """Build and test the marts, and write the feature marts to the lake."""
         from pipeline import steps
         from pipeline.runs import run_window
 
+        steps.dbt_marts(run_window(context))
+
+    @task(pool="online", outlets=[FEATURES])
+    def materialize(**context: object) -> object:
+        """Bring the features online, then tell whoever waits for them."""
+        from pipeline import steps
+        from pipeline.runs import run_window
+
         window = run_window(context)
-        steps.dbt_marts(window)
+        steps.materialize(window)
         yield Metadata(FEATURES, {"start": window.start.isoformat(), "end": window.end.isoformat()})
 
-    spark_features() >> dbt_marts()
+    close_hours() >> spark_features() >> dbt_marts() >> materialize()

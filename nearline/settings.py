@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     max_train_minutes: float = Field(30, gt=0, description="a nightly training stops after this")
     seed: int = Field(17, description="seed of every random choice")
     train_threads: int = Field(
-        0, ge=0, description="threads of a training; 0: one a core; 1 on a busy machine"
+        0, ge=0, description="threads of a training; 0: one for every two cores"
     )
     replay_days: int = Field(
         30, ge=1, description="a fine-tune reads histories, and repeats events, of these days"

@@ -2,12 +2,9 @@
 
 import json
 import os
-import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +12,18 @@ import httpx
 
 from nearline.errors import StepFailed
 from nearline.settings import settings
+from pipeline import services
 
 POOLS = {
     "lake": "Spark and dbt write the lake and the marts: one at a time.",
+    "online": "The online store has one writer at a time.",
     "model": "Trainings use every core: one at a time.",
 }
 FINISHED = ("success", "failed")
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
-_START_TIMEOUT_S = 120
+_START_TIMEOUT_S = 180
+_POLL_S = 0.5
 
 
 def environment() -> dict[str, str]:
@@ -52,40 +52,25 @@ def _url() -> str:
 
 
 class Airflow:
-    """Starts `airflow standalone`, runs DAGs through its API, and stops it again."""
+    """Starts `airflow standalone` as a service, and runs DAGs through its API."""
 
     def __init__(self) -> None:
         self.home = settings().home / "airflow"
         self.url = _url()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._service: services.Service | None = None
         self._http = httpx.Client(base_url=self.url, timeout=30)
 
-    def __enter__(self) -> "Airflow":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     def start(self) -> None:
-        """Start everything and wait until the API answers and the DAGs are read.
-
-        Raises StepFailed when the port is taken or nothing answers in two minutes.
-        """
-        if _port_taken(settings().airflow_port):
-            raise StepFailed(
-                f"port {settings().airflow_port} is taken: stop what listens there, or set "
-                "NEARLINE_AIRFLOW_PORT to a free one"
-            )
+        """Start everything; it is up when `wait_until_up` returns."""
         self.home.mkdir(parents=True, exist_ok=True)
-        with (self.home / "standalone.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "airflow", "standalone"],
-                env=environment(),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        command = [sys.executable, "-m", "airflow", "standalone"]
+        self._service = services.start("airflow", command, env=environment())
+
+    def wait_until_up(self) -> None:
+        """Wait until the API answers, and make the pools.
+
+        Raises StepFailed when nothing answers in three minutes.
+        """
         self._wait("the API", self._login)
         for name, why in POOLS.items():
             body = {"name": name, "slots": 1, "description": why}
@@ -99,9 +84,13 @@ class Airflow:
         )
         return "admin", passwords["admin"]
 
-    def trigger(self, dag_id: str, **params: str) -> str:
-        """Unpause a DAG, start a run of it and return the run's id."""
+    def unpause(self, dag_id: str) -> None:
+        """Let a DAG run, as soon as it was read."""
         self._wait(f"DAG {dag_id}", lambda: self._unpause(dag_id))
+
+    def trigger(self, dag_id: str, **params: str) -> str:
+        """Start a run of a DAG and return the run's id."""
+        self.unpause(dag_id)
         body = {"logical_date": None, "conf": params}
         return str(self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
@@ -110,17 +99,37 @@ class Airflow:
         path = f"/api/v2/dags/{dag_id}/dagRuns?order_by=run_after&limit=100"
         return list(self._call("GET", path)["dag_runs"])
 
-    def stop(self) -> None:
-        """End every process that was started here."""
-        if self._process is None:
-            return
-        for kind, patience_s in ((signal.SIGINT, 15), (signal.SIGKILL, 5)):
-            try:
-                os.killpg(self._process.pid, kind)
-                self._process.wait(patience_s)
-            except (ProcessLookupError, subprocess.TimeoutExpired):
-                continue
-        self._process = None
+    def triggered(self, dag_id: str, seen: Collection[str]) -> str:
+        """Wait for a run that is not among `seen`, as an asset starts it; returns its id.
+
+        Raises StepFailed when none comes in three minutes.
+        """
+        new: list[str] = []
+
+        def came() -> bool:
+            new.extend(run["dag_run_id"] for run in self.runs(dag_id))
+            return not set(new) <= set(seen)
+
+        self._wait(f"a run of {dag_id}", came)
+        return next(run_id for run_id in new if run_id not in seen)
+
+    def finish(self, dag_id: str, run_id: str, tell: Callable[[str], None]) -> dict[str, Any]:
+        """Wait for a run to end and return it; `tell` hears which tasks are running.
+
+        Raises StepFailed that names the failed tasks when it does not succeed.
+        """
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
+        while (run := self._call("GET", path))["state"] not in FINISHED:
+            tasks = self._call("GET", f"{path}/taskInstances")["task_instances"]
+            tell(", ".join(t["task_id"] for t in tasks if t["state"] == "running") or "scheduling")
+            time.sleep(_POLL_S)
+        if run["state"] != "success":
+            tasks = self._call("GET", f"{path}/taskInstances")["task_instances"]
+            failed = ", ".join(t["task_id"] for t in tasks if t["state"] == "failed")
+            raise StepFailed(
+                f"{dag_id} failed in {failed}: see {self.home}/logs/dag_id={dag_id}/run_id={run_id}"
+            )
+        return run
 
     def _unpause(self, dag_id: str) -> bool:
         path = f"/api/v2/dags/{dag_id}"
@@ -145,15 +154,10 @@ class Airflow:
         return dict(answer.json())
 
     def _wait(self, what: str, ready: Callable[[], bool]) -> None:
-        stop = time.monotonic() + _START_TIMEOUT_S
+        log, stop = services.log_path("airflow"), time.monotonic() + _START_TIMEOUT_S
         while not ready():
-            if self._process is not None and self._process.poll() is not None:
-                raise StepFailed(f"Airflow ended while starting: see {self.home}/standalone.log")
+            if self._service is not None and not services.running(self._service):
+                raise StepFailed(f"Airflow ended while starting: see {log}")
             if time.monotonic() > stop:
-                raise StepFailed(f"{what} did not come up: see {self.home}/standalone.log")
-            time.sleep(0.5)
-
-
-def _port_taken(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+                raise StepFailed(f"{what} did not come up: see {log}")
+            time.sleep(_POLL_S)

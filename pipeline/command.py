@@ -1,11 +1,14 @@
-"""`nearline features`, `nearline status` and `nearline doctor`."""
+"""`nearline features`, `status`, `doctor`, and the demo: `demo`, `traffic`, `down`."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from nearline.console import JsonFlag, print_json, print_table
+from nearline.console import JsonFlag, out, print_json, print_table
+from nearline.errors import BadInput
 from nearline.lake import Lake
 from nearline.windows import Window
 from pipeline import doctor as checks
@@ -18,16 +21,21 @@ def features(
     end: Annotated[str, typer.Option(help="The hour after the last.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Compute the features of a window: Spark, then dbt. Running it again changes nothing.
+    """Turn the arrivals of a window into features that are online: intake, Spark, dbt, Feast.
 
-    Example: nearline features --start 2026-01-31T13:00Z --end 2026-01-31T14:00Z
+    Running it again changes nothing. Example: nearline features --start 2026-01-31T13:00Z --end
+    2026-01-31T14:00Z
     """
     window = Window.parse(start, end)
+    if window.start > datetime.now(UTC):
+        raise BadInput(f"{window} has not begun: there is nothing to compute yet")
     figures = {
         "start": window.start.isoformat(),
         "end": window.end.isoformat(),
+        "raw_rows": steps.close_hours(window),
         "events": steps.spark_features(window),
         "feature_rows": steps.dbt_marts(window),
+        "online_rows": steps.materialize(window),
     }
     if as_json:
         print_json(figures)
@@ -61,7 +69,10 @@ def status(as_json: JsonFlag = False) -> None:
 
 
 def doctor(as_json: JsonFlag = False) -> None:
-    """Check what this machine has of what Nearline needs; exit 1 where something lacks."""
+    """Check what this machine has of what Nearline needs; exit 1 where something lacks.
+
+    Example: nearline doctor --json
+    """
     findings = checks.examine()
     if as_json:
         print_json([vars(finding) for finding in findings])
@@ -70,3 +81,51 @@ def doctor(as_json: JsonFlag = False) -> None:
         print_table("doctor", ["check", "state", "detail"], rows)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
+
+
+def demo(
+    stay: Annotated[bool, typer.Option("--stay", help="Leave all running, with traffic.")] = False,
+) -> None:
+    """Play MovieLens-100K once round the ring, through a real scheduler, and report.
+
+    Takes minutes and needs an empty NEARLINE_HOME, or one of an earlier demo, which it replaces.
+    Example: NEARLINE_HOME=var/demo nearline demo --stay
+    """
+    from pipeline.demo.story import run_demo
+
+    run_demo(stay=stay)
+
+
+def down() -> None:
+    """End everything that `nearline demo` left running.
+
+    Example: NEARLINE_HOME=var/demo nearline down
+    """
+    from pipeline.services import stop_all
+
+    ended = stop_all()
+    out.print(f"ended: {', '.join(ended)}" if ended else "nothing was running")
+
+
+def airflow(context: typer.Context) -> None:
+    """Airflow's own command, speaking to the private Airflow of NEARLINE_HOME.
+
+    Example: nearline airflow backfill create --dag-id features_hourly --from-date
+    2026-01-30T00:00Z --to-date 2026-01-31T00:00Z
+    """
+    from pipeline.airflow import environment
+
+    command = [sys.executable, "-m", "airflow", *context.args]
+    raise typer.Exit(subprocess.run(command, env=environment()).returncode)
+
+
+def traffic() -> None:
+    """Post what was held back of a dataset to the API, each event when its time comes.
+
+    Example: nearline load movielens-100k --speed 24 && nearline traffic
+    """
+    from pipeline.demo.traffic import trickle
+    from serving.client import Client
+
+    with Client() as client:
+        trickle(client, since=datetime.now(UTC))

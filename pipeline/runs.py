@@ -5,13 +5,14 @@ from datetime import datetime
 from typing import Any
 
 from nearline.errors import BadInput
-from nearline.windows import Window, parse_time
+from nearline.windows import Window, hour_floor, parse_time
 
 
 def run_window(context: Mapping[str, Any]) -> Window:
     """The window of a scheduled, backfilled or manual run.
 
-    `start` and `end` among the run's parameters win; else it is the data interval.
+    `start` and `end` among the run's parameters win; else it is the data interval, down to whole
+    hours: a run may begin some minutes after the hour that it needs.
     Raises BadInput when a run has neither.
     """
     params = context.get("params") or {}
@@ -23,7 +24,7 @@ def run_window(context: Mapping[str, Any]) -> Window:
     first, last = context.get("data_interval_start"), context.get("data_interval_end")
     if first is None or last is None or first == last:
         raise BadInput("this run has no data interval: trigger it with start and end")
-    return Window(_utc(first), _utc(last))
+    return Window(hour_floor(_utc(first)), hour_floor(_utc(last)))
 
 
 def triggering_window(context: Mapping[str, Any]) -> Window:

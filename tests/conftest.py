@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# Feast, once imported, makes every later import of prometheus_client count into files that
+# outlive their app; serving imports it first, as is done here.
+import prometheus_client  # noqa: F401
 import pytest
 
 from nearline.settings import Settings, settings

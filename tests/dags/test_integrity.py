@@ -40,7 +40,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_every_file_can_be_read(found: dict[str, Any]) -> None:
     assert found["errors"] == {}
-    assert "features_hourly" in found["dags"]
+    assert set(found["dags"]) == {
+        "features_hourly",
+        "nearline_hourly",
+        "train_nightly",
+        "housekeeping_daily",
+    }
 
 
 def test_every_dag_is_documented_tagged_and_bounded(found: dict[str, Any]) -> None:

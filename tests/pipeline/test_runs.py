@@ -20,6 +20,12 @@ def test_a_scheduled_run_is_about_its_interval() -> None:
     assert run_window(context) == Window(T0, T0 + HOUR)
 
 
+def test_a_run_that_waits_some_minutes_is_about_whole_hours() -> None:
+    late = timedelta(minutes=30)
+    context = {"data_interval_start": T0 + late, "data_interval_end": T0 + 24 * HOUR + late}
+    assert run_window(context) == Window(T0, T0 + 24 * HOUR)
+
+
 def test_parameters_win() -> None:
     params = {"start": "2025-01-01", "end": "2026-01-01T00:00:00Z"}
     context = {"data_interval_start": T0, "data_interval_end": T0 + HOUR, "params": params}

@@ -1,0 +1,47 @@
+"""Learns the whole model again from the lake, and puts it live where the gate agrees.
+
+Spark (item neighbours) → training, baselines, gate → push → promote. A run is about its data
+interval, or about `start` and `end` where they are given; the model learns from the
+NEARLINE_HISTORY_DAYS up to the window's end. It starts half an hour after the hour, when the last
+hour's features are there; where they are not, it tries again.
+"""
+
+from airflow.sdk import DAG, task
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from dags.live import go_live
+from dags.parameters import PATIENT, WINDOW
+from nearline.settings import settings
+from nearline.windows import parse_time
+
+with DAG(
+    "train_nightly",
+    schedule=CronDataIntervalTimetable("30 3 * * *", timezone="UTC"),
+    start_date=parse_time(settings().schedule_start),
+    catchup=False,
+    max_active_runs=1,
+    tags=["nearline", "model"],
+    doc_md=__doc__,
+    params=WINDOW,
+    default_args=PATIENT,
+):
+
+    @task(pool="lake")
+    def item_neighbours(**context: object) -> None:
+        """Which items the same users turn to, brought online."""
+        from pipeline import steps
+        from pipeline.runs import run_window
+
+        steps.item_neighbours(run_window(context))
+
+    @task.short_circuit(pool="model")
+    def train(**context: object) -> str:
+        """The whole model, its baselines and the gate's verdict; returns the release."""
+        from pipeline import steps
+        from pipeline.runs import run_window
+
+        return steps.train(run_window(context))
+
+    trained = train()
+    item_neighbours() >> trained
+    go_live(trained)

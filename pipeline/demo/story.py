@@ -1,0 +1,184 @@
+"""What the demo does, from the first event to the last line of its report.
+
+The night learns the history; the hour learns two hours of held-back traffic, each through the
+scheduler; then one user gives feedback, which the next answer shows at once (live) and the next
+release has learned (nearline).
+"""
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from nearline.console import err, out
+from nearline.errors import ConfigError, NotReady
+from nearline.settings import settings
+from nearline.sources.landing import load_with_traffic
+from nearline.sources.movielens import fetch_movielens_100k, read_movielens
+from nearline.windows import HOUR, Window, hour_floor
+from pipeline import services
+from pipeline.airflow import Airflow
+from pipeline.demo.home import choose_ports, claim_home, set_up
+from pipeline.demo.lookups import Audience
+from pipeline.demo.plot import plot_report
+from pipeline.demo.report import Report
+from pipeline.demo.traffic import deliver
+from pipeline.doctor import examine
+from serving.client import Client
+from serving.errors import ServiceError
+
+PLAYED_HOURS = 2
+HOLD_BACK = 0.02
+SPEED = 24
+"""A day of the held-back traffic plays in an hour: MovieLens-100K sleeps through most hours."""
+
+_COMMAND = str(Path(sys.executable).with_name("nearline"))
+_PATIENCE_S = 60
+
+
+def run_demo(*, stay: bool) -> Report:
+    """Play the demo and print its report; with `stay`, leave all running and traffic coming in.
+
+    Raises ConfigError where this machine lacks something, StepFailed where a step fails; then
+    everything is stopped, and what the services printed stays in `logs/`.
+    """
+    _require_prerequisites()
+    home = claim_home()
+    choose_ports()
+    set_up(schedule_start=hour_floor(datetime.now(UTC)).isoformat())
+    demo = Demo()
+    try:
+        demo.play()
+        demo.finish(home)
+        if stay:
+            demo.stay()
+    except BaseException:
+        stay = False
+        raise
+    finally:
+        if not stay:
+            services.stop_all()
+    return demo.report
+
+
+def _require_prerequisites() -> None:
+    lacking = [f"{finding.check}: {finding.detail}" for finding in examine() if not finding.ok]
+    if lacking:
+        raise ConfigError("this machine lacks\n  " + "\n  ".join(lacking))
+
+
+@dataclass
+class Demo:
+    """One run of the demo: what it found so far, its scheduler, its client."""
+
+    report: Report = field(default_factory=Report)
+    airflow: Airflow = field(default_factory=Airflow)
+    client: Client = field(default_factory=Client)
+
+    def play(self) -> None:
+        """Go round the ring: a night, some hours, a user's feedback."""
+        first_hour = hour_floor(datetime.now(UTC)) - PLAYED_HOURS * HOUR
+        with self.report.step("start Airflow, load MovieLens-100K"):
+            self.airflow.start()
+            history = self._load(first_hour)
+            self.airflow.wait_until_up()
+        self._run("history becomes features", "features_hourly", history)
+        self._run("the night is learned", "train_nightly", Window.trailing(first_hour, hours=24))
+        with self.report.step("start the API"):
+            self._start_api()
+        self.airflow.unpause("nearline_hourly")
+        for hour in Window(first_hour, first_hour + PLAYED_HOURS * HOUR).hours():
+            deliver(Window.of_hour(hour))
+            self._turn(f"{hour:%H}:00", hour)
+        self._react(first_hour)
+
+    def finish(self, home: Path) -> None:
+        """Write and print the report."""
+        report = self.report
+        report.count_lake()
+        report.take_releases()
+        report.take_runs(self.airflow.runs())
+        plot = plot_report(report, home / "report.png")
+        report.show()
+        where = f"{report.write()}, {plot}; each step's log lies in {home / 'airflow' / 'logs'}"
+        out.print(f"report: {where}", highlight=False, soft_wrap=True)
+
+    def stay(self) -> None:
+        """Let the held-back traffic trickle in and every DAG keep its schedule; say where to look.
+
+        Everything was started in the background, and `nearline down` ends it.
+        """
+        for dag_id in ("train_nightly", "housekeeping_daily"):
+            self.airflow.unpause(dag_id)
+        services.start("traffic", [_COMMAND, "traffic"], env=os.environ)
+        user, password = self.airflow.login()
+        api = f"http://{settings().serve_host}:{settings().serve_port}"
+        out.print(f"Airflow: {self.airflow.url} (user {user}, password {password})")
+        out.print(f"API:     {api}/docs")
+        out.print("end it:  make down")
+
+    def _load(self, end: datetime) -> Window:
+        folder = fetch_movielens_100k(settings().home / "cache")
+        loaded = load_with_traffic(read_movielens(folder), end, HOLD_BACK, SPEED)
+        assert loaded.window is not None, "MovieLens-100K is not empty"
+        return loaded.window
+
+    def _run(self, name: str, dag_id: str, window: Window) -> None:
+        start, end = window.start.isoformat(), window.end.isoformat()
+        with self.report.step(name) as tell:
+            run_id = self.airflow.trigger(dag_id, start=start, end=end)
+            self.airflow.finish(dag_id, run_id, tell)
+
+    def _turn(self, name: str, hour: datetime) -> None:
+        """One hour through features and then, started by their asset, through the fine-tune."""
+        seen = {run["dag_run_id"] for run in self.airflow.runs("nearline_hourly")}
+        self._run(f"{name} becomes features", "features_hourly", Window.of_hour(hour))
+        with self.report.step(f"{name} is learned") as tell:
+            run_id = self.airflow.triggered("nearline_hourly", seen)
+            self.airflow.finish("nearline_hourly", run_id, tell)
+
+    def _start_api(self) -> None:
+        services.start("api", [_COMMAND, "serve"], env=os.environ)
+        stop = time.monotonic() + _PATIENCE_S
+        while not self._is_ready():
+            if time.monotonic() > stop:
+                raise NotReady(f"the API did not come up: see {services.log_path('api')}")
+            time.sleep(0.2)
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.client.health().status == "ready"
+        except ServiceError:
+            return False
+
+    def _react(self, first_hour: datetime) -> None:
+        """Look up, give feedback, see it in the next answer and in the next release."""
+        report = self.report
+        audience = Audience.of(self.client, Window(first_hour, hour_floor(datetime.now(UTC))))
+        with report.step("look up"):
+            report.lookups |= audience.look_around()
+            report.latency_ms = audience.latency_ms()
+        with report.step("give feedback, look up again"):
+            posted = time.monotonic()
+            feedback = audience.give_feedback()
+            report.lookups["known_after_feedback"] = audience.look_up()
+            report.freshness_seconds["live"] = round(time.monotonic() - posted, 3)
+        before = self.client.release().version
+        self._turn("the feedback", hour_floor(datetime.now(UTC)))
+        with report.step("serve the new release"):
+            release = self._await_release_after(before)
+            report.freshness_seconds["hourly"] = round(time.monotonic() - posted, 1)
+            report.lookups["known_after_nearline"] = audience.look_up()
+        report.freshness_seconds["nightly"] = (datetime.now(UTC) - first_hour).total_seconds()
+        report.compare(feedback, new_release=release != before)
+
+    def _await_release_after(self, version: str) -> str:
+        """The release that serving has swapped to; the old one where no newer was promoted."""
+        stop = datetime.now(UTC) + timedelta(seconds=5)
+        while (found := self.client.release().version) == version and datetime.now(UTC) < stop:
+            time.sleep(0.1)
+        if found == version:
+            err.print("[yellow]no newer release went live: see the gate's reasons[/]")
+        return found

@@ -1,0 +1,63 @@
+"""The users whose vectors go online with a release: those who were active in the last days.
+
+They are encoded by what serves them, so a stored vector is the one that a request would get.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+
+from nearline.lake import Lake
+from nearline.releases import ReleaseStore
+from nearline.schema import USER_ID
+from nearline.sequence import History, ModelInput, Vocabulary, model_input
+from nearline.settings import settings
+from nearline.windows import Window
+from serving.release import LoadedRelease
+
+USER_SEQUENCE = "features/user_sequence"
+_COLUMNS = pa.schema(
+    [
+        (USER_ID, pa.string()),
+        ("item_ids", pa.list_(pa.string())),
+        ("event_types", pa.list_(pa.string())),
+        ("event_ts", pa.list_(pa.int64())),
+    ]
+)
+_BATCH = 256
+_MICROSECONDS = 1_000_000
+
+
+def active_users(version: str) -> tuple[list[str], np.ndarray]:
+    """Users of the last NEARLINE_ACTIVE_DAYS and their vectors, float32 (users, dim).
+
+    Days count back from the end of the release's window, which is also the moment that the vectors
+    are for. A user of whom the release knows nothing has none.
+    """
+    release = LoadedRelease.load(ReleaseStore.open().load(version), encoder=settings().encoder)
+    end = release.manifest.window_end
+    days = Window.trailing(end, hours=24 * settings().active_days)
+    inputs = dict(_known(release.vocabulary, _newest(days), end, release.length))
+    users, batches = list(inputs), list(inputs.values())
+    vectors = [release.encode(batches[at : at + _BATCH]) for at in range(0, len(batches), _BATCH)]
+    return users, np.concatenate([np.empty((0, release.dim), dtype=np.float32), *vectors])
+
+
+def _newest(window: Window) -> dict[str, History]:
+    """The newest sequence of each user that was active in `window`."""
+    rows = Lake.open().read(USER_SEQUENCE, window, schema=_COLUMNS).to_pylist()
+    return {
+        row[USER_ID]: History(row["item_ids"], row["event_types"], row["event_ts"]) for row in rows
+    }
+
+
+def _known(
+    vocabulary: Vocabulary, histories: dict[str, History], at: datetime, length: int
+) -> Iterator[tuple[str, ModelInput]]:
+    now_us = int(at.timestamp() * _MICROSECONDS)
+    for user_id, history in histories.items():
+        told = model_input(history, vocabulary, now_us=now_us, length=length)
+        if len(told.items):
+            yield user_id, told

@@ -1,0 +1,89 @@
+"""The DAGs, run by Airflow on a small stream: a night, an hour, and an hour without anything."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nearline.domains import load_domain
+from nearline.lake import EVENTS, RAW, Lake
+from nearline.schema import EVENT_SCHEMA
+from nearline.settings import settings
+from nearline.sources.dataset import append_raw, upsert_items
+from nearline.sources.synthetic import Stream, StreamSpec
+from nearline.windows import HOUR, Window
+from pipeline.airflow import POOLS, environment
+
+pytestmark = pytest.mark.slow
+END = datetime(2026, 3, 5, tzinfo=UTC)
+SPEC = StreamSpec(users=40, items=50, events=2500, days=4, end=END, seed=11)
+LAST = Window.trailing(END, hours=1)
+BEFORE = Window(SPEC.start, LAST.start)
+EMPTY = Window(END, END + HOUR)
+
+RUN = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag()
+for dag_id, start, end in json.loads(sys.argv[1]):
+    run = bag.dags[dag_id].test(run_conf={"start": start, "end": end})
+    states = {task.task_id: str(task.state) for task in run.get_task_instances()}
+    print("RUN " + json.dumps([dag_id, str(run.state), states]))
+"""
+
+
+def airflow(env: dict[str, str], *arguments: str) -> str:
+    done = subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def run(env: dict[str, str], *runs: tuple[str, Window]) -> list[list[Any]]:
+    asked = [[dag_id, w.start.isoformat(), w.end.isoformat()] for dag_id, w in runs]
+    printed = airflow(env, "-c", RUN, json.dumps(asked)).splitlines()
+    return [json.loads(line[4:]) for line in printed if line.startswith("RUN ")]
+
+
+@pytest.mark.usefixtures("home")
+def test_the_dags_take_a_stream_round_the_ring() -> None:
+    stream, lake, env = Stream(SPEC, load_domain("entertainment")), Lake.open(), environment()
+    upsert_items(lake, stream.items())
+    for day in stream.days():
+        append_raw(lake, day)
+    lake.mark_complete(RAW, Window(SPEC.start, END), rows=SPEC.events)
+    airflow(env, "-m", "airflow", "db", "migrate")
+    for pool in POOLS:
+        airflow(env, "-m", "airflow", "pools", "set", pool, "1", pool)
+
+    early, *_ = run(env, ("nearline_hourly", LAST))
+    assert early[1:] == ["success", {"finetune": "success"} | dict.fromkeys(LATER, "skipped")]
+
+    features, night = run(env, ("features_hourly", BEFORE), ("train_nightly", BEFORE))
+    assert features[1:] == ["success", dict.fromkeys(FEATURE_TASKS, "success")]
+    assert night[1:] == [
+        "success",
+        dict.fromkeys(("item_neighbours", "train", *LATER), "success"),
+    ]
+
+    hour, tuned, nothing, still = run(
+        env,
+        ("features_hourly", LAST),
+        ("nearline_hourly", LAST),
+        ("features_hourly", EMPTY),
+        ("nearline_hourly", EMPTY),
+    )
+    assert [found[1] for found in (hour, tuned, nothing, still)] == ["success"] * 4
+    assert tuned[2] == dict.fromkeys(("finetune", *LATER), "success")
+    assert still[2] == {"finetune": "success"} | dict.fromkeys(LATER, "skipped")
+    assert lake.read(EVENTS, LAST, schema=EVENT_SCHEMA).num_rows > 0
+    pointer = json.loads((Path(settings().releases) / "active.json").read_text())
+    assert "-hourly-" in pointer["active"]
+    assert "-nightly-" in pointer["history"][-1]
+
+
+LATER = ("gate", "push", "promote")
+FEATURE_TASKS = ("close_hours", "spark_features", "dbt_marts", "materialize")

@@ -1,0 +1,45 @@
+"""Which hours a step is about."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from nearline.lake import EVENTS, Lake
+from nearline.windows import HOUR, Window
+from pipeline import steps
+
+T0 = datetime(2026, 5, 1, tzinfo=UTC)
+NIGHT = Window(T0 - 24 * HOUR, T0)
+
+
+def hours(start: int, end: int) -> Window:
+    return Window(T0 + start * HOUR, T0 + end * HOUR)
+
+
+@pytest.mark.parametrize(
+    ("learned", "arrived", "expected"),
+    [
+        (hours(-24, 0), hours(0, 1), hours(0, 1)),
+        (hours(-24, 0), hours(2, 3), hours(0, 3)),
+        (hours(-1, 1), hours(0, 1), hours(0, 1)),
+        (hours(-1, 0), hours(-9, -8), hours(-9, -8)),
+        (hours(-100, -99), hours(0, 1), hours(-47, 1)),
+    ],
+    ids=["next hour", "hours missed", "hour again", "late hour again", "after an outage"],
+)
+def test_a_fine_tune_takes_all_that_its_parent_has_not_seen(
+    learned: Window, arrived: Window, expected: Window
+) -> None:
+    assert steps.since(learned, arrived) == expected
+
+
+@pytest.mark.usefixtures("home")
+def test_a_night_makes_up_for_what_is_missing() -> None:
+    lake = Lake.open()
+    assert steps.unfinished("pairs", NIGHT) == NIGHT, "an empty lake"
+    lake.mark_complete(EVENTS, hours(-240, 0), rows=9)
+    assert steps.unfinished("pairs", NIGHT) == hours(-240, 0), "never done"
+    lake.mark_complete("pairs", hours(-240, -48), rows=9)
+    assert steps.unfinished("pairs", NIGHT) == hours(-48, 0), "one night failed"
+    lake.mark_complete("pairs", hours(-48, 0), rows=9)
+    assert steps.unfinished("pairs", NIGHT) == NIGHT, "the same night again"
