@@ -1,9 +1,9 @@
 """Learns the whole model again from the lake, and puts it live where the gate agrees.
 
-Spark (item neighbours) → training, baselines, gate → push → promote. A run is about its data
-interval, or about `start` and `end` where they are given; the model learns from the
-NEARLINE_HISTORY_DAYS up to the window's end. It starts half an hour after the hour, when the last
-hour's features are there; where they are not, it tries again.
+Training, baselines and gate → push → promote; beside it, Spark finds each item's neighbours. A run
+is about its data interval, or about `start` and `end` where they are given; the model learns from
+the NEARLINE_HISTORY_DAYS up to the window's end. It starts half an hour after the hour, when the
+last hour's features are there; where they are not, it tries again.
 """
 
 from airflow.sdk import DAG, task
@@ -42,6 +42,5 @@ with DAG(
 
         return steps.train(run_window(context))
 
-    trained = train()
-    item_neighbours() >> trained
-    go_live(trained)
+    item_neighbours()
+    go_live(train())

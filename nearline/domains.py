@@ -55,6 +55,12 @@ class Domain(BaseModel):
         """The event types that the model learns to predict, in the file's order."""
         return [name for name, kind in self.event_types.items() if kind.positive]
 
+    @property
+    def touch(self) -> str:
+        """What an event without a type is taken for: the funnel's first sign of interest."""
+        steps = [*self.funnel, *self.event_types]
+        return next((step for step in steps if self.event_types[step].positive), steps[0])
+
 
 @cache
 def load_domain(name_or_path: str) -> Domain:

@@ -55,7 +55,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class SessionEvent:
-    """What an anonymous visitor did. No type: the first step of the funnel; no time: just now."""
+    """What an anonymous visitor did. No type: the domain's `touch`; no time: just now."""
 
     item_id: str
     event_type: str | None = None
@@ -180,9 +180,9 @@ class Recommender:
         return Answer(release.version, "popular", items, reason or missing or Reason.NO_TRENDING)
 
     def _session_history(self, events: Sequence[SessionEvent], now: datetime) -> History:
-        first_step = next(iter([*self._domain.funnel, *self._domain.event_types]))
+        touch = self._domain.touch
         rows = [
-            (microseconds(min(e.event_ts or now, now)), e.item_id, e.event_type or first_step)
+            (microseconds(min(e.event_ts or now, now)), e.item_id, e.event_type or touch)
             for e in events
         ]
         ordered = sorted(rows, key=lambda row: row[0])

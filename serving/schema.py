@@ -63,7 +63,9 @@ class SessionEventIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     item_id: Id
-    event_type: Id | None = Field(None, description="Default: the first step of the funnel.")
+    event_type: Id | None = Field(
+        None, description="Default: the first sign of interest of the funnel."
+    )
     event_ts: Annotated[datetime, AfterValidator(_as_utc)] | None = Field(
         None, description="ISO 8601, UTC without a zone; default: just now."
     )

@@ -85,9 +85,10 @@ class Demo:
             history = self._load(first_hour)
             self.airflow.wait_until_up()
         self._run("history becomes features", "features_hourly", history)
+        services.start("api", [_COMMAND, "serve"], env=os.environ)
         self._run("the night is learned", "train_nightly", Window.trailing(first_hour, hours=24))
-        with self.report.step("start the API"):
-            self._start_api()
+        with self.report.step("the API takes the release over"):
+            self._await_api()
         self.airflow.unpause("nearline_hourly")
         for hour in Window(first_hour, first_hour + PLAYED_HOURS * HOUR).hours():
             deliver(Window.of_hour(hour))
@@ -139,12 +140,11 @@ class Demo:
             run_id = self.airflow.triggered("nearline_hourly", seen)
             self.airflow.finish("nearline_hourly", run_id, tell)
 
-    def _start_api(self) -> None:
-        services.start("api", [_COMMAND, "serve"], env=os.environ)
+    def _await_api(self) -> None:
         stop = time.monotonic() + _PATIENCE_S
         while not self._is_ready():
             if time.monotonic() > stop:
-                raise NotReady(f"the API did not come up: see {services.log_path('api')}")
+                raise NotReady(f"the API is not ready: see {services.log_path('api')}")
             time.sleep(0.2)
 
     def _is_ready(self) -> bool:

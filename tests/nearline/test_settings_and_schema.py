@@ -31,6 +31,11 @@ def test_built_in_domains_have_positive_events(name: str) -> None:
     assert domain.positive
 
 
+def test_a_visit_without_a_type_counts_as_a_sign_of_interest() -> None:
+    touches = {name: load_domain(name).touch for name in BUILT_IN}
+    assert touches == {"commerce": "view", "entertainment": "play", "social": "like"}
+
+
 def test_a_domain_file_with_a_wrong_funnel_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("name: mine\nevent_types: {view: {positive: true, weight: 1}}\nfunnel: [buy]\n")
