@@ -10,10 +10,6 @@ from nearline.releases import ReleaseStore
 from nearline.settings import settings
 from nearline.windows import HOUR, Window, hour_floor
 
-LONGEST_FINE_TUNE_HOURS = 48
-"""Arrivals further back than this are left to the night."""
-
-
 # Every hour: arrivals become features
 
 
@@ -93,7 +89,7 @@ def history(window: Window) -> Window:
 def finetune(window: Window) -> str | None:
     """Tune the active release on what arrived since its data ended; returns the new release.
 
-    None, at little cost, when there is nothing active to tune or nothing arrived.
+    None, at little cost, when there is nothing active to tune or nothing new arrived.
     """
     from training.finetune import finetune as tune
 
@@ -101,18 +97,22 @@ def finetune(window: Window) -> str | None:
     parent = store.active()
     if parent is None:
         return None
-    arrived = since(store.load(parent).manifest.window, window)
-    with progress(f"fine-tune: {parent} on {arrived}"):
-        return tune(arrived, parent)
+    unlearned = since(store.load(parent).manifest.window, window)
+    if unlearned is None:
+        return None
+    with progress(f"fine-tune: {parent} on {unlearned}"):
+        return tune(unlearned, parent)
 
 
-def since(learned: Window, arrived: Window) -> Window:
-    """The hours to tune on: from where the parent's data ended, and all of `arrived`.
+def since(learned: Window, arrived: Window) -> Window | None:
+    """The hours to tune on: all from where the parent's data ended, up to what has arrived.
 
-    Hours that were computed again count as arrived, as far back as LONGEST_FINE_TUNE_HOURS.
+    The last hour that the parent learned counts again where it arrived again: it may have been
+    closed early. Older hours that were computed again are left to the night; None if it is only
+    those.
     """
-    start = max(min(learned.end, arrived.start), arrived.end - LONGEST_FINE_TUNE_HOURS * HOUR)
-    return Window(start, arrived.end)
+    start = min(learned.end, max(arrived.start, learned.end - HOUR))
+    return Window(start, arrived.end) if start < arrived.end else None
 
 
 # A new release goes live
