@@ -11,14 +11,12 @@ from airflow.sdk import DAG, Metadata, task
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from dags.assets import FEATURES, MARTS
-from dags.parameters import PATIENT, WINDOW
-from nearline.settings import settings
-from nearline.windows import parse_time
+from dags.parameters import HOURLY_START, PATIENT, WINDOW
 
 with DAG(
     "features_hourly",
     schedule=CronDataIntervalTimetable("0 * * * *", timezone="UTC"),
-    start_date=parse_time(settings().schedule_start),
+    start_date=HOURLY_START,
     catchup=False,
     max_active_runs=1,
     tags=["nearline", "features"],

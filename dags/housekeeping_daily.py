@@ -3,14 +3,12 @@
 from airflow.sdk import DAG, task
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from dags.parameters import PATIENT, WINDOW
-from nearline.settings import settings
-from nearline.windows import parse_time
+from dags.parameters import DAILY_START, PATIENT, WINDOW
 
 with DAG(
     "housekeeping_daily",
     schedule=CronDataIntervalTimetable("45 4 * * *", timezone="UTC"),
-    start_date=parse_time(settings().schedule_start),
+    start_date=DAILY_START,
     catchup=False,
     max_active_runs=1,
     tags=["nearline", "housekeeping"],

@@ -5,6 +5,15 @@ from typing import Any
 
 from airflow.sdk import Param
 
+from nearline.settings import settings
+from nearline.windows import parse_time
+
+HOURLY_START = parse_time(settings().schedule_start)
+"""No scheduled hour begins before this."""
+
+DAILY_START = HOURLY_START - timedelta(days=1)
+"""The first scheduled day has begun already: it ends within a day of the start of the schedule."""
+
 WINDOW = {
     "start": Param(None, type=["null", "string"], description="first hour, 2026-01-31T13:00Z"),
     "end": Param(None, type=["null", "string"], description="the hour after the last"),

@@ -115,9 +115,8 @@ class Demo:
             self.airflow.unpause(dag_id)
         services.start("traffic", [_COMMAND, "traffic"], env=os.environ)
         user, password = self.airflow.login()
-        api = f"http://{settings().serve_host}:{settings().serve_port}"
         out.print(f"Airflow: {self.airflow.url} (user {user}, password {password})")
-        out.print(f"API:     {api}/docs")
+        out.print(f"API:     http://{settings().serve_host}:{settings().serve_port}/openapi.json")
         out.print("end it:  make down")
 
     def _load(self, end: datetime) -> Window:
