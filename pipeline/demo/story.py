@@ -105,6 +105,8 @@ class Demo:
         report.show()
         where = f"{report.write()}, {plot}; each step's log lies in {home / 'airflow' / 'logs'}"
         out.print(f"report: {where}", highlight=False, soft_wrap=True)
+        look = f"NEARLINE_HOME={home} nearline status (or releases list)"
+        out.print(f"look around: {look}", highlight=False, soft_wrap=True)
 
     def stay(self) -> None:
         """Let the held-back traffic trickle in and every DAG keep its schedule; say where to look.

@@ -4,7 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nearline.lake import EVENTS, Lake
+from nearline.domains import load_domain
+from nearline.intake import Journal
+from nearline.lake import EVENTS, RAW, Lake
+from nearline.schema import RAW_SCHEMA
+from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from pipeline import steps
 
@@ -31,6 +35,24 @@ def test_a_fine_tune_takes_what_its_parent_has_not_learned(
     learned: Window, arrived: Window, expected: Window | None
 ) -> None:
     assert steps.since(learned, arrived) == expected
+
+
+@pytest.mark.usefixtures("home")
+def test_housekeeping_leaves_what_late_events_may_need() -> None:
+    noon = datetime(2026, 5, 9, 12, tzinfo=UTC)
+    clock = [noon - 60 * HOUR]
+    journal = Journal(
+        settings().intake, load_domain("entertainment"), late_hours=48, clock=lambda: clock[0]
+    )
+    for event_id in ("old", "new"):
+        event = {"event_id": event_id, "user_id": "u", "item_id": "i", "event_type": "comment"}
+        journal.append([event | {"event_ts": clock[0].isoformat()}])
+        clock[0] = noon - 2 * HOUR
+    journal.close()
+    found = steps.housekeeping(Window.trailing(noon, hours=24))
+    assert found == {"releases": 0, "journals": 1}
+    raw = Lake.open().read(RAW, schema=RAW_SCHEMA)
+    assert raw["event_id"].to_pylist() == ["old"], "in the lake before its journal goes"
 
 
 @pytest.mark.usefixtures("home")
