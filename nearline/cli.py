@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from nearline import __version__
-from nearline.console import err, out
+from nearline.console import err, out, tell_steps
 from nearline.errors import NearlineError
 
 STORY = (
@@ -65,6 +65,7 @@ def _main(
 
 def main() -> None:
     """Run the command; an error of ours is one clear message, not a traceback."""
+    tell_steps()
     try:
         build(sys.argv[1:2])()
     except NearlineError as error:

@@ -1,6 +1,7 @@
 """What commands print: tables for people, JSON for programs."""
 
 import json
+import logging
 import os
 import sys
 import time
@@ -18,13 +19,28 @@ out = Console(width=int(os.environ["COLUMNS"]) if "COLUMNS" in os.environ else N
 err = Console(stderr=True)
 
 
+steps = logging.getLogger("nearline.steps")
+"""Steps that ended, for where there is no terminal: the scheduler's logs, or a command's."""
+
+
 @contextmanager
 def progress(what: str) -> Iterator[None]:
     """Says what runs, spinning on a terminal, and how long it took."""
     began = time.monotonic()
     with err.status(what):
         yield
-    err.print(f"{what}: {time.monotonic() - began:.1f} s", highlight=False)
+    told = f"{what}: {time.monotonic() - began:.1f} s"
+    if err.is_terminal:
+        err.print(told, highlight=False)
+    else:
+        steps.info(told)
+
+
+def tell_steps() -> None:
+    """Show ended steps on standard error, as a command does; the scheduler has its own way."""
+    steps.setLevel(logging.INFO)
+    steps.addHandler(logging.StreamHandler())
+    steps.propagate = False
 
 
 def print_json(value: Any) -> None:
