@@ -1,11 +1,14 @@
-"""`nearline train`, `nearline finetune` and `nearline releases`."""
+"""`nearline train`, `nearline finetune`, `nearline releases` and `nearline evaluate`."""
 
+import json
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from nearline.console import JsonFlag, out, print_json, print_table
-from nearline.errors import NotReady
+from nearline.errors import BadInput, NotReady
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.windows import Window
 
@@ -52,6 +55,56 @@ def finetune(
         _say(f"nothing to learn in {window}: {parent} stays as it is", {"version": None}, as_json)
         return
     _finish(version, promote, as_json)
+
+
+class Protocol(StrEnum):
+    """How a file is split into what is learned and what is asked."""
+
+    LEAVE_ONE_OUT = "leave-one-out"
+
+
+def evaluate(
+    sequences: Annotated[
+        Path, typer.Option(help="One user a line, `user item item …`, oldest first; may be .xz.")
+    ],
+    attributes: Annotated[
+        Path | None, typer.Option(help="JSON, item to list of attribute ids; may be .xz.")
+    ] = None,
+    protocol: Annotated[
+        Protocol, typer.Option(help="Each user's last item is the test, the one before validates.")
+    ] = Protocol.LEAVE_ONE_OUT,
+    size: Annotated[str, typer.Option(help="Size of the model: small, base or large.")] = "small",
+    max_minutes: Annotated[
+        float, typer.Option(min=0.0, help="The training stops after this at the latest.")
+    ] = 30.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 17,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Write the figures there too.")
+    ] = None,
+) -> None:
+    """Train the model on any file of sequences, and tell how well it foresees.
+
+    All items are ranked but those that the user has touched. Needs no lake, makes no release.
+    Example: nearline evaluate --sequences beauty.txt.xz --max-minutes 10 --json figures.json
+    """
+    from training.protocols import judge_leave_one_out
+    from training.recipe import load_recipe
+    from training.sequences import read_attributes, read_sequences
+
+    if json_file is not None and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
+        raise BadInput(f"cannot write {json_file}: give a file in a folder that exists")
+    recipe = load_recipe(size)
+    told: dict[str, Any] = {"protocol": protocol.value, "size": size, "seed": seed}
+    told |= judge_leave_one_out(
+        read_sequences(sequences),
+        None if attributes is None else read_attributes(attributes),
+        recipe,
+        max_minutes=max_minutes,
+        seed=seed,
+    )
+    if json_file is not None:
+        json_file.write_text(json.dumps(told, indent=2) + "\n")
+    print_table(f"{protocol.value}: {sequences.name}", ["", ""], told.items())
 
 
 @releases.callback(invoke_without_command=True)

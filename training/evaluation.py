@@ -1,8 +1,8 @@
 """How well a method foresees: each event ranked against the whole catalogue, before it is seen.
 
 Every method is asked the same: given what the user had done before this instant, order all items.
-Items that the user had touched are left out. Figures are at 10, means over events; intervals are
-bootstrapped over users, whose events belong together.
+Items that the user had touched are left out, but never the very item that is asked for. Figures
+are at 10, means over events; intervals are bootstrapped over users, whose events belong together.
 """
 
 from collections.abc import Callable
@@ -72,8 +72,11 @@ def evaluate(score: Scorer, data: Interactions, targets: np.ndarray, *, items: i
     for start in range(0, len(targets), step):
         part = targets[start : start + step]
         scores = np.nan_to_num(score(part), copy=True, nan=-np.inf)
+        wanted = data.items[part] - 1
+        own = np.take_along_axis(scores, wanted[:, None], axis=1)
         scores[touched(data, data.states[part])] = -np.inf
-        ranks[start : start + step] = _ranks(scores, data.items[part] - 1)
+        np.put_along_axis(scores, wanted[:, None], own, axis=1)
+        ranks[start : start + step] = _ranks(scores, wanted)
         shown[_top(scores)] = True
     return Evaluation(ranks, data.users[targets], shown)
 

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -47,25 +48,46 @@ def reproducible(seed: int) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
+@dataclass(frozen=True)
+class Watch:
+    """What tells when to stop: a figure of the model, asked for after each pass."""
+
+    name: str
+    figure: Callable[[Model, Interactions], float]
+    rises: bool = False
+
+    def better(self, found: float, best: float | None) -> bool:
+        """Whether a figure is progress over the best one so far."""
+        return best is None or (found > best if self.rises else found < best)
+
+
+def watched_loss(targets: np.ndarray, learning: Learning) -> Watch | None:
+    """The mean loss of targets that are not learned; None without any."""
+    if len(targets) == 0:
+        return None
+    return Watch("loss", lambda model, data: mean_loss(model, data, targets, learning))
+
+
 def fit(
     model: Model,
     data: Interactions,
     targets: np.ndarray,
-    watched: np.ndarray,
     learning: Learning,
     *,
+    watch: Watch | None,
     seed: int,
     stop_at: float = math.inf,
 ) -> int:
-    """Learn `targets` until the loss of `watched` stops falling; keeps the best weights.
+    """Learn `targets` until the watched figure gets no better; keeps the best weights.
 
-    Stops at `stop_at` (time.monotonic seconds) too. Without `watched` the last weights stay.
+    Stops at `stop_at` (time.monotonic seconds) too. With nothing to watch the last weights stay.
     Returns the passes made or begun. Raises StepFailed when the loss is no number.
     """
     tokens = min(learning.batch_tokens, max(len(targets) // STEPS_A_PASS, model.config.length))
     steps = learning.epochs * sum(1 for _ in _batches(model, data, targets, tokens))
     teacher = Teacher(model, data, learning.learning_rate, learning.weight_decay, steps)
-    best, best_loss, waited = _copy(model), math.inf, 0
+    weights: dict[str, Tensor] = {}
+    best, waited = None, 0
     with tqdm(total=steps, unit="step", desc="train", disable=None) as bar:
         for epoch in range(learning.epochs):
             rng = np.random.default_rng([seed, epoch])
@@ -74,17 +96,18 @@ def fit(
                 bar.update()
                 if time.monotonic() > stop_at:
                     break
-            loss = mean_loss(model, data, watched, learning)
-            bar.set_postfix(held_out_loss=f"{loss:.3f}")
-            log.info("pass %d: loss %.4f on what is watched", epoch + 1, loss)
-            if loss < best_loss:
-                best, best_loss, waited = _copy(model), loss, 0
-            else:
-                waited += 1
-            if (len(watched) and waited >= learning.patience) or time.monotonic() > stop_at:
+            if watch is not None:
+                figure = watch.figure(model, data)
+                bar.set_postfix(watched=f"{watch.name} {figure:.4f}")
+                log.info("pass %d: %s %.4f on what is watched", epoch + 1, watch.name, figure)
+                if watch.better(figure, best):
+                    weights, best, waited = _copy(model), figure, 0
+                else:
+                    waited += 1
+            if waited >= learning.patience or time.monotonic() > stop_at:
                 break
-    if len(watched):
-        model.load_state_dict(best)
+    if weights:
+        model.load_state_dict(weights)
     return epoch + 1
 
 

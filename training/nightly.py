@@ -28,7 +28,7 @@ from training.dataset import (
     telling_types,
 )
 from training.evaluation import Evaluation, Scorer, evaluate, model_scorer
-from training.learning import fit, reproducible, warm
+from training.learning import fit, reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
 from training.publishing import Clock, publish
 from training.recipe import Learning, Recipe, load_recipe
@@ -138,7 +138,8 @@ def learn(
 ) -> int:
     """Learn everything before the held-out slice; returns the passes made."""
     seed = settings().seed
-    passes = fit(model, data, split.learned, split.watched, learning, seed=seed, stop_at=stop_at)
+    watch = watched_loss(split.watched, learning)
+    passes = fit(model, data, split.learned, learning, watch=watch, seed=seed, stop_at=stop_at)
     warm(model, data, split.watched, split.learned, learning, seed=seed)
     return passes
 

@@ -1,0 +1,112 @@
+"""The model judged as papers judge: on anyone's sequences, without lake or releases.
+
+Leave-one-out: of each user's items the last is the test, the one before it the validation, and the
+rest is learned. The model is trained until NDCG@10 of the validation items gets no better, and
+keeps the weights that were best there. At the test the validation item is part of the history.
+
+Every item of the file is ranked. Items that the user has touched before are left out of the
+ranking; the item that is asked for never is, even where the user had touched it before.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nearline.console import progress
+from nearline.errors import BadInput
+from training.dataset import NONE, Interactions
+from training.evaluation import Evaluation, evaluate, model_scorer
+from training.learning import Watch, fit, reproducible
+from training.model import Model, ModelConfig
+from training.recipe import Recipe, Shape
+from training.sequences import as_interactions, attribute_ids, vocabulary_of
+
+MOST_WATCHED = 5000
+"""Users whose validation item is ranked after each pass: more say little more, and cost as much."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions that are learned, watched and, once, tested; each has something before it."""
+
+    learned: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def leave_one_out(data: Interactions) -> Split:
+    """The last item of each user, the one before it, and the rest.
+
+    A repeated item counts as any other. Items with nothing before them are only read.
+    """
+    last = np.append(data.users[1:] != data.users[:-1], True)[: len(data)]
+    second = np.append(last[1:], False)[: len(data)] & ~last
+    foreseen = data.states != NONE
+    parts = (~(last | second), second, last)
+    return Split(*(np.flatnonzero(part & foreseen) for part in parts))
+
+
+def judge_leave_one_out(
+    sequences: Mapping[str, Sequence[str]],
+    attributes: Mapping[str, Sequence[str]] | None,
+    recipe: Recipe,
+    *,
+    max_minutes: float,
+    seed: int,
+) -> dict[str, float]:
+    """Train a model on users' items and tell how well it foresees the last of each.
+
+    Users with one item are left out, and counted as `left_out`. The same seed gives the same
+    figures, unless the time runs out. Raises BadInput when there is nothing to learn.
+    """
+    kept = {user: items for user, items in sequences.items() if len(items) > 1}
+    if not any(len(items) > 3 for items in kept.values()):
+        raise BadInput(
+            f"nothing to learn: none of {len(sequences)} users has four items, "
+            "two to learn from, one for validation and one for the test"
+        )
+    vocabulary = vocabulary_of(kept)
+    data = as_interactions(kept, vocabulary)
+    split = leave_one_out(data)
+    content = attribute_ids(attributes, vocabulary, buckets=recipe.model.content_buckets)
+    with reproducible(seed):
+        model = new_model(recipe.model, content)
+        watch = watched_ndcg(split.validation, seed=seed)
+        began = time.monotonic()
+        stop_at = began + 60 * max_minutes
+        epochs = fit(
+            model, data, split.learned, recipe.learning, watch=watch, seed=seed, stop_at=stop_at
+        )
+        seconds = time.monotonic() - began
+        with progress(f"test: rank {len(content)} items for {len(split.test)} users"):
+            found = measure(model, data, split.test)
+    counts = {"users": len(kept), "items": len(content), "left_out": len(sequences) - len(kept)}
+    metrics = found.metrics(seed=seed)
+    metrics.pop("targets")
+    return metrics | counts | {"epochs": epochs, "train_seconds": round(seconds, 2)}
+
+
+def new_model(shape: Shape, content: np.ndarray) -> Model:
+    """A model that has learned nothing, for the items of `content` (items, width)."""
+    sizes = shape.model_dump()
+    if not content.any():
+        sizes["id_dropout"] = 0.0  # there is nothing that could stand for an id
+    config = ModelConfig(items=len(content), types=1, content_width=content.shape[1], **sizes)
+    return Model(config, torch.from_numpy(content))
+
+
+def watched_ndcg(validation: np.ndarray, *, seed: int) -> Watch:
+    """NDCG@10 of the validation items, of a sample of users where there are many."""
+    drawn = np.random.default_rng(seed).permutation(len(validation))[:MOST_WATCHED]
+    sample = validation[np.sort(drawn)]
+    return Watch(
+        "ndcg@10", lambda model, data: float(measure(model, data, sample).ndcg.mean()), rises=True
+    )
+
+
+def measure(model: Model, data: Interactions, targets: np.ndarray) -> Evaluation:
+    """The model as served, asked for each target."""
+    return evaluate(model_scorer(model, data), data, targets, items=model.config.items)
