@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from nearline.cli import build
-from nearline.errors import NotReady, ReleaseRefused, UnknownRelease
+from nearline.errors import BadInput, ConfigError, NotReady, ReleaseRefused, UnknownRelease
 from nearline.releases import ReleaseManifest, ReleaseStore
+from training.command import evaluate
 
 END = datetime(2026, 1, 8, tzinfo=UTC)
 HOURS = ["--start", "2026-01-08T12:00Z", "--end", "2026-01-08T20:00Z"]
@@ -95,3 +97,37 @@ def test_published_is_not_active_unless_asked_for(
 def test_a_real_fine_tune_through_the_command(trained: str) -> None:
     told = json.loads(run("finetune", *HOURS, "--parent", trained, "--json"))
     assert (told["parent"], told["active"], told["kind"]) == (trained, False, "hourly")
+
+
+def run_evaluate(*words: str | Path) -> str:
+    app = typer.Typer()
+    app.command()(evaluate)
+    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_a_file_of_sequences_is_judged(home: Path) -> None:
+    sequences, attributes, figures = (home / n for n in ("s.txt", "a.json", "figures.json"))
+    lines = [f"{n} " + " ".join(f"i{(n + step) % 9}" for step in range(5)) for n in range(20)]
+    sequences.write_text("\n".join([*lines, "once i1"]))
+    attributes.write_text(json.dumps({f"i{n}": [n % 3] for n in range(9)}))
+    files = ["--sequences", sequences, "--attributes", attributes, "--json", figures]
+    shown = run_evaluate(*files, "--protocol", "leave-one-out", "--seed", "3")
+    told = json.loads(figures.read_text())
+    assert {"ndcg@10", "recall@10", "epochs", "train_seconds"} <= set(told)
+    assert (told["users"], told["items"], told["left_out"], told["seed"]) == (20, 9, 1, 3)
+    assert told["protocol"] in shown
+    assert str(told["ndcg@10"]) in shown
+
+
+def test_what_cannot_be_judged_is_refused_before_it_is_learned(tmp_path: Path) -> None:
+    sequences = tmp_path / "s.txt"
+    with pytest.raises(BadInput, match=r"cannot read .*s.txt"):
+        run_evaluate("--sequences", sequences)
+    sequences.write_text("1 2 3 4 5\n")
+    for out in (tmp_path, tmp_path / "no" / "out.json"):
+        with pytest.raises(BadInput, match="give a file in a folder that exists"):
+            run_evaluate("--sequences", sequences, "--json", out)
+    with pytest.raises(ConfigError, match="no model size 'huge'"):
+        run_evaluate("--sequences", sequences, "--size", "huge")
