@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -85,6 +86,7 @@ def doctor(as_json: JsonFlag = False) -> None:
 
 def demo(
     stay: Annotated[bool, typer.Option("--stay", help="Leave all running, with traffic.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Play MovieLens-100K once round the ring, through a real scheduler, and report.
 
@@ -93,10 +95,14 @@ def demo(
     """
     from pipeline.demo.story import run_demo
 
-    run_demo(stay=stay)
+    report = run_demo(stay=stay)
+    if as_json:
+        print_json(asdict(report))
+    else:
+        report.show()
 
 
-def down() -> None:
+def down(as_json: JsonFlag = False) -> None:
     """End everything that `nearline demo` left running.
 
     Example: NEARLINE_HOME=var/demo nearline down
@@ -104,7 +110,10 @@ def down() -> None:
     from pipeline.services import stop_all
 
     ended = stop_all()
-    out.print(f"ended: {', '.join(ended)}" if ended else "nothing was running")
+    if as_json:
+        print_json(ended)
+    else:
+        out.print(f"ended: {', '.join(ended)}" if ended else "nothing was running")
 
 
 def airflow(context: typer.Context) -> None:

@@ -35,6 +35,8 @@ class Report:
     latency_ms: dict[str, float] = field(default_factory=dict)
     freshness_seconds: dict[str, float] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
+    addresses: dict[str, str] = field(default_factory=dict)
+    """Where what stays running can be reached; none where everything was stopped."""
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
@@ -120,6 +122,20 @@ class Report:
         )
         told = ", ".join(f"{name} {ms:.1f} ms" for name, ms in self.latency_ms.items())
         out.print(f"one lookup over HTTP: {told}", highlight=False)
+        self._show_where_to_look()
+
+    def _show_where_to_look(self) -> None:
+        home = settings().home
+        places = {
+            "report": f"{home}/report.json and report.png",
+            "logs": f"{home}/airflow/logs, a file for each try of a task",
+            "look around": f"NEARLINE_HOME={home} nearline status (or releases list)",
+            **self.addresses,
+        }
+        if self.addresses:
+            places["end it"] = "make down"
+        for name, place in places.items():
+            out.print(f"{name}: {place}", highlight=False, soft_wrap=True)
 
     def _show_releases(self) -> None:
         print_table(

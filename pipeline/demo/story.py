@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from nearline.console import err, out
+from nearline.console import err
 from nearline.errors import ConfigError, NotReady
 from nearline.settings import settings
 from nearline.sources.landing import load_with_traffic
@@ -39,8 +39,9 @@ _PATIENCE_S = 60
 
 
 def run_demo(*, stay: bool) -> Report:
-    """Play the demo and print its report; with `stay`, leave all running and traffic coming in.
+    """Play the demo and report; with `stay`, leave all running and traffic coming in.
 
+    The report lies in `report.json` and `report.png` under NEARLINE_HOME when this returns.
     Raises ConfigError where this machine lacks something, StepFailed where a step fails; then
     everything is stopped, and what the services printed stays in `logs/`.
     """
@@ -51,9 +52,9 @@ def run_demo(*, stay: bool) -> Report:
     demo = Demo()
     try:
         demo.play()
-        demo.finish(home)
         if stay:
             demo.stay()
+        demo.finish(home)
     except BaseException:
         stay = False
         raise
@@ -95,21 +96,8 @@ class Demo:
             self._turn(f"{hour:%H}:00", hour)
         self._react(first_hour)
 
-    def finish(self, home: Path) -> None:
-        """Write and print the report."""
-        report = self.report
-        report.count_lake()
-        report.take_releases()
-        report.take_runs(self.airflow.runs())
-        plot = plot_report(report, home / "report.png")
-        report.show()
-        where = f"{report.write()}, {plot}; each step's log lies in {home / 'airflow' / 'logs'}"
-        out.print(f"report: {where}", highlight=False, soft_wrap=True)
-        look = f"NEARLINE_HOME={home} nearline status (or releases list)"
-        out.print(f"look around: {look}", highlight=False, soft_wrap=True)
-
     def stay(self) -> None:
-        """Let the held-back traffic trickle in and every DAG keep its schedule; say where to look.
+        """Let the held-back traffic trickle in and every DAG keep its schedule.
 
         Everything was started in the background, and `nearline down` ends it.
         """
@@ -117,9 +105,18 @@ class Demo:
             self.airflow.unpause(dag_id)
         services.start("traffic", [_COMMAND, "traffic"], env=os.environ)
         user, password = self.airflow.login()
-        out.print(f"Airflow: {self.airflow.url} (user {user}, password {password})")
-        out.print(f"API:     http://{settings().serve_host}:{settings().serve_port}/openapi.json")
-        out.print("end it:  make down")
+        self.report.addresses = {
+            "Airflow": f"{self.airflow.url} (user {user}, password {password})",
+            "API": f"http://{settings().serve_host}:{settings().serve_port}/openapi.json",
+        }
+
+    def finish(self, home: Path) -> None:
+        """Gather what the ring did, and write the report."""
+        self.report.count_lake()
+        self.report.take_releases()
+        self.report.take_runs(self.airflow.runs())
+        self.report.write()
+        plot_report(self.report, home / "report.png")
 
     def _load(self, end: datetime) -> Window:
         folder = fetch_movielens_100k(settings().home / "cache")
