@@ -16,7 +16,7 @@ from nearline.schema import EVENT_SCHEMA, QUARANTINE_SCHEMA
 from nearline.settings import settings
 from nearline.sources.dataset import append_raw, upsert_items
 from nearline.sources.synthetic import Stream, StreamSpec
-from nearline.windows import Window, hour_floor
+from nearline.windows import HOUR, Window, hour_floor
 from pipeline import steps
 from pipeline.online import feature_store
 from serving.api import create_app
@@ -114,7 +114,7 @@ def test_the_ring_turns_and_feedback_comes_round(ring: Ring) -> None:
         assert after["source"] == "live"
         assert [item["item_id"] for item in after["items"]] != before
 
-        hour = Window.of_hour(datetime.now(UTC))
+        hour = Window(ring.history.end, hour_floor(datetime.now(UTC)) + HOUR)
         features(hour)
         accepted = Lake.open().read(EVENTS, hour, schema=EVENT_SCHEMA)["event_id"].to_pylist()
         assert accepted == ["e0", "e1", "e2"]

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from nearline.console import err
@@ -36,6 +36,7 @@ SPEED = 24
 
 _COMMAND = str(Path(sys.executable).with_name("nearline"))
 _PATIENCE_S = 60
+_SWAP_PATIENCE_S = 40
 
 
 def run_demo(*, stay: bool) -> Report:
@@ -91,10 +92,11 @@ class Demo:
         with self.report.step("the API takes the release over"):
             self._await_api()
         self.airflow.unpause("nearline_hourly")
-        for hour in Window(first_hour, first_hour + PLAYED_HOURS * HOUR).hours():
+        played = Window(first_hour, first_hour + PLAYED_HOURS * HOUR)
+        for hour in played.hours():
             deliver(Window.of_hour(hour))
-            self._turn(f"{hour:%H}:00", hour)
-        self._react(first_hour)
+            self._turn(f"{hour:%H}:00", Window.of_hour(hour))
+        self._react(played)
 
     def stay(self) -> None:
         """Let the held-back traffic trickle in and every DAG keep its schedule.
@@ -130,10 +132,10 @@ class Demo:
             run_id = self.airflow.trigger(dag_id, start=start, end=end)
             self.airflow.finish(dag_id, run_id, tell)
 
-    def _turn(self, name: str, hour: datetime) -> None:
-        """One hour through features and then, started by their asset, through the fine-tune."""
+    def _turn(self, name: str, window: Window) -> None:
+        """An hour through features and then, started by their asset, through the fine-tune."""
         seen = {run["dag_run_id"] for run in self.airflow.runs("nearline_hourly")}
-        self._run(f"{name} becomes features", "features_hourly", Window.of_hour(hour))
+        self._run(f"{name} becomes features", "features_hourly", window)
         with self.report.step(f"{name} is learned") as tell:
             run_id = self.airflow.triggered("nearline_hourly", seen)
             self.airflow.finish("nearline_hourly", run_id, tell)
@@ -151,10 +153,10 @@ class Demo:
         except ServiceError:
             return False
 
-    def _react(self, first_hour: datetime) -> None:
+    def _react(self, played: Window) -> None:
         """Look up, give feedback, see it in the next answer and in the next release."""
         report = self.report
-        audience = Audience.of(self.client, Window(first_hour, hour_floor(datetime.now(UTC))))
+        audience = Audience.of(self.client, played)
         with report.step("look up"):
             report.lookups |= audience.look_around()
             report.latency_ms = audience.latency_ms()
@@ -163,20 +165,22 @@ class Demo:
             feedback = audience.give_feedback()
             report.lookups["known_after_feedback"] = audience.look_up()
             report.freshness_seconds["live"] = round(time.monotonic() - posted, 3)
-        before = self.client.release().version
-        self._turn("the feedback", hour_floor(datetime.now(UTC)))
+        # The running hour, closed early; two where the clock struck since the last one played.
+        arrived = Window(played.end, hour_floor(datetime.now(UTC)) + HOUR)
+        self._turn("the feedback", arrived)
         with report.step("serve the new release"):
-            release = self._await_release_after(before)
+            learned = self._await_release(arrived.end)
             report.freshness_seconds["hourly"] = round(time.monotonic() - posted, 1)
             report.lookups["known_after_nearline"] = audience.look_up()
-        report.freshness_seconds["nightly"] = (datetime.now(UTC) - first_hour).total_seconds()
-        report.compare(feedback, new_release=release != before)
+        report.freshness_seconds["nightly"] = (datetime.now(UTC) - played.start).total_seconds()
+        report.compare(feedback, new_release=learned)
 
-    def _await_release_after(self, version: str) -> str:
-        """The release that serving has swapped to; the old one where no newer was promoted."""
-        stop = datetime.now(UTC) + timedelta(seconds=5)
-        while (found := self.client.release().version) == version and datetime.now(UTC) < stop:
+    def _await_release(self, until: datetime) -> bool:
+        """Whether serving has swapped to a release that has learned all hours `until` then."""
+        stop = time.monotonic() + _SWAP_PATIENCE_S
+        while self.client.release().window_end < until:
+            if time.monotonic() > stop:
+                err.print("[yellow]no newer release went live: see the gate's reasons[/]")
+                return False
             time.sleep(0.1)
-        if found == version:
-            err.print("[yellow]no newer release went live: see the gate's reasons[/]")
-        return found
+        return True
