@@ -56,6 +56,11 @@ class Domain(BaseModel):
         return [name for name, kind in self.event_types.items() if kind.positive]
 
     @property
+    def telling(self) -> list[str]:
+        """The event types that belong in a user's sequence: those with a weight."""
+        return [name for name, kind in self.event_types.items() if kind.weight > 0]
+
+    @property
     def touch(self) -> str:
         """What an event without a type is taken for: the funnel's first sign of interest."""
         steps = [*self.funnel, *self.event_types]

@@ -7,6 +7,7 @@ the moment of prediction, which a request knows. Index 0 is padding, at the righ
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,12 @@ GAP_BUCKETS = 32
 """Gap bucket b holds gaps of [2^(b-1), 2^b) seconds; the last one holds everything longer."""
 
 _MICROSECONDS = 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(ts: datetime) -> int:
+    """A time as whole microseconds since 1970."""
+    return (ts - _EPOCH) // timedelta(microseconds=1)
 
 
 class History(NamedTuple):

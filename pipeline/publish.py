@@ -12,7 +12,7 @@ import pyarrow as pa
 from nearline.lake import Lake
 from nearline.releases import ReleaseStore
 from nearline.schema import USER_ID
-from nearline.sequence import History, ModelInput, Vocabulary, model_input
+from nearline.sequence import History, ModelInput, Vocabulary, microseconds, model_input
 from nearline.settings import settings
 from nearline.windows import Window
 from serving.release import LoadedRelease
@@ -27,7 +27,6 @@ _COLUMNS = pa.schema(
     ]
 )
 _BATCH = 256
-_MICROSECONDS = 1_000_000
 
 
 def active_users(version: str) -> tuple[list[str], np.ndarray]:
@@ -56,7 +55,7 @@ def _newest(window: Window) -> dict[str, History]:
 def _known(
     vocabulary: Vocabulary, histories: dict[str, History], at: datetime, length: int
 ) -> Iterator[tuple[str, ModelInput]]:
-    now_us = int(at.timestamp() * _MICROSECONDS)
+    now_us = microseconds(at)
     for user_id, history in histories.items():
         told = model_input(history, vocabulary, now_us=now_us, length=length)
         if len(told.items):

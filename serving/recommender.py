@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from nearline.domains import Domain
-from nearline.sequence import History, Vocabulary, model_input
+from nearline.sequence import History, Vocabulary, microseconds, model_input
 from serving.errors import UnknownItem
 from serving.features import FeatureReader, StoreFailed, StoreLate, Trending
 from serving.metrics import Metrics
 from serving.reasons import Reason, Source
 from serving.release import NOBODY, LoadedRelease, Pinned
-from serving.users import Users, UserState, microseconds
+from serving.users import Users, UserState
 
 _SECOND_US = 1_000_000
 _TRENDING_FOR = timedelta(seconds=10)
@@ -170,7 +170,8 @@ class Recommender:
     ) -> Answer:
         release = pinned.release
         trends, missing = self._trends.at(now)
-        left = [pair for pair in _pairs(trends) if pair[0] not in set(touched)]
+        gone = set(touched)
+        left = [pair for pair in _pairs(trends) if pair[0] not in gone]
         items = _listed(pinned, left, limit)
         if trends and items:
             age = (now - trends.ts).total_seconds()

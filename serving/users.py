@@ -8,13 +8,13 @@ they were accepted. Both hold an event once its hour is materialized, so they ar
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import NamedTuple
 
 from nearline.domains import Domain
 from nearline.schema import Event
-from nearline.sequence import History
+from nearline.sequence import History, microseconds
 from serving.features import (
     EMPTY,
     FeatureReader,
@@ -24,14 +24,6 @@ from serving.features import (
     UserFeatures,
 )
 from serving.reasons import Reason
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def microseconds(ts: datetime) -> int:
-    """A time as whole microseconds since 1970."""
-    return (ts - _EPOCH) // _MICROSECOND
 
 
 class LiveEvent(NamedTuple):
@@ -59,7 +51,7 @@ class LiveEvents:
     """
 
     def __init__(self, domain: Domain, *, length: int, hours: int) -> None:
-        self._telling = {name for name, kind in domain.event_types.items() if kind.weight > 0}
+        self._telling = set(domain.telling)
         self._length = length
         self._kept_for = timedelta(hours=hours)
         self._users: OrderedDict[str, Recent] = OrderedDict()  # by last acceptance, oldest first

@@ -96,8 +96,7 @@ def read_sequence_events(spark: SparkSession, lake: Lake, files: Sequence[str]) 
 
 def sequence_events(events: DataFrame, domain: Domain) -> DataFrame:
     """The events that belong in a sequence."""
-    telling = [name for name, kind in domain.event_types.items() if kind.weight > 0]
-    return events.where(F.col(ITEM_ID).isNotNull() & F.col(EVENT_TYPE).isin(telling))
+    return events.where(F.col(ITEM_ID).isNotNull() & F.col(EVENT_TYPE).isin(domain.telling))
 
 
 def day_files(lake: Lake, days: Sequence[date]) -> list[str]:

@@ -8,13 +8,12 @@ events of the same instant never tell of one another.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nearline.domains import Domain
 from nearline.errors import MissingPartition
 from nearline.lake import CATALOGUE, EVENTS, Lake
 from nearline.schema import (
@@ -34,7 +33,6 @@ NONE = -1
 """No position: nothing is known of the user yet."""
 
 _NO_GAP = 1
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 EVENTS_READ = pa.schema(
     [EVENT_SCHEMA.field(name) for name in (USER_ID, ITEM_ID, EVENT_TYPE, EVENT_TS, EVENT_ID)]
@@ -102,11 +100,6 @@ def read_catalogue(lake: Lake, *, before: datetime) -> pa.Table:
             "load items first (`nearline load items`)"
         )
     return items
-
-
-def telling_types(domain: Domain) -> tuple[str, ...]:
-    """The event types that a sequence holds: those with a weight."""
-    return tuple(name for name, kind in domain.event_types.items() if kind.weight > 0)
 
 
 def interactions(events: pa.Table, vocabulary: Vocabulary, positive: Sequence[str]) -> Interactions:
@@ -277,11 +270,6 @@ def touched(
     counts = states - first + 1
     numbers = np.repeat(np.arange(len(states)), counts)
     return numbers, data.items[ranges(first, counts)] - 1
-
-
-def micros(ts: datetime) -> int:
-    """A time in microseconds since 1970."""
-    return (ts - _EPOCH) // timedelta(microseconds=1)
 
 
 def cut_time(times: np.ndarray, share: float) -> int:

@@ -9,13 +9,13 @@ import pyarrow as pa
 from nearline.domains import load_domain
 from nearline.lake import Lake
 from nearline.releases import ReleaseStore
-from nearline.sequence import Vocabulary
+from nearline.sequence import Vocabulary, microseconds
 from nearline.settings import settings
 from nearline.windows import Window
 from training import gate
 from training.baselines import decay, decayed_popularity
 from training.bundle import Bundle, read_bundle, with_items
-from training.dataset import Interactions, interactions, micros, read_catalogue, read_events
+from training.dataset import Interactions, interactions, read_catalogue, read_events
 from training.evaluation import Evaluation, evaluate, model_scorer
 from training.learning import reproducible, warm
 from training.model import Model
@@ -50,7 +50,7 @@ def finetune(window: Window, parent: str) -> str | None:
     """
     config, clock, lake = settings(), Clock(), Lake.open()
     release = ReleaseStore.open().load(parent)
-    bundle, learned_until = read_bundle(release), micros(release.manifest.window_end)
+    bundle, learned_until = read_bundle(release), microseconds(release.manifest.window_end)
     catalogue = read_catalogue(lake, before=window.end)
     vocabulary = appended(bundle.vocabulary, catalogue)
     events = read_events(lake, with_history(window))
@@ -65,7 +65,9 @@ def finetune(window: Window, parent: str) -> str | None:
         clock.lap("evaluate")
         steps = warm(model, data, hours.new, hours.old, bundle.learning, seed=config.seed)
         kept = _measure(model, data, hours.kept_back)
-        counts = popularity(bundle, data, learned_until, micros(window.end), model.config.items)
+        counts = popularity(
+            bundle, data, learned_until, microseconds(window.end), model.config.items
+        )
         return publish(
             Bundle(model, vocabulary, counts, bundle.size, bundle.learning),
             window,
@@ -98,7 +100,7 @@ def with_history(window: Window) -> Window:
 
 def split_hours(data: Interactions, window: Window, learned_until: int) -> Hours:
     """What is learned, what is repeated, and what only measures."""
-    start = micros(window.start)
+    start = microseconds(window.start)
     new, before = data.targets(since=start), data.targets(before=start)
     unseen = new[data.times[new] >= learned_until]
     by_time = before[np.argsort(data.times[before], kind="stable")]
@@ -108,7 +110,7 @@ def split_hours(data: Interactions, window: Window, learned_until: int) -> Hours
 
 def nothing_new(data: Interactions, hours: Hours, window: Window, *, grew: bool) -> bool:
     """Whether a release made from these hours would be its parent again."""
-    happened = bool((data.times >= micros(window.start)).any())
+    happened = bool((data.times >= microseconds(window.start)).any())
     return not happened or (len(hours.new) == 0 and not grew)
 
 

@@ -11,7 +11,7 @@ from nearline.domains import load_domain
 from nearline.errors import BadInput, CorruptRelease
 from nearline.lake import Lake
 from nearline.releases import ReleaseStore
-from nearline.sequence import Vocabulary
+from nearline.sequence import Vocabulary, microseconds
 from nearline.settings import settings
 from nearline.windows import Window
 from training import gate
@@ -22,10 +22,8 @@ from training.dataset import (
     Interactions,
     cut_time,
     interactions,
-    micros,
     read_catalogue,
     read_events,
-    telling_types,
 )
 from training.evaluation import Evaluation, Scorer, evaluate, model_scorer
 from training.learning import fit, reproducible, warm, watched_loss
@@ -63,7 +61,7 @@ def train_nightly(window: Window) -> str:
     config, clock = settings(), Clock()
     lake, domain = Lake.open(), load_domain(config.domain)
     catalogue = read_catalogue(lake, before=window.end)
-    vocabulary = Vocabulary(tuple(catalogue["item_id"].to_pylist()), telling_types(domain))
+    vocabulary = Vocabulary(tuple(catalogue["item_id"].to_pylist()), tuple(domain.telling))
     data = interactions(read_events(lake, window), vocabulary, domain.positive)
     split = split_by_time(data, window)
     clock.lap("read")
@@ -82,7 +80,9 @@ def train_nightly(window: Window) -> str:
             others[CHAMPION] = rivals[1]
         earlier = np.concatenate([split.learned, split.watched])
         warm(model, data, split.held_out, earlier, recipe.learning, seed=config.seed)
-        popularity = decayed_popularity(data, items=model.config.items, now=micros(window.end))
+        popularity = decayed_popularity(
+            data, items=model.config.items, now=microseconds(window.end)
+        )
         bundle = Bundle(model, vocabulary, popularity, config.model_size, recipe.learning)
         return publish(
             bundle,
@@ -189,7 +189,7 @@ def unseen_by_champion(
     version = store.active()
     if champion is None or version is None:
         return None
-    learned_until = micros(store.load(version).manifest.window_end)
+    learned_until = microseconds(store.load(version).manifest.window_end)
     new = data.times[split.held_out] >= learned_until
     return found.only(new), champion.only(new)
 

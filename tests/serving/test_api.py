@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from nearline.errors import ConfigError
-from nearline.sequence import History
+from nearline.sequence import History, microseconds
 from nearline.settings import settings
 from serving.api import check_exposure
 from serving.reasons import Reason
-from serving.users import microseconds
 
 ITEMS = tuple(f"i{n}" for n in range(40))
 HOUR_END = datetime.fromisoformat("2026-01-02T12:00:00+00:00")

@@ -10,11 +10,11 @@ import pytest
 
 from nearline.lake import Lake
 from nearline.schema import FEATURE_TS, TIMESTAMP
+from nearline.sequence import microseconds
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from pipeline import online
 from serving.features import EMPTY, FeatureReader, StoreFailed
-from serving.users import microseconds
 
 ITEMS = tuple(f"i{n}" for n in range(20))
 SEQUENCE = pa.schema(

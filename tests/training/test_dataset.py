@@ -9,7 +9,7 @@ import pytest
 from nearline.errors import MissingPartition
 from nearline.lake import Lake
 from nearline.schema import EVENT_SCHEMA, ITEM_SCHEMA
-from nearline.sequence import History, Vocabulary, model_input, pad
+from nearline.sequence import History, Vocabulary, microseconds, model_input, pad
 from nearline.sources.dataset import conform, upsert_items
 from nearline.windows import Window
 from training.dataset import (
@@ -17,7 +17,6 @@ from training.dataset import (
     batches,
     cut_time,
     interactions,
-    micros,
     read_catalogue,
     read_events,
     touched,
@@ -48,7 +47,7 @@ def test_events_become_arrays_by_user_and_time_whatever_their_order(events: Even
     assert data.begins.tolist() == [0, 0, 0, 0, 0, 5, 5]
     assert data.items.tolist() == [1, 2, 1, 3, 2, 3, 1]
     assert data.types.tolist() == [1, 2, 1, 1, 1, 1, 1]
-    assert ((data.times - micros(START)) // 1_000_000).tolist() == [0, 10, 20, 20, 30, 40, 41]
+    assert ((data.times - microseconds(START)) // 1_000_000).tolist() == [0, 10, 20, 20, 30, 40, 41]
     assert data.gaps.tolist() == [5, 5, 1, 5, 1, 2, 1]
     # Events of one instant are both foreseen from the last one before it.
     assert data.states.tolist() == [-1, 0, 1, 1, 3, -1, 5]
