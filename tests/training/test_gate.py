@@ -27,30 +27,30 @@ def nothing() -> Evaluation:
 
 
 @pytest.mark.parametrize(
-    ("hits", "baseline", "users", "first", "passed", "says"),
+    ("hits", "baseline", "users", "fresher", "passed", "says"),
     [
         (0.5, 0.2, 60, False, True, "better than the best baseline, popular: NDCG@10 0.5"),
         (0.1, 0.4, 60, True, False, "worse than the best baseline"),
         (0.3, 0.3, 60, False, False, "not better beyond noise"),
-        (0.3, 0.3, 60, True, True, "first release"),
+        (0.3, 0.3, 60, True, True, "fresher than what is live"),
         (0.1, 0.4, 5, True, True, "5 users with too few events"),
         (0.3, 0.3, 5, False, True, "5 users with too few events"),
     ],
 )
 def test_baselines_must_be_beaten_beyond_noise(
-    hits: float, baseline: float, users: int, first: bool, passed: bool, says: str
+    hits: float, baseline: float, users: int, fresher: bool, passed: bool, says: str
 ) -> None:
     others = {
         "popular": evaluation(baseline, users=users, seed=1),
         "content": evaluation(0.01, users=users, seed=2),
     }
-    found = gate.beats_baselines(evaluation(hits, users=users), others, first=first, seed=0)
+    found = gate.beats_baselines(evaluation(hits, users=users), others, fresher=fresher, seed=0)
     assert found.passed is passed
     assert says in found.reason
 
 
 def test_without_held_out_events_it_says_that_nothing_was_compared() -> None:
-    found = gate.beats_baselines(nothing(), {"popular": nothing()}, first=True, seed=0)
+    found = gate.beats_baselines(nothing(), {"popular": nothing()}, fresher=True, seed=0)
     assert found == gate.Check(True, found.reason)
     assert "not compared" in found.reason
 
