@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nearline.errors import ConfigError
+from nearline.schema import LARGEST_VALUE
 
 BUILT_IN = ("commerce", "entertainment", "social")
 
@@ -17,8 +18,8 @@ class ValueRange(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    min: float
-    max: float
+    min: float = Field(ge=-LARGEST_VALUE)
+    max: float = Field(le=LARGEST_VALUE)
     unit: str
     required: bool = False
 

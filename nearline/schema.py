@@ -68,8 +68,8 @@ ITEM_SCHEMA = pa.schema(
 CLOCK_SKEW = timedelta(minutes=5)
 """A client's clock may run ahead by this much: such an event happened when it arrived."""
 
-LARGEST_VALUE = 1e15
-"""The largest size of a value, either sign, where the domain file sets no range."""
+LARGEST_VALUE = 1e12
+"""The largest size of a value, either sign; a domain file may set less."""
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Text = Annotated[str, StringConstraints(max_length=2000)]

@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parent.parent / "dbt_project"
 DOMAIN = "domain"
-PARTIALS = ("partials/user_hourly", "partials/item_hourly", "partials/user_category_hourly")
+PARTIALS = (
+    "partials/user_hourly",
+    "partials/item_hourly",
+    "partials/user_category_hourly",
+    "partials/user_session_hourly",
+    "partials/user_query_hourly",
+)
 FEATURES = {
     "feat_user_activity": "features/user_activity",
     "feat_item_popularity": "features/item_popularity",

@@ -277,7 +277,7 @@ def write_events(lake: Lake, hour: int, rows: pa.Table, window: Window) -> list[
         (EVENTS, hour, None, table.num_rows),
         (EVENTS, hour, ACCEPTED, pc.sum(arrived).as_py()),
     ]
-    for dataset, partial in hourly_partials(rows).items():
+    for dataset, partial in hourly_partials(rows, start).items():
         inputs = [f"{EVENTS}/dt={start:%Y-%m-%d}/hr={start:%H}"]
         lake.write_hour(dataset, start, partial, inputs=inputs, sort_by=KEYS[dataset])
         report.append((dataset, hour, None, partial.num_rows))

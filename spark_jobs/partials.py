@@ -1,14 +1,20 @@
 """Hourly partial aggregates of clean events: small, mergeable, one hour at a time.
 
-| dataset | grain | columns |
+| dataset | grain (with the hour) | columns |
 |---|---|---|
-| partials/user_hourly | user, event type | events, value_sum, last_event_ts, items (distinct) |
-| partials/item_hourly | item, event type | events, users (distinct), value_sum |
-| partials/user_category_hourly | user, category | events, weight (the domain's, summed) |
+| partials/user_hourly | user, event type | events, values and their sum, distinct items, last time |
+| partials/item_hourly | item, event type | events, distinct users, values and their sum |
+| partials/user_category_hourly | user, category | events, sum of the domain's weights |
+| partials/user_session_hourly | user | events, first and last time, breaks, active time |
+| partials/user_query_hourly | user, query | events, last time |
 
-Sums run over rows in a fixed order on one thread, so the same events give the same bytes.
+`hour` is the start of the hour, so that a row tells it without its path. `values` counts the events
+that have a value. Values and weights are decimals: they add up exactly, in any order.
 """
 
+from datetime import datetime, timedelta
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,95 +23,131 @@ from nearline.schema import EVENT_TS, EVENT_TYPE, ITEM_ID, TIMESTAMP, USER_ID, V
 USER_HOURLY = "partials/user_hourly"
 ITEM_HOURLY = "partials/item_hourly"
 USER_CATEGORY_HOURLY = "partials/user_category_hourly"
+USER_SESSION_HOURLY = "partials/user_session_hourly"
+USER_QUERY_HOURLY = "partials/user_query_hourly"
+
+HOUR_COLUMN = "hour"
+AMOUNT = pa.decimal128(24, 6)
+"""Six decimals and a million of the largest values (LARGEST_VALUE)."""
+SUM = pc.ScalarAggregateOptions(min_count=0)
+"""A sum of nothing is 0."""
+SESSION_BREAK = timedelta(minutes=30)
+"""A session ends when its user does nothing for longer than this."""
+QUERY_LENGTH = 100
+"""Of a query no more than this many characters count."""
 
 USER_HOURLY_SCHEMA = pa.schema(
     [
         (USER_ID, pa.string()),
         (EVENT_TYPE, pa.string()),
+        (HOUR_COLUMN, TIMESTAMP),
         ("events", pa.int64()),
-        ("value_sum", pa.float64()),
-        ("last_event_ts", TIMESTAMP),
+        ("values", pa.int64()),
+        ("value_sum", AMOUNT),
         ("items", pa.int64()),
+        ("last_event_ts", TIMESTAMP),
     ]
 )
 ITEM_HOURLY_SCHEMA = pa.schema(
     [
         (ITEM_ID, pa.string()),
         (EVENT_TYPE, pa.string()),
+        (HOUR_COLUMN, TIMESTAMP),
         ("events", pa.int64()),
         ("users", pa.int64()),
-        ("value_sum", pa.float64()),
+        ("values", pa.int64()),
+        ("value_sum", AMOUNT),
     ]
 )
 USER_CATEGORY_HOURLY_SCHEMA = pa.schema(
     [
         (USER_ID, pa.string()),
         ("category", pa.string()),
+        (HOUR_COLUMN, TIMESTAMP),
         ("events", pa.int64()),
-        ("weight", pa.float64()),
+        ("weight", AMOUNT),
     ]
 )
+USER_SESSION_HOURLY_SCHEMA = pa.schema(
+    [
+        (USER_ID, pa.string()),
+        (HOUR_COLUMN, TIMESTAMP),
+        ("events", pa.int64()),
+        ("first_event_ts", TIMESTAMP),
+        ("last_event_ts", TIMESTAMP),
+        ("breaks", pa.int64()),
+        ("active_us", pa.int64()),
+    ]
+)
+"""`breaks` are the gaps of more than 30 minutes between neighbouring events of the user's hour,
+`active_us` is the sum of the others, in microseconds."""
+USER_QUERY_HOURLY_SCHEMA = pa.schema(
+    [
+        (USER_ID, pa.string()),
+        ("query", pa.string()),
+        (HOUR_COLUMN, TIMESTAMP),
+        ("events", pa.int64()),
+        ("last_event_ts", TIMESTAMP),
+    ]
+)
+"""`query` as `normal_query` writes it."""
 
 KEYS = {
     USER_HOURLY: (USER_ID, EVENT_TYPE),
     ITEM_HOURLY: (ITEM_ID, EVENT_TYPE),
     USER_CATEGORY_HOURLY: (USER_ID, "category"),
+    USER_SESSION_HOURLY: (USER_ID,),
+    USER_QUERY_HOURLY: (USER_ID, "query"),
 }
+"""What tells the rows of an hour apart, and orders them."""
 SCHEMAS = {
     USER_HOURLY: USER_HOURLY_SCHEMA,
     ITEM_HOURLY: ITEM_HOURLY_SCHEMA,
     USER_CATEGORY_HOURLY: USER_CATEGORY_HOURLY_SCHEMA,
+    USER_SESSION_HOURLY: USER_SESSION_HOURLY_SCHEMA,
+    USER_QUERY_HOURLY: USER_QUERY_HOURLY_SCHEMA,
 }
 
 
-def hourly_partials(events: pa.Table) -> dict[str, pa.Table]:
-    """All partials of one hour, by dataset.
+def hourly_partials(events: pa.Table, hour: datetime) -> dict[str, pa.Table]:
+    """All partials of one hour, by dataset, their rows in no order.
 
-    `events` are the hour's clean events in order, with `categories` (list of string, may be null)
-    and `weight` (double) beside the columns of EVENT_SCHEMA.
+    `events` are the clean events of the hour that begins at `hour`, with `categories` (list of
+    string, may be null) and `weight` (double) beside the columns of EVENT_SCHEMA.
     """
-    return {
+    made = {
         USER_HOURLY: user_hourly(events),
         ITEM_HOURLY: item_hourly(events),
         USER_CATEGORY_HOURLY: user_category_hourly(events),
+        USER_SESSION_HOURLY: user_session_hourly(events),
+        USER_QUERY_HOURLY: user_query_hourly(events),
     }
+    return {dataset: _of_hour(hour, rows, SCHEMAS[dataset]) for dataset, rows in made.items()}
 
 
 def user_hourly(events: pa.Table) -> pa.Table:
     """What each user did, by event type."""
-    grouped = events.group_by([USER_ID, EVENT_TYPE], use_threads=False).aggregate(
+    grouped = _exact(events, VALUE).group_by([USER_ID, EVENT_TYPE], use_threads=False)
+    return grouped.aggregate(
         [
-            (USER_ID, "count"),
-            (VALUE, "sum"),
-            (EVENT_TS, "max"),
+            ([], "count_all"),
+            (VALUE, "count"),
+            (VALUE, "sum", SUM),
             (ITEM_ID, "count_distinct"),
+            (EVENT_TS, "max"),
         ]
-    )
-    return _table(
-        USER_HOURLY_SCHEMA,
-        grouped[USER_ID],
-        grouped[EVENT_TYPE],
-        grouped["user_id_count"],
-        pc.fill_null(grouped["value_sum"], 0.0),
-        grouped["event_ts_max"],
-        grouped["item_id_count_distinct"],
+    ).rename_columns(
+        [USER_ID, EVENT_TYPE, "events", "values", "value_sum", "items", "last_event_ts"]
     )
 
 
 def item_hourly(events: pa.Table) -> pa.Table:
     """What was done to each item, by event type; events without an item are left out."""
-    events = events.filter(pc.is_valid(events[ITEM_ID]))
-    grouped = events.group_by([ITEM_ID, EVENT_TYPE], use_threads=False).aggregate(
-        [(ITEM_ID, "count"), (USER_ID, "count_distinct"), (VALUE, "sum")]
-    )
-    return _table(
-        ITEM_HOURLY_SCHEMA,
-        grouped[ITEM_ID],
-        grouped[EVENT_TYPE],
-        grouped["item_id_count"],
-        grouped["user_id_count_distinct"],
-        pc.fill_null(grouped["value_sum"], 0.0),
-    )
+    events = _exact(events.filter(pc.is_valid(events[ITEM_ID])), VALUE)
+    grouped = events.group_by([ITEM_ID, EVENT_TYPE], use_threads=False)
+    return grouped.aggregate(
+        [([], "count_all"), (USER_ID, "count_distinct"), (VALUE, "count"), (VALUE, "sum", SUM)]
+    ).rename_columns([ITEM_ID, EVENT_TYPE, "events", "users", "values", "value_sum"])
 
 
 def user_category_hourly(events: pa.Table) -> pa.Table:
@@ -119,18 +161,62 @@ def user_category_hourly(events: pa.Table) -> pa.Table:
             "weight": events["weight"].take(parents),
         }
     )
-    flat = flat.filter(pc.is_valid(flat["category"]))
-    grouped = flat.group_by([USER_ID, "category"], use_threads=False).aggregate(
-        [("weight", "count"), ("weight", "sum")]
-    )
-    return _table(
-        USER_CATEGORY_HOURLY_SCHEMA,
-        grouped[USER_ID],
-        grouped["category"],
-        grouped["weight_count"],
-        grouped["weight_sum"],
+    flat = _exact(flat.filter(pc.is_valid(flat["category"])), "weight")
+    grouped = flat.group_by([USER_ID, "category"], use_threads=False)
+    return grouped.aggregate([([], "count_all"), ("weight", "sum")]).rename_columns(
+        [USER_ID, "category", "events", "weight"]
     )
 
 
-def _table(schema: pa.Schema, *columns: pa.ChunkedArray) -> pa.Table:
-    return pa.table(list(columns), names=schema.names).cast(schema)
+def user_session_hourly(events: pa.Table) -> pa.Table:
+    """How each user's events lie in the hour: its ends, its breaks, its active time."""
+    events = events.sort_by([(USER_ID, "ascending"), (EVENT_TS, "ascending")])
+    users = events[USER_ID].combine_chunks().dictionary_encode().indices.to_numpy()
+    gaps = np.diff(events[EVENT_TS].cast(pa.int64()).to_numpy(), prepend=0)
+    goes_on = np.diff(users, prepend=-1) == 0
+    breaks = goes_on & (gaps > SESSION_BREAK // timedelta(microseconds=1))
+    told = {
+        USER_ID: events[USER_ID],
+        EVENT_TS: events[EVENT_TS],
+        "breaks": breaks.astype(np.int64),
+        "active_us": np.where(goes_on & ~breaks, gaps, 0),
+    }
+    grouped = pa.table(told).group_by(USER_ID, use_threads=False)
+    return grouped.aggregate(
+        [
+            ([], "count_all"),
+            (EVENT_TS, "min"),
+            (EVENT_TS, "max"),
+            ("breaks", "sum"),
+            ("active_us", "sum"),
+        ]
+    ).rename_columns([USER_ID, *USER_SESSION_HOURLY_SCHEMA.names[2:]])
+
+
+def user_query_hourly(events: pa.Table) -> pa.Table:
+    """What each user searched for; events without a query are left out."""
+    events = events.set_column(
+        events.column_names.index("query"), "query", normal_query(events["query"])
+    )
+    events = events.filter(pc.greater(pc.utf8_length(events["query"]), 0))
+    grouped = events.group_by([USER_ID, "query"], use_threads=False)
+    return grouped.aggregate([([], "count_all"), (EVENT_TS, "max")]).rename_columns(
+        [USER_ID, "query", "events", "last_event_ts"]
+    )
+
+
+def normal_query(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Queries in lower case, white space as single blanks, at most QUERY_LENGTH characters."""
+    words = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(pc.utf8_lower(text)))
+    cut = pc.utf8_slice_codeunits(pc.binary_join(words, " "), 0, QUERY_LENGTH)
+    return pc.utf8_trim_whitespace(cut)
+
+
+def _exact(events: pa.Table, name: str) -> pa.Table:
+    """A column of doubles as decimals, which add up the same in any order."""
+    return events.set_column(events.column_names.index(name), name, events[name].cast(AMOUNT))
+
+
+def _of_hour(hour: datetime, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    hours = pa.repeat(pa.scalar(hour, TIMESTAMP), rows.num_rows)
+    return rows.append_column(HOUR_COLUMN, hours).select(schema.names).cast(schema)

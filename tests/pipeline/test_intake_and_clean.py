@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from nearline.domains import BUILT_IN, Domain, load_domain
 from nearline.intake import Journal, close_hours
 from nearline.lake import RAW, Lake
-from nearline.schema import RAW_SCHEMA, REFUSED
+from nearline.schema import LARGEST_VALUE, RAW_SCHEMA, REFUSED
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from spark_jobs.clean import Rules, judge
@@ -85,7 +85,9 @@ def corpus(domain: Domain) -> list[Any]:
     """Every rule of a domain met and broken, and whatever else may come in as JSON."""
     rows: list[Any] = [None, 5, "text", [], {}, {"event_id": "lonely"}]
     for (name, kind), item, age in product(domain.event_types.items(), ["i", None], AGES):
-        low, high = (kind.value.min, kind.value.max) if kind.value else (-1e15, 1e15)
+        low, high = (
+            (kind.value.min, kind.value.max) if kind.value else (-LARGEST_VALUE, LARGEST_VALUE)
+        )
         for value in (None, low, high, low - 0.25, high + 0.25, 2 * high):
             rows.append(
                 {

@@ -65,7 +65,7 @@ def write_stream(lake: Lake) -> None:
         categories = pa.array([CATEGORIES[i] for i in rows["item_id"].to_pylist()])
         weights = pa.array([WEIGHTS[kind] for kind in rows["event_type"].to_pylist()])
         told = rows.append_column("categories", categories).append_column("weight", weights)
-        for dataset, partial in hourly_partials(told).items():
+        for dataset, partial in hourly_partials(told, hour).items():
             lake.write_hour(dataset, hour, partial, sort_by=KEYS[dataset])
     items = [
         {"item_id": i, "title": i, "categories": c, "created_ts": START, "available": True}
@@ -206,8 +206,9 @@ def test_unit_tests_of_the_sql_pass() -> None:
 def test_hours_that_late_events_changed_are_published_again() -> None:
     lake, window = Lake.open(), Window.of_hour(START + 959 * HOUR)
     late, before = START + 940 * HOUR, checksums()
-    row = {"user_id": "zoe", "event_type": "play", "events": 2, "items": 1, "last_event_ts": late}
-    lake.write_hour(USER_HOURLY, late, pa.Table.from_pylist([row], schema=USER_HOURLY_SCHEMA))
+    row = {"user_id": "zoe", "event_type": "play", "hour": late, "events": 2, "items": 1}
+    rows = pa.Table.from_pylist([row | {"last_event_ts": late}], schema=USER_HOURLY_SCHEMA)
+    lake.write_hour(USER_HOURLY, late, rows)
     event = {"event_id": "l", "user_id": "zoe", "event_type": "play", "event_ts": late}
     lake.write_hour(EVENTS, late, pa.Table.from_pylist([event], schema=EVENT_SCHEMA))
     lake.mark_complete(EVENTS, window, rows=1, since=late)

@@ -14,6 +14,7 @@ from nearline.lake import CATALOGUE, EVENTS, QUARANTINE, RAW
 from nearline.schema import EVENT_SCHEMA, QUARANTINE_SCHEMA, REFUSED
 from nearline.settings import settings
 from spark_jobs.jobs import run_features
+from spark_jobs.partials import SCHEMAS
 
 Change = dict[str, Any]
 
@@ -130,20 +131,24 @@ def test_a_late_event_joins_the_hour_in_which_it_happened(world: Any) -> None:
 def test_partials_are_written_beside_the_events(world: Any) -> None:
     world.arrive(
         world.row("e1", 5.1),
-        world.row("e2", 5.2, item_id="brazil", value="1"),
+        world.row("e2", 5.2, item_id="brazil", value="1", query="Space"),
         world.row("e3", 5.3, event_type="rating", value="4"),
         world.row("e4", 5.4, user_id="bob", item_id="casablanca"),
     )
-    world.run(5, 6)
-    assert world.rows("partials/user_category_hourly") == [
-        {"user_id": "ada", "category": "horror", "events": 2, "weight": 3.0},
-        {"user_id": "ada", "category": "space", "events": 3, "weight": 4.0},
-    ]
-    assert [tuple(row.values())[:3] for row in world.rows("partials/item_hourly")] == [
-        ("alien", "play", 1),
-        ("alien", "rating", 1),
-        ("brazil", "play", 1),
-        ("casablanca", "play", 1),
+    report = world.run(5, 6)
+    assert {name: rows for name, rows in report.rows.items() if name in SCHEMAS} == {
+        "partials/user_hourly": 3,
+        "partials/item_hourly": 4,
+        "partials/user_category_hourly": 2,
+        "partials/user_session_hourly": 2,
+        "partials/user_query_hourly": 1,
+    }
+    for dataset, schema in SCHEMAS.items():
+        assert pq.read_schema(world.lake.files(dataset)[0]).equals(schema)
+        assert world.lake.covered(dataset) == [world.window(5, 6)]
+    assert [tuple(row.values()) for row in world.rows("partials/user_category_hourly")] == [
+        ("ada", "horror", world.at(5), 2, 3),
+        ("ada", "space", world.at(5), 3, 4),
     ]
 
 

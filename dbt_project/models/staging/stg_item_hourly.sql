@@ -11,8 +11,8 @@ renamed as (
         event_type,
         events,
         users,
-        cast(coalesce(value_sum, 0) as decimal(24, 6)) as value_sum,
-        {{ partition_hour() }} as hour,
+        value_sum,
+        cast(hour at time zone 'UTC' as timestamp) as hour,
         dt
 
     from source

@@ -9,8 +9,8 @@ renamed as (
     select
         user_id,
         category,
-        cast(weight as decimal(24, 6)) as weight,
-        {{ partition_hour() }} as hour,
+        weight,
+        cast(hour at time zone 'UTC' as timestamp) as hour,
         dt
 
     from source

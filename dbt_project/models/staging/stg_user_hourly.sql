@@ -12,7 +12,7 @@ renamed as (
         events,
         items,
         cast(last_event_ts at time zone 'UTC' as timestamp) as last_event_ts,
-        {{ partition_hour() }} as hour,
+        cast(hour at time zone 'UTC' as timestamp) as hour,
         dt
 
     from source
