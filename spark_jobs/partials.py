@@ -2,14 +2,15 @@
 
 | dataset | grain (with the hour) | columns |
 |---|---|---|
-| partials/user_hourly | user, event type | events, values and their sum, distinct items, last time |
-| partials/item_hourly | item, event type | events, distinct users, values and their sum |
+| partials/user_hourly | user, event type | events, values, their sum, items, last time |
+| partials/item_hourly | item, event type | events, users, values, their sum |
 | partials/user_category_hourly | user, category | events, sum of the domain's weights |
 | partials/user_session_hourly | user | events, first and last time, breaks, active time |
 | partials/user_query_hourly | user, query | events, last time |
 
-`hour` is the start of the hour, so that a row tells it without its path. `values` counts the events
-that have a value. Values and weights are decimals: they add up exactly, in any order.
+`hour` is the start of the hour, so that a row tells it without its path. Items and users are counted
+once each, `values` are the events that have a value, active time is in microseconds. Values and
+weights are decimals: they add up exactly, in any order.
 """
 
 from datetime import datetime, timedelta
