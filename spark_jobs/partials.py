@@ -8,7 +8,7 @@
 | partials/user_session_hourly | user | events, first and last time, breaks, active time |
 | partials/user_query_hourly | user, query | events, last time |
 
-`hour` is the start of the hour, so that a row tells it without its path. Items and users are counted
+`hour` is the start of the hour, so that a row tells it without its path. Items and users count
 once each, `values` are the events that have a value, active time is in microseconds. Values and
 weights are decimals: they add up exactly, in any order.
 """
