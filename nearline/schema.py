@@ -8,6 +8,9 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from nearline.errors import BadInput
+from nearline.windows import parse_time
+
 USER_ID = "user_id"
 ITEM_ID = "item_id"
 EVENT_ID = "event_id"
@@ -16,6 +19,12 @@ EVENT_TS = "event_ts"
 VALUE = "value"
 RECEIVED_TS = "received_ts"
 FEATURE_TS = "feature_ts"
+
+PRICE = "price"
+HIDDEN = "hidden"
+EXPIRES_TS = "expires_ts"
+"""Attributes of an item that rules read: a number; true keeps the item from being shown; a time
+(ISO 8601, UTC without a zone) from which on it is not shown."""
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -90,6 +99,20 @@ def _as_json(attributes: dict[str, Any]) -> dict[str, Any]:
     return attributes
 
 
+def _rules_can_read(attributes: dict[str, Any]) -> dict[str, Any]:
+    price, hidden, expires = (attributes.get(name) for name in (PRICE, HIDDEN, EXPIRES_TS))
+    if price is not None and (isinstance(price, bool) or not isinstance(price, int | float)):
+        raise ValueError(f"{PRICE}: {price!r} is no number")
+    if hidden is not None and not isinstance(hidden, bool):
+        raise ValueError(f"{HIDDEN}: {hidden!r} is neither true nor false")
+    if expires is not None:
+        try:
+            parse_time(str(expires))
+        except (BadInput, OverflowError) as error:
+            raise ValueError(f"{EXPIRES_TS}: {error}") from error
+    return attributes
+
+
 class Event(BaseModel):
     """One thing that a user did, as the API takes it."""
 
@@ -147,6 +170,8 @@ class Item(BaseModel):
     audio_vector: list[float] | None = None
 
     _utc = field_validator("created_ts")(_as_utc)
+    _json = field_validator("attributes")(_as_json)
+    _readable = field_validator("attributes")(_rules_can_read)
 
     def row(self) -> dict[str, Any]:
         """The item as one row of ITEM_SCHEMA."""

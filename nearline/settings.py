@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     encoder: Literal["full", "compressed"] = Field(
         "full", description="encoder of a release that serving loads"
     )
+    category_cap: float = Field(
+        0.6, gt=0, le=1, description="largest share of one category in a list, where there is more"
+    )
     live_hours: int = Field(
         48, ge=1, description="accepted events of the last hours are part of the live state"
     )

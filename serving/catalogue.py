@@ -1,65 +1,269 @@
-"""The catalogue as requests need it: titles, what is available, and items that share categories."""
+"""The catalogue as requests need it: columns to filter by, items decoded when asked for.
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+`Snapshot` is the lake's catalogue; `Catalogue` is a snapshot and the items that changed since.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
-from nearline.errors import NearlineError
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nearline.errors import BadInput, NearlineError
 from nearline.lake import CATALOGUE, Lake
-from nearline.schema import ITEM_ID, ITEM_SCHEMA
+from nearline.schema import EXPIRES_TS, HIDDEN, ITEM_ID, ITEM_SCHEMA, PRICE
+from nearline.sequence import microseconds
+from nearline.windows import parse_time
+from serving.filters import Filters, as_texts
+
+log = logging.getLogger(__name__)
+
+NEVER_US = np.iinfo(np.int64).max
+"""When an item expires that does not."""
+
+_COLUMNS = (ITEM_ID, "title", "text", "categories", "created_ts", "available", "attributes")
+_NONE = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One item of the catalogue."""
+    """One item of the catalogue. Times are microseconds since 1970."""
 
-    title: str | None
-    available: bool
+    item_id: str
+    title: str | None = None
+    text: str | None = None
     categories: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    available: bool = True
+    created_us: int = 0
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Entry":
+        """The item of a row of ITEM_SCHEMA, as Python values."""
+        return cls(
+            item_id=row[ITEM_ID],
+            title=row["title"],
+            text=row["text"],
+            categories=tuple(name for name in row["categories"] or () if name is not None),
+            attributes=_attributes(row["attributes"]),
+            available=row["available"] is not False,
+            created_us=microseconds(row["created_ts"]) if row["created_ts"] else 0,
+        )
+
+    @property
+    def price(self) -> float | None:
+        """The price in the attributes, if that is a number."""
+        return _number(self.attributes.get(PRICE))
+
+    @property
+    def expires_us(self) -> int:
+        """When the item is no longer shown; NEVER_US without a time that can be read."""
+        return _expiry(self.attributes.get(EXPIRES_TS))
+
+    @property
+    def on_offer(self) -> bool:
+        """Whether the item is available and not hidden."""
+        return self.available and self.attributes.get(HIDDEN) is not True
+
+    def shown(self, now_us: int) -> bool:
+        """Whether the item may be shown now."""
+        return self.on_offer and now_us < self.expires_us
 
 
-@dataclass(frozen=True)
+class Snapshot:
+    """One state of the lake's catalogue, never changed; what filters need is made when it is used.
+
+    Arrays of rows are in the table's order.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table.select(_COLUMNS).combine_chunks()
+        self._row = {item_id: row for row, item_id in enumerate(table[ITEM_ID].to_pylist())}
+        self._decoded: dict[int, Entry] = {}
+        self._values: dict[str, dict[str, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (
+            Entry.of(row) for batch in self._table.to_batches(4096) for row in batch.to_pylist()
+        )
+
+    def entry(self, item_id: str) -> Entry | None:
+        """An item, if it is here."""
+        row = self._row.get(item_id)
+        return None if row is None else self.at(row)
+
+    def at(self, row: int) -> Entry:
+        """The item of a row."""
+        found = self._decoded.get(row)
+        if found is None:
+            found = Entry.of(self._table.slice(row, 1).to_pylist()[0])
+            self._decoded[row] = found
+        return found
+
+    def rows(self, item_ids: Sequence[str]) -> np.ndarray:
+        """The row of each item, int64 (items,); -1 for one that is not here."""
+        return np.fromiter((self._row.get(i, -1) for i in item_ids), np.int64, len(item_ids))
+
+    @cached_property
+    def on_offer(self) -> np.ndarray:
+        """Which rows are available and not hidden, bool (rows,)."""
+        found = _numpy(pc.fill_null(self._table["available"], True)).copy()
+        for row, hidden in self._attribute(HIDDEN):
+            found[row] &= hidden is not True
+        return found
+
+    @cached_property
+    def expires_us(self) -> np.ndarray:
+        """When each row expires, int64 (rows,)."""
+        found = np.full(len(self), NEVER_US, dtype=np.int64)
+        given = list(self._attribute(EXPIRES_TS))
+        for row, value in given:
+            found[row] = _expiry(value)
+        unreadable = sum(found[row] == NEVER_US for row, value in given if value is not None)
+        if unreadable:
+            log.warning(
+                "%d items have an %s that is no time: they never expire", unreadable, EXPIRES_TS
+            )
+        return found
+
+    @cached_property
+    def created_us(self) -> np.ndarray:
+        """When each row was created, int64 (rows,); 0 where that is unknown."""
+        return _numpy(pc.fill_null(self._table["created_ts"].cast(pa.int64()), 0))
+
+    @cached_property
+    def prices(self) -> np.ndarray:
+        """The price of each row, float64 (rows,); NaN without one."""
+        found = np.full(len(self), np.nan)
+        for row, value in self._attribute(PRICE):
+            number = _number(value)
+            found[row] = np.nan if number is None else number
+        return found
+
+    def matching(self, filters: Filters) -> np.ndarray:
+        """Which rows are what is wanted, bool (rows,): `Filters.match` for all at once."""
+        found = np.ones(len(self), dtype=bool)
+        if filters.categories:
+            found &= self._any(self.in_category(name) for name in filters.categories)
+        if filters.price_min is not None:
+            found &= self.prices >= filters.price_min
+        if filters.price_max is not None:
+            found &= self.prices <= filters.price_max
+        for name, wanted in filters.attributes:
+            rows_of = self._rows_by_value(name)
+            found &= self._any(rows_of.get(text, _NONE) for text in wanted)
+        return found
+
+    def in_category(self, name: str) -> np.ndarray:
+        """The rows that have a category."""
+        return self._by_category.get(name, _NONE)
+
+    def shares(self, categories: Iterable[str]) -> np.ndarray:
+        """How much of all categories each row has in common with these, 0 to 1, float64 (rows,)."""
+        wanted = set(categories)
+        common = np.zeros(len(self))
+        for name in wanted:
+            common[self.in_category(name)] += 1
+        sizes = np.bincount(self._category_rows, minlength=len(self)) if len(self) else common
+        return common / np.maximum(len(wanted) + sizes - common, 1)
+
+    @cached_property
+    def _category_rows(self) -> np.ndarray:
+        return np.concatenate([_NONE, *self._by_category.values()])
+
+    @cached_property
+    def _by_category(self) -> Mapping[str, np.ndarray]:
+        column = self._table["categories"].combine_chunks()
+        names = pc.list_flatten(column).dictionary_encode()
+        codes = _numpy(pc.fill_null(names.indices, -1))
+        rows = _numpy(pc.list_parent_indices(column)).astype(np.int64)
+        order = np.argsort(codes, kind="stable")
+        bounds = np.searchsorted(codes[order], np.arange(len(names.dictionary) + 1))
+        return {
+            name: np.unique(rows[order[bounds[code] : bounds[code + 1]]])
+            for code, name in enumerate(names.dictionary.to_pylist())
+        }
+
+    def _rows_by_value(self, name: str) -> Mapping[str, np.ndarray]:
+        """The rows of each value of an attribute. A name that no item has is not kept in mind."""
+        if name not in self._values:
+            rows: dict[str, list[int]] = {}
+            for row, value in self._attribute(name):
+                for text in as_texts(value):
+                    rows.setdefault(text, []).append(row)
+            if not rows:
+                return {}
+            self._values[name] = {text: np.array(found) for text, found in rows.items()}
+        return self._values[name]
+
+    def _attribute(self, name: str) -> Iterator[tuple[int, Any]]:
+        """The rows that have an attribute, with its value: only rows that mention it are parsed."""
+        column = self._table["attributes"]
+        forms = {json.dumps(name), json.dumps(name, ensure_ascii=False)}
+        mentioned = [pc.fill_null(pc.match_substring(column, form), False) for form in forms]
+        rows = np.flatnonzero(np.any([_numpy(each) for each in mentioned], axis=0))
+        for row, text in zip(rows.tolist(), column.take(pa.array(rows)).to_pylist(), strict=True):
+            attributes = _attributes(text)
+            if name in attributes:
+                yield row, attributes[name]
+
+    def _any(self, parts: Iterable[np.ndarray]) -> np.ndarray:
+        found = np.zeros(len(self), dtype=bool)
+        for rows in parts:
+            found[rows] = True
+        return found
+
+
+@dataclass(frozen=True, eq=False)
 class Catalogue:
-    """One state of the catalogue. Never changed: a new snapshot makes a new one."""
+    """One state of the catalogue: a snapshot, and the items that are new or other since."""
 
-    entries: Mapping[str, Entry] = field(default_factory=dict)
+    snapshot: Snapshot = field(default_factory=lambda: Snapshot(ITEM_SCHEMA.empty_table()))
+    changes: Mapping[str, Entry] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return len(self.snapshot) > 0 or bool(self.changes)
 
     def __contains__(self, item_id: str) -> bool:
-        return item_id in self.entries
+        return self.entry(item_id) is not None
+
+    def entry(self, item_id: str) -> Entry | None:
+        """An item, if it is here."""
+        return self.changes.get(item_id) or self.snapshot.entry(item_id)
 
     def title(self, item_id: str) -> str | None:
         """The item's title; None for an item that is not here."""
-        entry = self.entries.get(item_id)
+        entry = self.entry(item_id)
         return entry.title if entry else None
 
-    def recommendable(self, item_id: str) -> bool:
-        """Whether the item may be shown. Without any catalogue, every item may."""
-        entry = self.entries.get(item_id)
-        return entry.available if entry else not self.entries
+    def shown(self, item_id: str, now_us: int) -> bool:
+        """Whether the item may be shown now. Without any catalogue, every item may."""
+        entry = self.entry(item_id)
+        return entry.shown(now_us) if entry else not self
 
     def alike(self, item_id: str) -> dict[str, float]:
-        """Available items that share categories, with the share of all their categories in common.
+        """Items that share categories, with the share of all their categories in common.
 
         Empty when the item is unknown or has no categories.
         """
-        entry = self.entries.get(item_id)
+        entry = self.entry(item_id)
         wanted = set(entry.categories) if entry else set()
-        common = Counter(other for name in wanted for other in self._by_category[name])
-        common.pop(item_id, None)
-        return {
-            other: count / len(wanted | set(self.entries[other].categories))
-            for other, count in common.items()
-            if self.entries[other].available
-        }
-
-    @cached_property
-    def _by_category(self) -> Mapping[str, list[str]]:
-        found: defaultdict[str, list[str]] = defaultdict(list)
-        for item_id, entry in self.entries.items():
-            for name in set(entry.categories):
-                found[name].append(item_id)
-        return found
+        shares = self.snapshot.shares(wanted)
+        rows = np.flatnonzero(shares).tolist()
+        found = {self.snapshot.at(row).item_id: shares[row] for row in rows}
+        for other in self.changes.values():
+            common = len(wanted.intersection(other.categories))
+            found[other.item_id] = common / max(len(wanted.union(other.categories)), 1)
+        found.pop(item_id, None)
+        return {other: float(share) for other, share in found.items() if share > 0}
 
 
 class CatalogueFile:
@@ -77,25 +281,43 @@ class CatalogueFile:
         seen = self._lake.fs.ukey(self._path) if self._lake.fs.exists(self._path) else None
         if seen == self._seen:
             return False
-        self.current = read_catalogue(self._lake)
+        self.current = Catalogue(read_snapshot(self._lake))
         self._seen = seen
         return True
 
 
-def read_catalogue(lake: Lake) -> Catalogue:
+def read_snapshot(lake: Lake) -> Snapshot:
     """The catalogue snapshot of the lake; empty when there is none.
 
     Raises NearlineError when the file cannot be read.
     """
-    columns = [ITEM_ID, "title", "available", "categories"]
     try:
-        table = lake.read_snapshot(CATALOGUE, schema=ITEM_SCHEMA).select(columns)
+        return Snapshot(lake.read_snapshot(CATALOGUE, schema=ITEM_SCHEMA))
     except (OSError, ValueError) as error:
         raise NearlineError(f"catalogue {lake.snapshot_path(CATALOGUE)}: {error}") from error
-    rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
-    return Catalogue(
-        {
-            item_id: Entry(title, available is not False, tuple(categories or ()))
-            for item_id, title, available, categories in rows
-        }
+
+
+def _attributes(text: str | None) -> Mapping[str, Any]:
+    """JSON text as attributes: a loaded file may hold anything, and only objects tell something."""
+    try:
+        found = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _expiry(value: Any) -> int:
+    try:
+        return microseconds(parse_time(value)) if isinstance(value, str) else NEVER_US
+    except (BadInput, OverflowError):
+        return NEVER_US
+
+
+def _numpy(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    return (
+        column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy()
     )

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
@@ -21,16 +21,16 @@ from pydantic import BaseModel, ValidationError
 
 from nearline.schema import Event
 from nearline.settings import settings
-from serving.errors import ServiceFailed, ServiceTimeout, Unreachable, error_for
+from serving.errors import Fault, ServiceFailed, ServiceTimeout, Unreachable, error_for
 from serving.schema import (
-    ErrorAnswer,
     EventsAnswer,
     Health,
     ItemList,
+    ListOptions,
+    Problem,
     ReleaseInfo,
     SessionEventIn,
     SessionItemList,
-    SessionRequest,
 )
 
 A = TypeVar("A", bound=BaseModel)
@@ -54,32 +54,50 @@ class _Call(Generic[A]):
         try:
             if response.is_success:
                 return self.answer.model_validate_json(response.content)
-            error = ErrorAnswer.model_validate_json(response.content).error
-        except ValidationError as problem:
+            problem = Problem.model_validate_json(response.content)
+        except ValidationError as error:
             raise ServiceFailed(
                 f"{response.request.url} answered {response.status_code} with "
                 f"{response.text[:80]!r}, which is not Nearline: check the address"
-            ) from problem
-        raise error_for(error.code, error.message, response.headers.get("X-Request-ID"))
+            ) from error
+        faults = [Fault(wrong.pointer, wrong.detail) for wrong in problem.errors]
+        raise error_for(problem.code, problem.detail, problem.request_id, faults)
 
 
-def _recommendations(user_id: str, limit: int) -> _Call[ItemList]:
-    path = f"/v1/users/{quote(user_id, safe='')}/recommendations"
-    return _Call(ItemList, "GET", path, {"limit": limit})
+def _recommendations(user_id: str, options: ListOptions) -> _Call[ItemList]:
+    return _list(f"/v1/users/{quote(user_id, safe='')}/recommendations", options)
 
 
-def _similar(item_id: str, limit: int) -> _Call[ItemList]:
-    return _Call(ItemList, "GET", f"/v1/items/{quote(item_id, safe='')}/similar", {"limit": limit})
+def _similar(item_id: str, options: ListOptions) -> _Call[ItemList]:
+    return _list(f"/v1/items/{quote(item_id, safe='')}/similar", options)
 
 
-def _trending(limit: int) -> _Call[ItemList]:
-    return _Call(ItemList, "GET", "/v1/trending", {"limit": limit})
+def _trending(options: ListOptions) -> _Call[ItemList]:
+    return _list("/v1/trending", options)
 
 
-def _session(events: Sequence[SessionEventIn | str], limit: int) -> _Call[SessionItemList]:
+def _list(path: str, options: ListOptions) -> _Call[ItemList]:
+    return _Call(ItemList, "GET", path, _query(options))
+
+
+def _session(
+    events: Sequence[SessionEventIn | str], options: ListOptions
+) -> _Call[SessionItemList]:
     told = [SessionEventIn(item_id=e) if isinstance(e, str) else e for e in events]
-    body = SessionRequest(events=told, limit=limit).model_dump(mode="json")
+    body = {"events": [e.model_dump(mode="json") for e in told], **_query(options)}
     return _Call(SessionItemList, "POST", "/v1/sessions/recommendations", json=body)
+
+
+def _query(options: ListOptions) -> dict[str, Any]:
+    """The options under the names of ListQuery; the service judges them."""
+    given: dict[str, Any] = dict(options)
+    values = given.pop("attributes", {}).items()
+    lists = {
+        "category": given.pop("categories", ()),
+        "attribute": [f"{name}:{text}" for name, texts in values for text in texts],
+        "exclude": given.pop("exclude", ()),
+    }
+    return given | {name: list(found) for name, found in lists.items() if found}
 
 
 def _send_events(events: Sequence[Event | Mapping[str, Any]]) -> _Call[EventsAnswer]:
@@ -145,23 +163,23 @@ class Client:
         self._options = _Options.of(base_url, timeout_s, retries, api_key)
         self._http = httpx.Client(transport=transport, **self._options.for_httpx())
 
-    def recommendations(self, *, user_id: str, limit: int = 10) -> ItemList:
+    def recommendations(self, *, user_id: str, **options: Unpack[ListOptions]) -> ItemList:
         """Recommendations for a user; for a stranger what is trending."""
-        return self._send(_recommendations(user_id, limit))
+        return self._send(_recommendations(user_id, options))
 
-    def similar(self, *, item_id: str, limit: int = 10) -> ItemList:
+    def similar(self, *, item_id: str, **options: Unpack[ListOptions]) -> ItemList:
         """Items like an item. Raises UnknownItem."""
-        return self._send(_similar(item_id, limit))
+        return self._send(_similar(item_id, options))
 
-    def trending(self, *, limit: int = 10) -> ItemList:
+    def trending(self, **options: Unpack[ListOptions]) -> ItemList:
         """What the whole site touches now."""
-        return self._send(_trending(limit))
+        return self._send(_trending(options))
 
     def session(
-        self, *, events: Sequence[SessionEventIn | str], limit: int = 10
+        self, *, events: Sequence[SessionEventIn | str], **options: Unpack[ListOptions]
     ) -> SessionItemList:
         """Recommendations for an anonymous visitor; an item id alone was touched just now."""
-        return self._send(_session(events, limit))
+        return self._send(_session(events, options))
 
     def send_events(self, *, events: Sequence[Event | Mapping[str, Any]]) -> EventsAnswer:
         """Hand events in; each is judged by itself, and accepted ones are on disk."""
@@ -221,23 +239,23 @@ class AsyncClient:
         self._options = _Options.of(base_url, timeout_s, retries, api_key)
         self._http = httpx.AsyncClient(transport=transport, **self._options.for_httpx())
 
-    async def recommendations(self, *, user_id: str, limit: int = 10) -> ItemList:
+    async def recommendations(self, *, user_id: str, **options: Unpack[ListOptions]) -> ItemList:
         """Recommendations for a user; for a stranger what is trending."""
-        return await self._send(_recommendations(user_id, limit))
+        return await self._send(_recommendations(user_id, options))
 
-    async def similar(self, *, item_id: str, limit: int = 10) -> ItemList:
+    async def similar(self, *, item_id: str, **options: Unpack[ListOptions]) -> ItemList:
         """Items like an item. Raises UnknownItem."""
-        return await self._send(_similar(item_id, limit))
+        return await self._send(_similar(item_id, options))
 
-    async def trending(self, *, limit: int = 10) -> ItemList:
+    async def trending(self, **options: Unpack[ListOptions]) -> ItemList:
         """What the whole site touches now."""
-        return await self._send(_trending(limit))
+        return await self._send(_trending(options))
 
     async def session(
-        self, *, events: Sequence[SessionEventIn | str], limit: int = 10
+        self, *, events: Sequence[SessionEventIn | str], **options: Unpack[ListOptions]
     ) -> SessionItemList:
         """Recommendations for an anonymous visitor; an item id alone was touched just now."""
-        return await self._send(_session(events, limit))
+        return await self._send(_session(events, options))
 
     async def send_events(self, *, events: Sequence[Event | Mapping[str, Any]]) -> EventsAnswer:
         """Hand events in; each is judged by itself, and accepted ones are on disk."""

@@ -1,20 +1,23 @@
 """Every error code of the API, and what the client raises for each.
 
-An error answer is `{"error": {"code": ..., "message": ...}}` with the status of its code:
+An error answer is a problem of RFC 9457 (`application/problem+json`): `type`, `title`, `status`,
+`detail`, `instance`, and beyond these `code`, `request_id` and the faulty fields in `errors`.
 
 | code | status | what was wrong | the client raises |
 |---|---|---|---|
 | `bad_request` | 400 | the body is no JSON | RefusedRequest |
 | `unauthorized` | 401 | the bearer key is missing or wrong | Unauthorized |
 | `unknown_item` | 404 | the item is in no catalogue and no release | UnknownItem |
+| `unknown_user` | 404 | nothing is known of the user | UnknownUser |
 | `not_found` | 404 | no such address | RefusedRequest |
 | `method_not_allowed` | 405 | the address does not take this method | RefusedRequest |
 | `too_large` | 413 | the body is longer than NEARLINE_MAX_BODY_BYTES | RefusedRequest |
 | `unsupported_media_type` | 415 | the body is not sent as application/json | RefusedRequest |
 | `invalid` | 422 | an argument or a field is not what it must be | RefusedRequest |
 | `event_refused` | 422 | the one event of the request was refused | RefusedRequest |
+| `item_refused` | 422 | the one item of the request was refused | RefusedRequest |
 | `internal` | 500 | a bug, or a machine in trouble | ServiceFailed |
-| `not_ready` | 503 | no release is active yet | ServiceNotReady |
+| `not_ready` | 503 | no release is active yet, or the disk keeps nothing | ServiceNotReady |
 
 NearlineError
 └── ServiceError             `code`, `status`, `request_id` say what the service answered
@@ -22,27 +25,48 @@ NearlineError
     │   └── ServiceTimeout   no answer within `timeout_s`
     ├── RefusedRequest       the request cannot be answered as it is
     │   ├── Unauthorized
-    │   └── UnknownItem
+    │   ├── UnknownItem
+    │   └── UnknownUser
     ├── ServiceFailed        the service failed, or answered what is no answer of ours
     └── ServiceNotReady      ask again once a release is active
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from nearline.errors import NearlineError
 
-STATUS = {
-    "bad_request": 400,
-    "unauthorized": 401,
-    "unknown_item": 404,
-    "not_found": 404,
-    "method_not_allowed": 405,
-    "too_large": 413,
-    "unsupported_media_type": 415,
-    "invalid": 422,
-    "event_refused": 422,
-    "internal": 500,
-    "not_ready": 503,
+
+class Kind(NamedTuple):
+    """What all errors of one code share: the HTTP status, and a title for people."""
+
+    status: int
+    title: str
+
+
+KINDS = {
+    "bad_request": Kind(400, "The body cannot be read"),
+    "unauthorized": Kind(401, "The key is missing or wrong"),
+    "unknown_item": Kind(404, "No such item"),
+    "unknown_user": Kind(404, "Nothing is known of this user"),
+    "not_found": Kind(404, "No such address"),
+    "method_not_allowed": Kind(405, "The address does not take this method"),
+    "too_large": Kind(413, "The body is too long"),
+    "unsupported_media_type": Kind(415, "The body is of another type than JSON"),
+    "invalid": Kind(422, "An argument or a field is wrong"),
+    "event_refused": Kind(422, "The event was refused"),
+    "item_refused": Kind(422, "The item was refused"),
+    "internal": Kind(500, "The service failed"),
+    "not_ready": Kind(503, "There is nothing to answer from yet"),
 }
-"""Error code → HTTP status."""
+"""Error code → its kind."""
+
+
+class Fault(NamedTuple):
+    """One wrong field: its `pointer` (such as `query.limit`), and what is wrong with it."""
+
+    pointer: str
+    detail: str
 
 
 class ServiceError(NearlineError):
@@ -51,17 +75,28 @@ class ServiceError(NearlineError):
     code = "internal"
 
     def __init__(
-        self, message: str, *, code: str | None = None, request_id: str | None = None
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        request_id: str | None = None,
+        faults: Sequence[Fault] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or self.code
         self.request_id = request_id
+        self.faults = tuple(faults)
+
+    @property
+    def kind(self) -> Kind:
+        """Status and title of the code."""
+        return KINDS.get(self.code, KINDS["internal"])
 
     @property
     def status(self) -> int:
         """The HTTP status of the code."""
-        return STATUS.get(self.code, 500)
+        return self.kind.status
 
 
 class Unreachable(ServiceError):
@@ -90,6 +125,12 @@ class UnknownItem(RefusedRequest):
     code = "unknown_item"
 
 
+class UnknownUser(RefusedRequest):
+    """Nothing is known of the user."""
+
+    code = "unknown_user"
+
+
 class ServiceFailed(ServiceError):
     """The service failed, or what answered is not the service."""
 
@@ -100,8 +141,11 @@ class ServiceNotReady(ServiceError):
     code = "not_ready"
 
 
-def error_for(code: str, message: str, request_id: str | None) -> ServiceError:
+def error_for(
+    code: str, message: str, request_id: str | None, faults: Sequence[Fault] = ()
+) -> ServiceError:
     """The exception of an error answer."""
-    kinds = {kind.code: kind for kind in (Unauthorized, UnknownItem, ServiceNotReady)}
-    default = RefusedRequest if STATUS.get(code, 500) < 500 else ServiceFailed
-    return kinds.get(code, default)(message, code=code, request_id=request_id)
+    own = {kind.code: kind for kind in (Unauthorized, UnknownItem, UnknownUser, ServiceNotReady)}
+    status = KINDS.get(code, KINDS["internal"]).status
+    kind = own.get(code, RefusedRequest if status < 500 else ServiceFailed)
+    return kind(message, code=code, request_id=request_id, faults=faults)

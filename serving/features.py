@@ -6,17 +6,17 @@ more is dropped before it begins.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from nearline.errors import NearlineError
-from nearline.schema import USER_ID
+from nearline.schema import ITEM_ID, USER_ID
 from nearline.sequence import History
 from nearline.settings import settings
 
@@ -35,6 +35,7 @@ _USER = [
 ]
 _NO_TTL = timedelta(days=3650)
 _TRENDING = ["trending:item_ids", "trending:scores"]
+_NEIGHBOURS = ["item_neighbours:neighbour_ids", "item_neighbours:scores"]
 
 
 class StoreLate(NearlineError):
@@ -56,10 +57,14 @@ class StoredVector:
 
 @dataclass(frozen=True)
 class UserFeatures:
-    """What the online store knows of a user; an empty history and None for a stranger."""
+    """What the online store knows of a user; an empty history and None for a stranger.
+
+    `times` says up to when each view that has a row was known.
+    """
 
     history: History = EMPTY
     vector: StoredVector | None = None
+    times: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,13 @@ class Trending:
     scores: tuple[float, ...]
     ts: datetime
     expires: datetime
+
+
+class Neighbours(NamedTuple):
+    """Items that the same users touch as one item, most often first; empty when none are known."""
+
+    item_ids: Sequence[str] = ()
+    scores: Sequence[float] = ()
 
 
 class FeatureReader:
@@ -108,6 +120,10 @@ class FeatureReader:
         """The site's trending items, if there are any. Raises StoreLate or StoreFailed."""
         return self._within_deadline(self._trending)
 
+    def neighbours(self, item_ids: Sequence[str]) -> dict[str, Neighbours]:
+        """What the same users touch as each item, in one read. Raises StoreLate or StoreFailed."""
+        return self._within_deadline(lambda: self._neighbours(item_ids))
+
     def _within_deadline(self, read: Callable[[], T]) -> T:
         future = self._thread.submit(read)
         try:
@@ -124,31 +140,50 @@ class FeatureReader:
             self._store = self._open_store()
         return self._store
 
-    def _read(self, features: list[str], key: dict[str, str]) -> dict[str, Any]:
+    def _read(self, features: list[str], keys: list[dict[str, str]]) -> dict[str, list[Any]]:
+        """Columns of values, one value for each key; `<feature>__ts` holds the rows' times."""
         response = self._opened().get_online_features(
-            features=features, entity_rows=[key], full_feature_names=True
+            features=features, entity_rows=keys, full_feature_names=True
         )
-        columns = response.to_dict(include_event_timestamps=True)
-        return {name: values[0] for name, values in columns.items()}
+        columns: dict[str, list[Any]] = response.to_dict(include_event_timestamps=True)
+        return columns
+
+    def _read_one(self, features: list[str], key: dict[str, str]) -> dict[str, Any]:
+        return {name: values[0] for name, values in self._read(features, [key]).items()}
 
     def _user(self, user_id: str) -> UserFeatures:
-        row = self._read(_USER, {USER_ID: user_id})
+        row = self._read_one(_USER, {USER_ID: user_id})
         columns = [row[f"user_sequence__{name}"] for name in History._fields]
         release, vector = (row[f"user_embedding__{name}"] for name in ("release", "embedding"))
-        stored = None
+        history, stored, times = EMPTY, None, {}
+        if columns[0]:
+            history, times["user_sequence"] = (
+                History(*columns),
+                _time(row, "user_sequence__item_ids"),
+            )
         if release and vector is not None:
-            ts = datetime.fromtimestamp(row["user_embedding__release__ts"], UTC)
+            times["user_embedding"] = ts = _time(row, "user_embedding__release")
             stored = StoredVector(release, np.asarray(vector, dtype=np.float32), ts)
-        return UserFeatures(History(*columns) if columns[0] else EMPTY, stored)
+        return UserFeatures(history, stored, times)
 
     def _trending(self) -> Trending | None:
-        row = self._read(_TRENDING, {"surface": "all"})
+        row = self._read_one(_TRENDING, {"surface": "all"})
         if not row["trending__item_ids"]:
             return None
-        ts = datetime.fromtimestamp(row["trending__item_ids__ts"], UTC)
+        ts = _time(row, "trending__item_ids")
         item_ids, scores = (tuple(row[f"trending__{name}"]) for name in ("item_ids", "scores"))
         view = self._opened().get_feature_view("trending")
         return Trending(item_ids, scores, ts, ts + (view.ttl or _NO_TTL))
+
+    def _neighbours(self, item_ids: Sequence[str]) -> dict[str, Neighbours]:
+        columns = self._read(_NEIGHBOURS, [{ITEM_ID: item_id} for item_id in item_ids])
+        lists = (columns[f"item_neighbours__{name}"] for name in ("neighbour_ids", "scores"))
+        rows = zip(item_ids, *lists, strict=True)
+        return {item_id: Neighbours(ids or (), scores or ()) for item_id, ids, scores in rows}
+
+
+def _time(row: Mapping[str, Any], feature: str) -> datetime:
+    return datetime.fromtimestamp(row[f"{feature}__ts"], UTC)
 
 
 def _feast_store() -> "FeatureStore":

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from nearline.releases import ReleaseManifest
+from serving.answers import Answer
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
@@ -34,9 +35,15 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.source_failures = Counter(
+            "nearline_source_failures",
+            "Sources of candidates that had no part in a list, by what failed.",
+            ["source", "failure"],
+            registry=registry,
+        )
         self.user_vectors = Counter(
             "nearline_user_vectors",
-            "User vectors: encoded now, stored and used, or stored and of no use (and why).",
+            "User vectors: encoded now, remembered, stored, or stored and of no use (and why).",
             ["outcome"],
             registry=registry,
         )
@@ -63,6 +70,14 @@ class Metrics:
         """The release that answers from now on."""
         self.release.info({"version": manifest.version, "kind": manifest.kind, "encoder": encoder})
         self.release_window_end.set(manifest.window_end.timestamp())
+
+    def answered(self, endpoint: str, answer: Answer) -> None:
+        """A list was answered at an endpoint."""
+        self.answers.labels(endpoint, answer.source).inc()
+        if answer.reason is not None:
+            self.fallbacks.labels(answer.reason.name.lower()).inc()
+        if answer.filled is not None:
+            self.fallbacks.labels(answer.filled.reason.name.lower()).inc()
 
     def text(self) -> bytes:
         """All figures as Prometheus reads them."""

@@ -8,12 +8,11 @@ import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import ServiceError
 from serving.metrics import Metrics
-from serving.schema import ErrorAnswer, ErrorDetail
+from serving.problems import problem_response
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +23,6 @@ _NO_KEY = ServiceError(
     "the bearer key is missing or wrong: send `Authorization: Bearer KEY`", code="unauthorized"
 )
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-def error_response(error: ServiceError) -> JSONResponse:
-    """The one JSON shape of all errors."""
-    body = ErrorAnswer(error=ErrorDetail(code=error.code, message=error.message))
-    return JSONResponse(body.model_dump(), status_code=error.status)
 
 
 def _bug(request_id: str) -> ServiceError:
@@ -64,13 +57,14 @@ class Gate:
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
-        app = self.app if self._admits(scope, headers) else error_response(_NO_KEY)
+        app = self.app if self._admits(scope, headers) else problem_response(_NO_KEY, scope)
         try:
             await app(scope, receive, send_with_id)
         except Exception:
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             if status is None:
-                await error_response(_bug(request_id))(scope, receive, send_with_id)
+                response = problem_response(_bug(request_id), scope)
+                await response(scope, receive, send_with_id)
         finally:
             self._count(scope, status or 500, time.perf_counter() - began)
 
@@ -101,7 +95,7 @@ class BodyLimit:
             return
         announced = Headers(scope=scope).get("content-length", "0")
         if announced.isdigit() and int(announced) > self._max_bytes:
-            await error_response(self._refusal())(scope, receive, send)
+            await problem_response(self._refusal(), scope)(scope, receive, send)
             return
         read = 0
 
@@ -110,7 +104,7 @@ class BodyLimit:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._max_bytes:
-                # The app's handler of HTTP errors turns this into the one shape of errors.
+                # The app's handler of HTTP errors turns this into a problem.
                 raise HTTPException(413, self._refusal().message)
             return message
 

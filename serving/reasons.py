@@ -3,10 +3,19 @@
 from enum import StrEnum
 from typing import Literal
 
-Source = Literal["live", "stored", "neighbours", "content", "trending", "popular"]
-"""live: the sequence was encoded now; stored: a vector of the same release, pushed earlier;
-neighbours: item vectors of the release; content: shared categories; trending: what the site
-touches now; popular: what the release saw most."""
+Source = Literal[
+    "live", "stored", "neighbours", "cooccurrence", "content", "search", "trending", "popular"
+]
+"""What a whole list was made from, first of all.
+
+live: the sequence was encoded now; stored: a vector of the same release, pushed earlier;
+neighbours: item vectors of the release; cooccurrence: what the same users touch; content: shared
+categories; search: the words that were asked for; trending: what the site touches now; popular:
+what the release saw most."""
+
+Retriever = Literal["encoder", "vectors", "cooccurrence", "content", "words", "trending", "popular"]
+"""What proposed one item: encoder, a user's vector; vectors, an item's vector; the others as above.
+"""
 
 
 class Reason(StrEnum):
@@ -19,3 +28,5 @@ class Reason(StrEnum):
     NEW_ITEM = "the item is in the catalogue, but not yet in the release"
     NO_CATEGORIES = "the item is not yet in the release, and shares no category with another"
     NO_TRENDING = "there is no trending list"
+    FEW_MATCH = "the filters left fewer items than were asked for"
+    FEW_LEFT = "fewer items than were asked for may still be shown"

@@ -1,184 +1,205 @@
-"""What to recommend. Knows nothing of HTTP, reads no clock: `now` comes with the request.
+"""What to recommend: retrieve, fuse, arrange, fill. Knows nothing of HTTP, reads no clock.
 
 Every answer is made from one pinned release and its catalogue. Items that the user has touched
-already, and items that are not available, are left out.
+already, and items that may not be shown, are left out; see serving/rules.py.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any
-
-import numpy as np
+from datetime import datetime
+from functools import partial
+from itertools import repeat
 
 from nearline.domains import Domain
-from nearline.sequence import History, Vocabulary, microseconds, model_input
+from nearline.sequence import History, microseconds
+from serving import retrieve
+from serving.answers import Answer, Asked, Filled, Ignored, ScoredItem, SessionEvent
+from serving.arrange import Candidate, filled, fused, spread
 from serving.errors import UnknownItem
-from serving.features import FeatureReader, StoreFailed, StoreLate, Trending
+from serving.explain import whys
+from serving.features import EMPTY, FeatureReader, Trending
 from serving.metrics import Metrics
-from serving.reasons import Reason, Source
-from serving.release import NOBODY, LoadedRelease, Pinned
+from serving.reasons import Reason, Retriever, Source
+from serving.release import Pinned
+from serving.retrieve import Retrieved
+from serving.rules import Rules
+from serving.stored import NeighbourLists, TrendingList
 from serving.users import Users, UserState
+from serving.vectors import UserVectors
+
+Retrieve = Callable[[Rules, int], Retrieved]
+"""A source of candidates: what it proposes under these rules, at most so many."""
+
+STRANGER = UserState(EMPTY)
+
+POOL = 100
+"""Candidates of each source, at least; more where a longer list is asked for."""
+
+_TIED = 10
+"""So many newest items of a user are looked up for what the same users touch."""
 
 _SECOND_US = 1_000_000
-_TRENDING_FOR = timedelta(seconds=10)
-
-
-@dataclass(frozen=True)
-class ScoredItem:
-    """A recommended item. Scores order one answer; those of different sources do not compare."""
-
-    item_id: str
-    title: str | None
-    score: float
-
-
-@dataclass(frozen=True)
-class Ignored:
-    """An event of a session that could not be used, and why."""
-
-    item_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A list, where it came from, and how old the newest thing is that it knows of the user."""
-
-    release: str
-    source: Source
-    items: list[ScoredItem]
-    reason: Reason | None = None
-    state_age_seconds: float | None = None
-    ignored: tuple[Ignored, ...] = ()
-
-
-@dataclass(frozen=True)
-class SessionEvent:
-    """What an anonymous visitor did. No type: the domain's `touch`; no time: just now."""
-
-    item_id: str
-    event_type: str | None = None
-    event_ts: datetime | None = None
 
 
 class Recommender:
-    """Answers for users, sessions, items and the site. Safe to use from many threads."""
+    """Answers for users, sessions, items and the site. Safe to use from many threads.
+
+    `category_cap` is the largest share of one category in a list.
+    """
 
     def __init__(
-        self, users: Users, reader: FeatureReader, domain: Domain, metrics: Metrics
+        self,
+        users: Users,
+        reader: FeatureReader,
+        domain: Domain,
+        metrics: Metrics,
+        *,
+        category_cap: float,
     ) -> None:
         self._users = users
         self._trends = TrendingList(reader)
+        self._neighbours = NeighbourLists(reader, metrics)
+        self._vectors = UserVectors(metrics)
         self._domain = domain
-        self._metrics = metrics
+        self._cap = category_cap
 
-    def for_user(self, pinned: Pinned, user_id: str, *, limit: int, now: datetime) -> Answer:
+    def for_user(self, pinned: Pinned, user_id: str, asked: Asked, *, now: datetime) -> Answer:
         """Recommendations for a user; for a stranger what is trending."""
         state = self._users.state(user_id)
-        answer = self._from_vector(pinned, state, limit, now)
-        if answer is not None:
-            return replace(answer, reason=state.trouble)
-        known = bool(state.history.item_ids)
-        missing = Reason.NO_KNOWN_EVENT if known else Reason.UNKNOWN_USER
-        return self._trending(
-            pinned,
-            limit,
-            now,
-            reason=state.trouble or missing,
-            touched=state.history.item_ids,
-        )
+        unknown = Reason.NO_KNOWN_EVENT if state.history.item_ids else Reason.UNKNOWN_USER
+        return self._for_state(pinned, state, asked, now, unknown)
 
     def for_session(
-        self, pinned: Pinned, events: Sequence[SessionEvent], *, limit: int, now: datetime
+        self, pinned: Pinned, events: Sequence[SessionEvent], asked: Asked, *, now: datetime
     ) -> Answer:
         """Recommendations for a visitor of whom only these events are known."""
         history = self._session_history(events, now)
-        ignored = tuple(_ignored(history, pinned))
         state = UserState(history)
-        answer = self._from_vector(pinned, state, limit, now)
-        if answer is None:
-            answer = self._trending(
-                pinned, limit, now, reason=Reason.NO_KNOWN_EVENT, touched=history.item_ids
-            )
-        return replace(answer, ignored=ignored)
+        answer = self._for_state(pinned, state, asked, now, Reason.NO_KNOWN_EVENT)
+        return replace(answer, ignored=tuple(_ignored(history, pinned)))
 
-    def similar(self, pinned: Pinned, item_id: str, *, limit: int, now: datetime) -> Answer:
-        """Items like an item: by their vectors, or by shared categories for a new one.
+    def similar(self, pinned: Pinned, item_id: str, asked: Asked, *, now: datetime) -> Answer:
+        """Items like an item: by their vectors and their users, or by categories for a new one.
 
         Raises UnknownItem for an item that is neither in the release nor in the catalogue.
         """
-        release, catalogue = pinned.release, pinned.catalogue
+        release, rules = pinned.release, _rules(pinned, asked, now, [item_id])
         row = release.vocabulary.item_row.get(item_id)
+        near = self._neighbours.of([item_id], now)
+        own: list[Retrieve] = [partial(retrieve.together, neighbours=near)]
         if row is not None:
-            rows, scores = release.top(release.matrix[row][None, :], limit, [[row]])
-            return Answer(release.version, "neighbours", _by_row(pinned, rows[0], scores[0]))
-        if item_id not in catalogue:
+            vector = release.matrix[row]
+            own.insert(0, partial(retrieve.nearest, vector=vector, source="vectors"))
+            return self._answer(rules, asked, own, _Site(), now, source="neighbours")
+        if item_id not in pinned.catalogue:
             raise UnknownItem(f"no item {item_id!r} in the catalogue or in {release.version}")
-        alike = sorted(catalogue.alike(item_id).items(), key=_by_share_and_popularity(release))
-        if not alike:
-            return self._trending(
-                pinned, limit, now, reason=Reason.NO_CATEGORIES, touched=[item_id]
-            )
-        items = _listed(pinned, alike, limit)
-        return Answer(release.version, "content", items, Reason.NEW_ITEM)
+        own.insert(0, partial(retrieve.alike, item_id=item_id))
+        answer = self._answer(rules, asked, own, _Site(), now, reason=Reason.NEW_ITEM)
+        if answer.items:
+            return answer
+        return self._answer(rules, asked, [], self._site(now), now, reason=Reason.NO_CATEGORIES)
 
-    def trending(self, pinned: Pinned, *, limit: int, now: datetime) -> Answer:
+    def trending(self, pinned: Pinned, asked: Asked, *, now: datetime) -> Answer:
         """What the whole site touches now; without such a list, what the release saw most."""
-        return self._trending(pinned, limit, now, reason=None, touched=())
+        return self._answer(_rules(pinned, asked, now), asked, [], self._site(now), now)
 
-    def _from_vector(
-        self, pinned: Pinned, state: UserState, limit: int, now: datetime
-    ) -> Answer | None:
-        """The nearest items of the user's vector; None when there is none to be had."""
-        release = pinned.release
-        vector, source = self._vector(release, state, now)
-        if vector is None:
-            return None
-        touched = _rows(release.vocabulary, state.history.item_ids)
-        rows, scores = release.top(vector[None, :], limit, [touched])
-        items = _by_row(pinned, rows[0], scores[0])
-        return Answer(release.version, source, items, state_age_seconds=_age(state, now))
-
-    def _vector(
-        self, release: LoadedRelease, state: UserState, now: datetime
-    ) -> tuple[np.ndarray | None, Source]:
-        stored = state.stored
-        if stored is not None and stored.release == release.version:
-            self._metrics.user_vectors.labels("stored").inc()
-            return stored.vector, "stored"
-        if stored is not None:
-            self._metrics.user_vectors.labels("stored_other_release").inc()
-        elif state.outdated:
-            self._metrics.user_vectors.labels("stored_outdated").inc()
-        inputs = model_input(
-            state.history, release.vocabulary, now_us=microseconds(now), length=release.length
+    def _for_state(
+        self, pinned: Pinned, state: UserState, asked: Asked, now: datetime, unknown: Reason
+    ) -> Answer:
+        """What is made for one user; without anything to go by, what is made for all."""
+        rules = _rules(pinned, asked, now, state.history.item_ids)
+        vector, source = self._vectors.of(pinned.release, state, now)
+        # A store in trouble is not asked again: its deadline has passed once in this request.
+        tied = () if state.trouble else state.history.item_ids[-_TIED:]
+        own: list[Retrieve] = [
+            partial(retrieve.together, neighbours=self._neighbours.of(tied, now)),
+            partial(retrieve.new_to_taste, history=state.history),
+        ]
+        if vector is not None:
+            own.insert(0, partial(retrieve.nearest, vector=vector))
+        return self._answer(
+            rules,
+            asked,
+            own,
+            self._site(now),
+            now,
+            state=state,
+            source=source if vector is not None else None,
+            reason=state.trouble or (unknown if vector is None else None),
         )
-        if not len(inputs.items):
-            return None, "live"
-        self._metrics.user_vectors.labels("encoded").inc()
-        return release.encode([inputs])[0], "live"
 
-    def _trending(
+    def _site(self, now: datetime) -> "_Site":
+        trends, trouble = self._trends.at(now)
+        sources: list[Retrieve] = [
+            partial(retrieve.trending, trends=trends),
+            retrieve.popular,
+            retrieve.newest,
+        ]
+        return _Site(sources, trends, trouble or Reason.NO_TRENDING)
+
+    def _answer(
         self,
-        pinned: Pinned,
-        limit: int,
+        rules: Rules,
+        asked: Asked,
+        own: Sequence[Retrieve],
+        site: "_Site",
         now: datetime,
         *,
-        reason: Reason | None,
-        touched: Collection[str],
+        state: UserState = STRANGER,
+        source: Source | None = None,
+        reason: Reason | None = None,
     ) -> Answer:
-        release = pinned.release
-        trends, missing = self._trends.at(now)
-        gone = set(touched)
-        left = [pair for pair in _pairs(trends) if pair[0] not in gone]
-        items = _listed(pinned, left, limit)
-        if trends and items:
-            age = (now - trends.ts).total_seconds()
-            return Answer(release.version, "trending", items, reason, max(age, 0.0))
-        rows, scores = release.popular(limit, _rows(release.vocabulary, touched))
-        items = _by_row(pinned, rows, scores)
-        return Answer(release.version, "popular", items, reason or missing or Reason.NO_TRENDING)
+        """The list of the `own` sources, or of the site's where these have nothing, filled up.
+
+        `source` is what the own list is called; without it, by what proposed its first item.
+        """
+        mine = self._chosen(rules, asked, own)
+        main = mine or self._first(rules, asked, site.sources)
+        full = self._filled(rules, asked, main, own, site.sources) if asked.fill else main
+        made_from: Source = source if source and (mine or not main) else _made_from(main)
+        few = Reason.FEW_MATCH if rules.filters else Reason.FEW_LEFT
+        return Answer(
+            release=rules.pinned.release.version,
+            source=made_from,
+            items=_items(rules.pinned, full, state.history if asked.explain else None),
+            reason=reason or (site.trouble if made_from == "popular" else None),
+            filled=Filled(len(full) - len(main), few) if len(main) < asked.limit else None,
+            state_age_seconds=_age(state, now) if mine else site.age(made_from, now),
+            features=state.features if mine else site.features(made_from),
+        )
+
+    def _chosen(self, rules: Rules, asked: Asked, sources: Sequence[Retrieve]) -> list[Candidate]:
+        """What these sources propose, as one list."""
+        pool = max(POOL, 2 * asked.limit)
+        ranked = fused([source(rules, pool) for source in sources])
+        catalogue, capped = rules.pinned.catalogue, not rules.filters.categories
+
+        def category(item_id: str) -> str | None:
+            entry = catalogue.entry(item_id) if capped else None
+            return entry.categories[0] if entry and entry.categories else None
+
+        return spread(ranked, asked.limit, cap=self._cap, category=category)
+
+    def _first(self, rules: Rules, asked: Asked, sources: Sequence[Retrieve]) -> list[Candidate]:
+        """The list of the first source that has any."""
+        lists = (self._chosen(rules, asked, [source]) for source in sources)
+        return next(filter(None, lists), [])
+
+    def _filled(
+        self,
+        rules: Rules,
+        asked: Asked,
+        main: Sequence[Candidate],
+        own: Sequence[Retrieve],
+        site: Sequence[Retrieve],
+    ) -> list[Candidate]:
+        """`main`, filled up by the site's sources, and at last by what the filters do not want."""
+        full = filled(main, [partial(source, rules) for source in site], asked.limit)
+        if rules.filters:
+            loose = rules.without_filters()
+            rest = [partial(source, loose) for source in (*own, *site)]
+            full = filled(full, rest, asked.limit, matches=False)
+        return full
 
     def _session_history(self, events: Sequence[SessionEvent], now: datetime) -> History:
         touch = self._domain.touch
@@ -191,31 +212,46 @@ class Recommender:
         return History(items, types, times)
 
 
-class TrendingList:
-    """The trending list, read again when it is some seconds old; the last good one bridges."""
+@dataclass(frozen=True)
+class _Site:
+    """What is made for all: its sources, best first, and why there is no trending list if so."""
 
-    def __init__(self, reader: FeatureReader) -> None:
-        self._reader = reader
-        self._last: Trending | None = None
-        self._trouble: Reason | None = None
-        self._read_at: datetime | None = None
+    sources: Sequence[Retrieve] = ()
+    trends: Trending | None = None
+    trouble: Reason = Reason.NO_TRENDING
 
-    def at(self, now: datetime) -> tuple[Trending | None, Reason | None]:
-        """The list that holds now, and why it could not be read if it could not."""
-        if self._read_at is None or not timedelta(0) <= now - self._read_at < _TRENDING_FOR:
-            self._trouble = self._read()
-            self._read_at = now
-        last = self._last
-        return (last if last and now < last.expires else None), self._trouble
+    def age(self, source: Source, now: datetime) -> float | None:
+        """Seconds since the trending list was made, where the answer is made from it."""
+        if source != "trending" or self.trends is None:
+            return None
+        return max((now - self.trends.ts).total_seconds(), 0.0)
 
-    def _read(self) -> Reason | None:
-        try:
-            self._last = self._reader.trending()
-        except StoreLate:
-            return Reason.STORE_LATE
-        except StoreFailed:
-            return Reason.STORE_FAILED
-        return None
+    def features(self, source: Source) -> dict[str, datetime]:
+        """The time of the trending list, where the answer is made from it."""
+        there = source == "trending" and self.trends is not None
+        return {"trending": self.trends.ts} if there and self.trends else {}
+
+
+def _rules(pinned: Pinned, asked: Asked, now: datetime, touched: Collection[str] = ()) -> Rules:
+    return Rules(pinned, microseconds(now), asked.exclude.union(touched), asked.filters)
+
+
+def _made_from(main: Sequence[Candidate]) -> Source:
+    """What a list is called by its first item; an empty one by the last resort."""
+    first = main[0].source if main else "popular"
+    named: dict[Retriever, Source] = {"encoder": "live", "vectors": "neighbours", "words": "search"}
+    return named.get(first, first)  # type: ignore[arg-type]
+
+
+def _items(
+    pinned: Pinned, candidates: Sequence[Candidate], history: History | None
+) -> list[ScoredItem]:
+    """Candidates as they are answered, each with its reason where the history is given."""
+    reasons = whys(pinned, candidates, history) if history is not None else repeat(None)
+    return [
+        ScoredItem(c.item_id, pinned.catalogue.title(c.item_id), c.score, c.source, c.matches, why)
+        for c, why in zip(candidates, reasons, strict=False)
+    ]
 
 
 def _ignored(history: History, pinned: Pinned) -> Iterable[Ignored]:
@@ -226,42 +262,6 @@ def _ignored(history: History, pinned: Pinned) -> Iterable[Ignored]:
             yield Ignored(item_id, "not yet in the release" if new else "unknown item")
         elif event_type not in vocabulary.type_row:
             yield Ignored(item_id, f"unknown event type {event_type!r}")
-
-
-def _rows(vocabulary: Vocabulary, item_ids: Iterable[str]) -> list[int]:
-    return [vocabulary.item_row[item] for item in set(item_ids) if item in vocabulary.item_row]
-
-
-def _by_row(pinned: Pinned, rows: np.ndarray, scores: np.ndarray) -> list[ScoredItem]:
-    ids, title = pinned.release.vocabulary.item_ids, pinned.catalogue.title
-    pairs = zip(rows.tolist(), scores.tolist(), strict=True)
-    return [ScoredItem(ids[row], title(ids[row]), score) for row, score in pairs if row != NOBODY]
-
-
-def _listed(pinned: Pinned, pairs: Iterable[tuple[str, float]], limit: int) -> list[ScoredItem]:
-    """The first `limit` pairs of (item, score) whose item may be recommended."""
-    catalogue = pinned.catalogue
-    found = [
-        ScoredItem(item, catalogue.title(item), score)
-        for item, score in pairs
-        if catalogue.recommendable(item)
-    ]
-    return found[:limit]
-
-
-def _by_share_and_popularity(release: LoadedRelease) -> Callable[[tuple[str, float]], Any]:
-    """Sort key of (item, share of categories): closest first, then what the release saw most."""
-
-    def key(pair: tuple[str, float]) -> tuple[float, float, str]:
-        item_id, share = pair
-        row = release.vocabulary.item_row.get(item_id)
-        return -share, -float(release.popularity[row]) if row is not None else 0.0, item_id
-
-    return key
-
-
-def _pairs(trends: Trending | None) -> list[tuple[str, float]]:
-    return list(zip(trends.item_ids, trends.scores, strict=True)) if trends else []
 
 
 def _age(state: UserState, now: datetime) -> float | None:

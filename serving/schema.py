@@ -1,22 +1,129 @@
 """What goes over the wire: bodies and answers of the API, shared by service and client."""
 
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, Self, TypedDict
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from nearline.schema import Id
-from serving.reasons import Source
+from serving.answers import Answer, Asked, ScoredItem
+from serving.filters import Filters
+from serving.reasons import Retriever, Source
 
 MOST_ITEMS = 200
 MOST_SESSION_EVENTS = 500
+MOST_FILTERS = 50
+MOST_EXCLUDED = 500
 
 Limit = Annotated[int, Field(ge=1, le=MOST_ITEMS, description="Most items in the answer.")]
+Price = Annotated[float, Field(allow_inf_nan=False)]
+Value = Annotated[str, StringConstraints(max_length=256)]
 EventStatus = Literal["accepted", "duplicate", "refused"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ITEM_LIST: dict[str, Any] = {
+    "request_id": "4f1c6a0e",
+    "release": "20260102T12-hourly-1f3a9c02",
+    "source": "live",
+    "reason": None,
+    "filled": None,
+    "items": [
+        {
+            "item_id": "50",
+            "title": "Star Wars (1977)",
+            "score": 0.82,
+            "source": "encoder",
+            "matches": True,
+            "why": None,
+        }
+    ],
+    "state_age_seconds": 4.2,
+    "features": {"user_sequence": "2026-01-02T12:00:00Z"},
+}
 
 
 def _as_utc(ts: datetime) -> datetime:
     return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
+
+
+def _named(pair: str) -> str:
+    name, colon, _ = pair.partition(":")
+    if not name or not colon:
+        raise ValueError("must be NAME:VALUE, as in color:red")
+    return pair
+
+
+class ListOptions(TypedDict, total=False):
+    """How a list is wanted, as the client takes it; see ListQuery."""
+
+    limit: int
+    categories: Sequence[str]
+    price_min: float
+    price_max: float
+    attributes: Mapping[str, Sequence[str]]
+    exclude: Sequence[str]
+    surface: str
+    explain: bool
+    fill: bool
+
+
+class ListQuery(BaseModel):
+    """How a list is wanted, in the query of its address.
+
+    Every kind of filter that is given must hold; of several values for one, any may.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Limit = 10
+    category: list[Id] = Field(default_factory=list, max_length=MOST_FILTERS)
+    price_min: Price | None = Field(None, description="On the attribute `price`, in its unit.")
+    price_max: Price | None = None
+    attribute: list[Annotated[Value, AfterValidator(_named)]] = Field(
+        default_factory=list,
+        max_length=MOST_FILTERS,
+        description="NAME:VALUE of an item's attribute, as in color:red or waterproof:true.",
+    )
+    exclude: list[Id] = Field(
+        default_factory=list, max_length=MOST_EXCLUDED, description="Items to leave out."
+    )
+    surface: Id | None = Field(None, description="Where the list is shown, such as home.")
+    explain: bool = Field(False, description="Say of each item why it is there.")
+    fill: bool = Field(
+        True, description="Fill a list that is too short; what fills it is labelled."
+    )
+
+    def asked(self) -> Asked:
+        """The same, as the recommender is asked."""
+        values: dict[str, set[str]] = {}
+        for pair in self.attribute:
+            name, _, value = pair.partition(":")
+            values.setdefault(name, set()).add(value)
+        filters = Filters(
+            categories=frozenset(self.category),
+            price_min=self.price_min,
+            price_max=self.price_max,
+            attributes=frozenset((name, frozenset(texts)) for name, texts in values.items()),
+        )
+        return Asked(self.limit, filters, frozenset(self.exclude), self.explain, self.fill)
+
+
+class OwnEvent(BaseModel):
+    """An event of the user's own that speaks for an item."""
+
+    item_id: str
+    title: str | None
+    event_type: str
+    event_ts: datetime
+    similarity: float = Field(description="Cosine of the two items' vectors, -1 to 1.")
+
+
+class WhyItem(BaseModel):
+    """Why an item is in the list."""
+
+    scores: dict[Retriever, float] = Field(description="Score of each source that proposed it.")
+    because: list[OwnEvent] = Field(description="What the user touched that is most like it.")
 
 
 class RankedItem(BaseModel):
@@ -24,24 +131,84 @@ class RankedItem(BaseModel):
 
     item_id: str
     title: str | None = Field(description="From the catalogue; null for an item that is not there.")
-    score: float = Field(description="Orders this answer; scores of other sources do not compare.")
+    score: float = Field(description="Orders the items of one source in this answer.")
+    source: Retriever = Field(description="What proposed the item.")
+    matches: bool = Field(description="False for an item that fills up a list against the filters.")
+    why: WhyItem | None = Field(None, description="With `explain` only.")
+
+    @classmethod
+    def of(cls, item: ScoredItem) -> "RankedItem":
+        """The item of an answer."""
+        return cls(
+            item_id=item.item_id,
+            title=item.title,
+            score=item.score,
+            source=item.source,
+            matches=item.matches,
+            why=_why(item),
+        )
+
+
+def _why(item: ScoredItem) -> WhyItem | None:
+    if item.why is None:
+        return None
+    ties = [
+        OwnEvent(
+            item_id=tie.item_id,
+            title=tie.title,
+            event_type=tie.event_type,
+            event_ts=_EPOCH + timedelta(microseconds=tie.ts_us),
+            similarity=tie.similarity,
+        )
+        for tie in item.why.ties
+    ]
+    return WhyItem(scores=dict(item.why.scores), because=ties)
+
+
+class FilledUp(BaseModel):
+    """The list was too short."""
+
+    items: int = Field(description="So many items, the last ones, fill it up.")
+    reason: str
 
 
 class ItemList(BaseModel):
     """Items, best first, and where they come from."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [_ITEM_LIST]})
+
     request_id: str = Field(description="Send it back with the events that follow from this list.")
     release: str = Field(description="The release that answered, from the first line to the last.")
     source: Source = Field(
         description="live: sequence encoded now; stored: pushed vector of the same release; "
-        "neighbours: item vectors; content: shared categories; trending; popular."
+        "neighbours: item vectors; cooccurrence: what the same users touch; content: shared "
+        "categories; search: the words asked for; trending; popular."
     )
     reason: str | None = Field(description="Why a fallback was taken; null when none was.")
+    filled: FilledUp | None = Field(description="How a list that was too short was filled up.")
     items: list[RankedItem]
     state_age_seconds: float | None = Field(
         description="Age of the user's newest event that this answer knows, or of the trending "
         "list; null where neither is behind it."
     )
+    features: dict[str, datetime] = Field(
+        description="Up to when each feature view was known that took part."
+    )
+
+    @classmethod
+    def of(cls, answer: Answer, request_id: str) -> Self:
+        """The answer to a request."""
+        filled = answer.filled
+        return cls(
+            request_id=request_id,
+            release=answer.release,
+            source=answer.source,
+            reason=answer.reason,
+            filled=FilledUp(items=filled.items, reason=filled.reason) if filled else None,
+            items=[RankedItem.of(item) for item in answer.items],
+            state_age_seconds=answer.state_age_seconds,
+            features=dict(answer.features),
+        )
 
 
 class IgnoredEvent(BaseModel):
@@ -71,13 +238,16 @@ class SessionEventIn(BaseModel):
     )
 
 
-class SessionRequest(BaseModel):
-    """What is known of an anonymous visitor."""
+class SessionRequest(ListQuery):
+    """What is known of an anonymous visitor, and how the list is wanted."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"events": [{"item_id": "50"}, {"item_id": "181"}], "limit": 5}]
+        }
+    )
 
     events: list[SessionEventIn] = Field(max_length=MOST_SESSION_EVENTS)
-    limit: Limit = 10
 
 
 class EventReceipt(BaseModel):
@@ -124,14 +294,38 @@ class Health(BaseModel):
     release: str | None
 
 
-class ErrorDetail(BaseModel):
-    """An error: a code of serving/errors.py, and what was wrong, with which value, what to do."""
+class WrongField(BaseModel):
+    """One argument or field that is not what it must be."""
 
-    code: str
-    message: str
+    pointer: str = Field(description="Where, as in query.limit or body.events.0.item_id.")
+    detail: str
 
 
-class ErrorAnswer(BaseModel):
-    """What every request gets that is not answered."""
+class Problem(BaseModel):
+    """What every request gets that is not answered: a problem of RFC 9457."""
 
-    error: ErrorDetail
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:nearline:problem:unknown_item",
+                    "title": "No such item",
+                    "status": 404,
+                    "detail": "no item 'x' in the catalogue or in 20260102T12-hourly-1f3a9c02",
+                    "instance": "/v1/items/x/similar",
+                    "code": "unknown_item",
+                    "request_id": "4f1c6a0e",
+                    "errors": [],
+                }
+            ]
+        }
+    )
+
+    type: str = Field(description="urn:nearline:problem: and the code.")
+    title: str = Field(description="The same for all problems of the type.")
+    status: int
+    detail: str = Field(description="What was wrong, with which value, and what to do.")
+    instance: str = Field(description="The path that was asked for.")
+    code: str = Field(description="A code of serving/errors.py.")
+    request_id: str
+    errors: list[WrongField] = Field(default_factory=list)

@@ -12,11 +12,11 @@ from nearline.domains import load_domain
 from nearline.intake import Journal, Receipt
 from nearline.lake import Lake
 from nearline.settings import settings
+from serving.active import ActiveRelease
 from serving.catalogue import CatalogueFile
 from serving.features import FeatureReader
 from serving.metrics import Metrics
 from serving.recommender import Recommender
-from serving.release import ActiveRelease
 from serving.users import LiveEvents, Users
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,9 @@ class Service:
             reader=reader,
             live=live,
             journal=journal or Journal.open(),
-            recommender=Recommender(users, reader, domain, metrics),
+            recommender=Recommender(
+                users, reader, domain, metrics, category_cap=config.category_cap
+            ),
             metrics=metrics,
             live_hours=config.live_hours,
         )

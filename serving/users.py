@@ -6,8 +6,8 @@ they were accepted. Both hold an event once its hour is materialized, so they ar
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import NamedTuple
@@ -93,13 +93,15 @@ class UserState:
     """What is known of a user now.
 
     `stored` is the pushed vector, whatever its release, if it knows all these events; `outdated`
-    says that there is one that does not. `trouble` says why the online store has no part in this.
+    says that there is one that does not. `trouble` says why the online store has no part in this;
+    `features` up to when each of its views was known.
     """
 
     history: History
     stored: StoredVector | None = None
     outdated: bool = False
     trouble: Reason | None = None
+    features: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def last_us(self) -> int | None:
@@ -128,7 +130,7 @@ class Users:
         history = merged(features.history, recent.events, self._length)
         stored = features.vector
         outdated = stored is not None and not _covers(stored, history, recent)
-        return UserState(history, None if outdated else stored, outdated, trouble)
+        return UserState(history, None if outdated else stored, outdated, trouble, features.times)
 
 
 def _covers(stored: StoredVector, history: History, recent: Recent) -> bool:

@@ -85,6 +85,7 @@ class FakeStore:
 
     users: dict[str, dict[str, Any]] = field(default_factory=dict)
     trending: tuple[list[str], list[float], datetime] | None = None
+    neighbours: dict[str, tuple[list[str], list[float]]] = field(default_factory=dict)
     delay_s: float = 0.0
     error: Exception | None = None
 
@@ -94,6 +95,7 @@ class FakeStore:
         row = {"item_ids": list(items), "event_types": list(types), "event_ts": micros}
         for name, value in row.items():
             self.users.setdefault(user_id, {})[f"user_sequence__{name}"] = value
+        self.users[user_id]["user_sequence__item_ids__ts"] = int(HOUR_END.timestamp())
 
     def put_vector(self, user_id: str, release: str, vector: np.ndarray, ts: datetime) -> None:
         row = self.users.setdefault(user_id, {})
@@ -107,24 +109,30 @@ class FakeStore:
         time.sleep(self.delay_s)
         if self.error:
             raise self.error
-        (key,) = entity_rows
-        row = dict(self.users.get(key.get("user_id", ""), {}))
-        if "surface" in key and self.trending:
-            items, scores, ts = self.trending
-            row = {"trending__item_ids": items, "trending__scores": scores}
-            row["trending__item_ids__ts"] = int(ts.timestamp())
         names = [name.replace(":", "__") for name in features]
-        return self._Response(dict.fromkeys(names) | row)
+        return self._Response([dict.fromkeys(names) | self._row(key) for key in entity_rows])
+
+    def _row(self, key: dict[str, str]) -> dict[str, Any]:
+        if "user_id" in key:
+            return self.users.get(key["user_id"], {})
+        if "item_id" in key:
+            ids, scores = self.neighbours.get(key["item_id"], (None, None))
+            return {"item_neighbours__neighbour_ids": ids, "item_neighbours__scores": scores}
+        if not self.trending:
+            return {}
+        items, scores, ts = self.trending
+        row = {"trending__item_ids": items, "trending__scores": scores}
+        return row | {"trending__item_ids__ts": int(ts.timestamp())}
 
     def get_feature_view(self, name: str) -> Any:
         return SimpleNamespace(ttl=timedelta(days=8))
 
     @dataclass
     class _Response:
-        row: dict[str, Any]
+        rows: list[dict[str, Any]]
 
         def to_dict(self, include_event_timestamps: bool) -> dict[str, list[Any]]:
-            return {name: [value] for name, value in self.row.items()}
+            return {name: [row[name] for row in self.rows] for name in self.rows[0]}
 
 
 class World:

@@ -102,9 +102,13 @@ def test_an_event_counts_once_when_its_hour_is_materialized(world: Any, release:
 def test_an_unknown_user_gets_what_is_trending(world: Any, release: str) -> None:
     world.store.trending = (["gone", "i7", "i3"], [3.0, 2.0, 1.0], HOUR_END)
     with world.client() as client:
-        answer = get(client, "/v1/users/nobody/recommendations")
+        answer = get(client, "/v1/users/nobody/recommendations", limit=4)
         assert figure(client, 'nearline_fallbacks_total{reason="unknown_user"}') == 1
-    assert ids(answer) == ["i7", "i3"]
+        short = get(client, "/v1/users/nobody/recommendations", limit=4, fill=False)
+    assert ids(answer) == ["i7", "i3", "i0", "i1"]
+    assert [item["source"] for item in answer["items"]] == ["trending"] * 2 + ["popular"] * 2
+    assert answer["filled"] == {"items": 2, "reason": Reason.FEW_LEFT.value}
+    assert (ids(short), short["filled"]["items"]) == (["i7", "i3"], 0)
     assert (answer["source"], answer["reason"]) == ("trending", Reason.UNKNOWN_USER.value)
     assert answer["state_age_seconds"] == 30 * 60
 
@@ -133,7 +137,7 @@ def test_unavailable_items_are_not_shown(world: Any) -> None:
     with world.client() as client:
         assert set(ids(get(client, "/v1/users/ann/recommendations", limit=40))) == {"i3", "i4"}
         assert set(ids(get(client, "/v1/items/i3/similar", limit=40))) == {"i4"}
-        assert ids(get(client, "/v1/trending")) == ["i3"]
+        assert ids(get(client, "/v1/trending", fill=False)) == ["i3"]
 
 
 # Pushed vectors
@@ -212,7 +216,7 @@ def test_the_last_trending_list_bridges_a_store_in_trouble(world: Any, release: 
         assert get(client, "/v1/trending")["source"] == "trending"
         world.store.error = OSError("gone")
         world.now += timedelta(minutes=1)
-        assert ids(get(client, "/v1/trending")) == ["i7"]
+        assert ids(get(client, "/v1/trending", fill=False)) == ["i7"]
         world.now += timedelta(days=8)
         answer = get(client, "/v1/trending")
     assert (answer["source"], answer["reason"]) == ("popular", Reason.STORE_FAILED.value)
@@ -250,7 +254,8 @@ def test_a_session_that_tells_nothing_gets_what_is_trending(
 ) -> None:
     world.store.trending = (["i7"], [2.0], HOUR_END)
     with world.client() as client:
-        answer = client.post("/v1/sessions/recommendations", json={"events": events}).json()
+        body = {"events": events, "fill": False}
+        answer = client.post("/v1/sessions/recommendations", json=body).json()
     assert (answer["source"], ids(answer)) == ("trending", ["i7"])
     assert answer["reason"] == Reason.NO_KNOWN_EVENT.value
 
@@ -285,8 +290,8 @@ def test_an_unknown_item_is_not_found(world: Any, release: str) -> None:
     with world.client() as client:
         response = client.get("/v1/items/nowhere/similar")
     assert response.status_code == 404
-    assert response.json()["error"]["code"] == "unknown_item"
-    assert "'nowhere'" in response.json()["error"]["message"]
+    assert response.json()["code"] == "unknown_item"
+    assert "'nowhere'" in response.json()["detail"]
 
 
 # Events
@@ -314,8 +319,8 @@ def test_a_single_bad_event_is_refused_with_the_reason(world: Any, release: str)
     with world.client() as client:
         response = client.post("/v1/events", json=world.event("e1", "i1", value=7.0))
     assert response.status_code == 422
-    assert response.json()["error"]["code"] == "event_refused"
-    assert "7.0" in response.json()["error"]["message"]
+    assert response.json()["code"] == "event_refused"
+    assert "7.0" in response.json()["detail"]
 
 
 def test_posting_again_changes_nothing(world: Any, release: str) -> None:
@@ -356,7 +361,7 @@ def test_a_body_beyond_the_limit_is_refused(
     with world.client() as client:
         response = client.post("/v1/events", content=content, headers=headers)
     assert response.status_code == 413
-    assert response.json()["error"]["code"] == "too_large"
+    assert response.json()["code"] == "too_large"
     assert list(world.journal().recent(world.now - timedelta(hours=1))) == []
 
 
@@ -376,7 +381,7 @@ def test_a_body_that_is_no_event_is_refused(
 ) -> None:
     with world.client() as client:
         response = client.post("/v1/events", content=content, headers={"content-type": media_type})
-    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert (response.status_code, response.json()["code"]) == (status, code)
 
 
 # Operation
@@ -388,8 +393,8 @@ def test_not_ready_becomes_ready_by_itself(world: Any, eventually: Any) -> None:
         for path in ("/readyz", "/v1/release", "/v1/trending", "/v1/users/ann/recommendations"):
             response = client.get(path)
             assert response.status_code == 503
-            assert response.json()["error"]["code"] == "not_ready"
-            assert "nearline train" in response.json()["error"]["message"]
+            assert response.json()["code"] == "not_ready"
+            assert "nearline train" in response.json()["detail"]
         release = world.promote(ITEMS)
         eventually(lambda: client.get("/readyz").status_code == 200)
         told = get(client, "/v1/release")
@@ -414,18 +419,23 @@ def test_every_error_has_the_same_shape(
     with world.client() as client:
         response = client.get(path)
     assert response.status_code == status
-    error = response.json()["error"]
-    assert set(response.json()) == {"error"}
-    assert set(error) == {"code", "message"}
-    assert error["code"] == code
-    assert told in error["message"]
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["type"] == f"urn:nearline:problem:{code}"
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert problem["instance"] == path.split("?")[0]
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert told in problem["detail"]
+    wrong_fields = [wrong["pointer"] for wrong in problem["errors"]]
+    assert all(field in problem["detail"] for field in wrong_fields)
+    assert bool(wrong_fields) == (status == 422)
 
 
 def test_a_session_with_wrong_fields_is_refused(world: Any, release: str) -> None:
     with world.client() as client:
         for body in ({"events": [{"item": "i1"}]}, {"events": [], "limit": 500}, [], None):
             response = client.post("/v1/sessions/recommendations", json=body)
-            assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid")
+            assert (response.status_code, response.json()["code"]) == (422, "invalid")
 
 
 def test_a_bug_is_answered_in_the_same_shape(
@@ -436,8 +446,8 @@ def test_a_bug_is_answered_in_the_same_shape(
     with world.client(service) as client:
         response = client.get("/v1/trending", headers={"x-request-id": "r-1"})
     assert response.status_code == 500
-    assert response.json()["error"]["code"] == "internal"
-    assert "r-1" in response.json()["error"]["message"]
+    assert response.json()["code"] == "internal"
+    assert "r-1" in response.json()["detail"]
     assert response.headers["x-request-id"] == "r-1"
 
 
@@ -456,7 +466,7 @@ def test_a_key_is_asked_for_where_one_is_set(
     settings.cache_clear()
     with world.client() as client:
         for path in ("/v1/trending", "/metrics", "/openapi.json", "/nothing"):
-            assert client.get(path).json()["error"]["code"] == "unauthorized"
+            assert client.get(path).json()["code"] == "unauthorized"
             wrong = client.get(path, headers={"authorization": "Bearer öpen".encode()})
             assert wrong.status_code == 401
         assert client.get("/healthz").status_code == 200

@@ -178,7 +178,10 @@ def test_what_is_not_nearline_is_told_apart(world: Any, answer: httpx.Response) 
 
 
 def test_an_error_of_the_service_is_not_retried(world: Any) -> None:
-    body = {"error": {"code": "internal", "message": "a bug"}}
+    body = {
+        **{"type": "urn:nearline:problem:internal", "title": "The service failed", "status": 500},
+        **{"detail": "a bug", "instance": "/readyz", "code": "internal", "request_id": "r"},
+    }
     transport, seen = wire(httpx.Response(500, json=body))
     with (
         Client(base_url="http://x", transport=transport) as client,
@@ -189,7 +192,7 @@ def test_an_error_of_the_service_is_not_retried(world: Any) -> None:
 
 
 def test_the_tree_of_errors_is_as_drawn() -> None:
-    for code, status in errors.STATUS.items():
+    for code, (status, _) in errors.KINDS.items():
         row = next(line for line in (errors.__doc__ or "").splitlines() if f"`{code}`" in line)
         kind = type(errors.error_for(code, "", None)).__name__
         assert f"| {status} |" in row

@@ -6,9 +6,10 @@ import pytest
 from nearline import bundle
 from nearline.errors import CorruptRelease, NotReady
 from nearline.sequence import ModelInput
+from serving.active import ActiveRelease
 from serving.catalogue import CatalogueFile
 from serving.metrics import Metrics
-from serving.release import NOBODY, ActiveRelease, LoadedRelease
+from serving.release import LoadedRelease
 
 ITEMS = tuple("abcdefgh")
 
@@ -45,31 +46,29 @@ def test_the_encoder_gives_what_the_model_computes(world: Any) -> None:
 def test_top_is_exact_and_leaves_out_what_it_must(world: Any) -> None:
     release = loaded(world, world.publish([f"i{n}" for n in range(300)]))
     allowed = np.random.default_rng(0).random(300) < 0.8
-    release = LoadedRelease(**{**vars(release), "available": allowed})
-    users = np.random.default_rng(1).normal(size=(3, release.dim)).astype(np.float32)
-    exclude = [[5, 6], [], list(range(100))]
-    rows, scores = release.top(users, 20, exclude)
-    for user, left_out, found, best in zip(users, exclude, rows, scores, strict=True):
-        all_scores = release.matrix @ user
-        candidates = [r for r in range(300) if allowed[r] and r not in left_out]
-        expected = sorted(candidates, key=lambda r: -all_scores[r])[:20]
-        assert found.tolist() == expected
-        np.testing.assert_allclose(best, all_scores[expected], atol=1e-6)
+    user = np.random.default_rng(1).normal(size=release.dim).astype(np.float32)
+    rows, scores = release.top(user, 20, allowed)
+    all_scores = release.matrix @ user
+    expected = sorted(np.flatnonzero(allowed), key=lambda row: -all_scores[row])[:20]
+    assert rows.tolist() == expected
+    np.testing.assert_allclose(scores, all_scores[expected], atol=1e-6)
 
 
-def test_top_tells_when_nothing_is_left(world: Any) -> None:
+def test_top_gives_no_more_than_is_left(world: Any) -> None:
     release = loaded(world, world.publish(ITEMS))
-    rows, scores = release.top(np.ones((1, release.dim), dtype=np.float32), 50, [[0, 1, 2, 3, 4]])
-    assert rows.shape == (1, len(ITEMS))
-    assert set(rows[0][:3]) == {5, 6, 7}
-    assert rows[0][3:].tolist() == [NOBODY] * 5
-    assert np.isneginf(scores[0][3:]).all()
+    allowed = np.array([False] * 5 + [True] * 3)
+    rows, scores = release.top(np.ones(release.dim, dtype=np.float32), 50, allowed)
+    assert set(rows.tolist()) == {5, 6, 7}
+    assert np.isfinite(scores).all()
+    nothing = release.top(np.ones(release.dim, dtype=np.float32), 50, np.zeros(8, dtype=bool))
+    assert [len(found) for found in nothing] == [0, 0]
 
 
 def test_equal_scores_come_in_row_order(world: Any) -> None:
     release = loaded(world, world.publish(ITEMS))
-    rows, _ = release.top(np.zeros((1, release.dim), dtype=np.float32), len(ITEMS), [[]])
-    assert rows[0].tolist() == list(range(len(ITEMS)))
+    everything = np.ones(len(ITEMS), dtype=bool)
+    rows, _ = release.top(np.zeros(release.dim, dtype=np.float32), len(ITEMS), everything)
+    assert rows.tolist() == list(range(len(ITEMS)))
 
 
 def test_an_encoder_that_is_not_there_is_named(world: Any) -> None:
@@ -148,6 +147,6 @@ def test_a_new_catalogue_is_followed_without_loading_the_release_again(world: An
     active.refresh()
     after = active.pin()
     assert after.catalogue.title("a") == "Alien"
-    assert after.release.available.tolist() == [False, True] + [False] * 6
+    assert after.shelf.on_offer.tolist() == [False, True] + [False] * 6
     assert after.release.session is before.release.session
-    assert before.release.available.all()
+    assert before.shelf.on_offer.all()

@@ -5,7 +5,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-from serving.recommender import Answer
+from serving.answers import Answer, Asked
 
 OLD, NEW = (tuple(f"{name}{n}" for n in range(30)) for name in ("old", "new"))
 SHARED = ("both",)
@@ -58,6 +58,6 @@ def test_a_request_keeps_the_release_that_it_began_with(world: Any) -> None:
         pinned = service.active.pin()
         new = world.promote([*SHARED, *NEW], seed=2)
         service.active.refresh()
-        answer: Answer = service.recommender.similar(pinned, "both", limit=5, now=world.now)
+        answer: Answer = service.recommender.similar(pinned, "both", Asked(limit=5), now=world.now)
         assert (answer.release, service.active.pin().release.version) == (old, new)
     assert all(item.item_id.startswith("old") for item in answer.items)

@@ -1,0 +1,102 @@
+"""Which release and which catalogue answer now: the pointer and the catalogue are followed."""
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Lock
+from typing import TypeVar
+
+from nearline.errors import NotReady
+from nearline.releases import ReleaseStore
+from nearline.settings import settings
+from serving.catalogue import CatalogueFile
+from serving.metrics import Metrics
+from serving.release import Encoder, LoadedRelease, Pinned
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_RETRY_S = 60.0
+
+
+class ActiveRelease:
+    """Follows the release pointer and the catalogue, and gives requests what is current.
+
+    A new release is loaded beside the old one and takes its place by one assignment. One that
+    cannot be loaded is logged, counted, and leaves the old one in place; it is tried again after
+    a minute, or when the pointer names another.
+    """
+
+    def __init__(
+        self, store: ReleaseStore, catalogue: CatalogueFile, metrics: Metrics, *, encoder: Encoder
+    ) -> None:
+        self.store = store
+        self._catalogue = catalogue
+        self._metrics = metrics
+        self._encoder: Encoder = encoder
+        self._pinned: Pinned | None = None
+        self._pinning = Lock()
+        self._backoff = _Backoff()
+
+    @classmethod
+    def open(cls, catalogue: CatalogueFile, metrics: Metrics) -> "ActiveRelease":
+        """The active release of the store that the settings name; nothing is loaded yet."""
+        return cls(ReleaseStore.open(), catalogue, metrics, encoder=settings().encoder)
+
+    def pin(self) -> Pinned:
+        """What a request uses, first line to last. Raises NotReady without a release."""
+        pinned = self._pinned
+        if pinned is None:
+            raise NotReady(
+                "no release is active: train one (`nearline train`), or see `nearline releases`"
+            )
+        return pinned
+
+    def refresh(self) -> None:
+        """Take over what has changed since the last call. One thread calls this."""
+        self._attempt("catalogue", self._catalogue.refresh)
+        version, current = self.store.active(), self._pinned
+        loaded = current.release if current else None
+        if version is not None and (loaded is None or loaded.version != version):
+            loaded = self._attempt(f"release {version}", lambda: self._load(version)) or loaded
+        self._pin(loaded)
+
+    def _pin(self, release: LoadedRelease | None) -> None:
+        """Pair the release with the catalogue as it is, unless they are paired already."""
+        with self._pinning:
+            before, catalogue = self._pinned, self._catalogue.current
+            paired = before and before.release is release and before.catalogue is catalogue
+            if release is not None and not paired:
+                self._pinned = Pinned.of(release, catalogue, before)
+
+    def _attempt(self, what: str, act: Callable[[], T]) -> T | None:
+        if self._backoff.waits(what):
+            return None
+        try:
+            return act()
+        except Exception:  # whatever is wrong with the new one, the old one still answers
+            log.exception("%s was not taken over; trying again in %.0f s", what, _RETRY_S)
+            self._metrics.refresh_failures.labels(what.split()[0]).inc()
+            self._backoff.start(what)
+            return None
+
+    def _load(self, version: str) -> LoadedRelease:
+        loaded = LoadedRelease.load(self.store.load(version), encoder=self._encoder)
+        self._metrics.release_loaded(loaded.manifest, loaded.encoder)
+        log.info("release %s is in use", version)
+        return loaded
+
+
+class _Backoff:
+    """What failed a moment ago is not tried again at once."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def waits(self, what: str) -> bool:
+        """Whether `what` failed less than a minute ago."""
+        return time.monotonic() < self._until.get(what, 0.0)
+
+    def start(self, what: str) -> None:
+        """`what` has failed now."""
+        self._until[what] = time.monotonic() + _RETRY_S

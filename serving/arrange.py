@@ -1,0 +1,112 @@
+"""One list of what the sources propose: fused, spread over categories, and filled when too short.
+
+A learned ranker takes the place of `fused`: it orders the same candidates.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from serving.reasons import Retriever
+from serving.retrieve import Retrieved
+
+RANK_OFFSET = 60
+"""k of reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009), as in the paper."""
+
+WEIGHTS: dict[Retriever, float] = {
+    "encoder": 1.0,
+    "vectors": 1.0,
+    "words": 1.0,
+    "cooccurrence": 0.5,
+    "content": 0.5,
+    "trending": 0.25,
+    "popular": 0.25,
+}
+"""How much the rank in each source counts."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An item that may be shown: its rank score, and the score of each source that proposed it."""
+
+    item_id: str
+    score: float
+    scores: dict[Retriever, float] = field(default_factory=dict)
+    matches: bool = True
+
+    @property
+    def source(self) -> Retriever:
+        """The source that counts most among those that proposed it."""
+        return max(self.scores, key=lambda source: WEIGHTS[source])
+
+
+def fused(retrieved: Sequence[Retrieved]) -> list[Candidate]:
+    """The candidates of all sources by reciprocal rank fusion: sum of weight / (k + rank).
+
+    A single source keeps its order and its scores.
+    """
+    given = [found for found in retrieved if found.items]
+    if len(given) == 1:
+        return _alone(given[0])
+    ranks: defaultdict[str, float] = defaultdict(float)
+    scores: dict[str, dict[Retriever, float]] = {}
+    for found in given:
+        for rank, (item_id, score) in enumerate(found.items, start=1):
+            ranks[item_id] += WEIGHTS[found.source] / (RANK_OFFSET + rank)
+            scores.setdefault(item_id, {})[found.source] = score
+    order = sorted(ranks, key=lambda item_id: -ranks[item_id])
+    return [Candidate(item_id, ranks[item_id], scores[item_id]) for item_id in order]
+
+
+def _alone(found: Retrieved) -> list[Candidate]:
+    return [Candidate(item_id, score, {found.source: score}) for item_id, score in found.items]
+
+
+def spread(
+    ranked: Sequence[Candidate],
+    limit: int,
+    *,
+    cap: float,
+    category: Callable[[str], str | None],
+) -> list[Candidate]:
+    """The first `limit` candidates, of which at most the share `cap` is of one category.
+
+    What is beyond the cap waits, and comes back at the end when there is too little else; so a
+    list is never shorter for it. An item without a category is never beyond.
+    """
+    most, counts = math.ceil(cap * limit), Counter[str]()
+    chosen: list[Candidate] = []
+    waiting: list[Candidate] = []
+    for candidate in ranked:
+        if len(chosen) == limit:
+            break
+        name = category(candidate.item_id)
+        if name is not None and counts[name] >= most:
+            waiting.append(candidate)
+            continue
+        chosen.append(candidate)
+        if name is not None:
+            counts[name] += 1
+    return [*chosen, *waiting[: limit - len(chosen)]]
+
+
+def filled(
+    chosen: Sequence[Candidate],
+    sources: Iterable[Callable[[int], Retrieved]],
+    limit: int,
+    *,
+    matches: bool = True,
+) -> list[Candidate]:
+    """`chosen`, and what further sources propose, one after the other, until there are `limit`.
+
+    `matches` says whether what they propose is what the filters want.
+    """
+    found = {candidate.item_id: candidate for candidate in chosen}
+    for source in sources:
+        if len(found) >= limit:
+            break
+        for candidate in fused([source(limit)]):
+            if len(found) < limit:
+                found.setdefault(candidate.item_id, replace(candidate, matches=matches))
+    return list(found.values())

@@ -1,0 +1,85 @@
+"""Errors as answers: problems of RFC 9457, one shape for whatever goes wrong."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import Scope
+
+from nearline.errors import NotReady
+from serving.errors import KINDS, Fault, ServiceError, ServiceNotReady
+from serving.schema import Problem, WrongField
+
+MEDIA_TYPE = "application/problem+json"
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": " or ".join(titles)}
+    for status in sorted({kind.status for kind in KINDS.values()})
+    if (titles := [kind.title for kind in KINDS.values() if kind.status == status])
+}
+"""What the API's own description says of errors: status → model."""
+
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_MOST_FAULTS = 10
+
+
+def problem_response(error: ServiceError, scope: Scope) -> JSONResponse:
+    """An error as the answer to the request of `scope`."""
+    problem = Problem(
+        type=f"urn:nearline:problem:{error.code}",
+        title=error.kind.title,
+        status=error.status,
+        detail=error.message,
+        instance=scope["path"],
+        code=error.code,
+        request_id=scope["state"]["request_id"],
+        errors=[WrongField(pointer=fault.pointer, detail=fault.detail) for fault in error.faults],
+    )
+    return JSONResponse(problem.model_dump(), status_code=error.status, media_type=MEDIA_TYPE)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error of the app with a problem."""
+
+    @app.exception_handler(ServiceError)
+    def of_ours(request: Request, error: ServiceError) -> JSONResponse:
+        return problem_response(error, request.scope)
+
+    @app.exception_handler(NotReady)
+    def not_ready(request: Request, error: NotReady) -> JSONResponse:
+        return problem_response(ServiceNotReady(str(error)), request.scope)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        faults = [_fault(found) for found in error.errors()[:_MOST_FAULTS]]
+        message = "; ".join(f"{fault.pointer}={fault.detail}" for fault in faults)
+        return problem_response(ServiceError(message, code="invalid", faults=faults), request.scope)
+
+    @app.exception_handler(HTTPException)
+    def of_http(request: Request, error: HTTPException) -> JSONResponse:
+        code = _CODES.get(error.status_code, "bad_request")
+        message = error.detail if code == "too_large" else f"{error.detail}: {request.url.path}"
+        return problem_response(ServiceError(message, code=code), request.scope)
+
+
+def described(app: FastAPI) -> dict[str, Any]:
+    """The app's OpenAPI description, with errors under the media type that they have."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        for path in schema["paths"].values():
+            for operation in path.values():
+                for status, response in operation["responses"].items():
+                    content = response.get("content", {})
+                    if int(status) >= 400 and "application/json" in content:
+                        content[MEDIA_TYPE] = content.pop("application/json")
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _fault(found: dict[str, Any]) -> Fault:
+    pointer = ".".join(map(str, found["loc"]))
+    return Fault(pointer, f"{str(found.get('input'))[:100]!r}: {found['msg']}")

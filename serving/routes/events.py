@@ -1,0 +1,55 @@
+"""What users do comes in here."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, Response
+
+from serving.errors import ServiceError
+from serving.schema import EventReceipt, EventsAnswer
+from serving.service import Service
+
+
+async def json_body(request: Request) -> Any:
+    """The body as JSON gave it; who takes it judges what is in it.
+
+    Only application/json: a page of another site may post plain text to an address of ours
+    without asking, but not this type.
+    """
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise ServiceError(
+            f"content type {media_type!r}: send application/json", code="unsupported_media_type"
+        )
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise ServiceError(f"the body is no JSON: {error}", code="bad_request") from error
+
+
+Posted = Annotated[Any, Depends(json_body)]
+
+
+def add_events(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> None:
+    """Add the address that takes events."""
+
+    @app.post("/v1/events", responses={207: {"model": EventsAnswer}})
+    def events(request: Request, response: Response, posted: Posted) -> EventsAnswer:
+        """Take in one event or a list; accepted ones are on disk when this is answered."""
+        rows = posted if isinstance(posted, list) else [posted]
+        if not rows:
+            raise ServiceError("the list holds no event", code="invalid")
+        receipts = service.take(rows, clock=clock)
+        counts = dict.fromkeys(("accepted", "duplicate", "refused"), 0)
+        for receipt in receipts:
+            counts[receipt.status] += 1
+            service.metrics.events.labels(receipt.status).inc()
+        if counts["refused"] and not isinstance(posted, list):
+            raise ServiceError(f"event refused: {receipts[0].reason}", code="event_refused")
+        response.status_code = 207 if counts["refused"] else 200
+        listed = [
+            EventReceipt(event_id=r.event_id, status=r.status, reason=r.reason) for r in receipts
+        ]
+        return EventsAnswer(request_id=request.state.request_id, events=listed, **counts)

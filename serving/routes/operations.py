@@ -1,0 +1,37 @@
+"""What operators and balancers ask: alive, ready, which release, figures."""
+
+from fastapi import FastAPI, Response
+
+from serving.schema import Health, ReleaseInfo
+from serving.service import Service
+
+
+def add_operations(app: FastAPI, service: Service) -> None:
+    """Add the addresses of operation."""
+    active, metrics = service.active, service.metrics
+
+    @app.get("/v1/release")
+    def release() -> ReleaseInfo:
+        """The release that answers now."""
+        pinned = active.pin()
+        loaded = pinned.release
+        return ReleaseInfo(
+            **loaded.manifest.model_dump(exclude={"files"}),
+            encoder=loaded.encoder,
+            items=len(loaded.matrix),
+            recommendable=int(pinned.shelf.on_offer.sum()),
+        )
+
+    @app.get("/healthz")
+    def alive() -> Health:
+        """Whether the process answers."""
+        return Health(status="ok", release=None)
+
+    @app.get("/readyz")
+    def ready() -> Health:
+        """Whether there is a release to answer from."""
+        return Health(status="ready", release=active.pin().release.version)
+
+    @app.get("/metrics", response_class=Response, include_in_schema=False)
+    def figures() -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,118 @@
+"""Columns and single items tell the same of the catalogue, whatever a loaded file holds."""
+
+import itertools
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from nearline.schema import ITEM_SCHEMA
+from nearline.sequence import Vocabulary, microseconds
+from serving.catalogue import NEVER_US, Catalogue, Entry, Snapshot
+from serving.filters import Filters
+from serving.shelf import Shelf
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+ROWS: list[dict[str, Any]] = [
+    {"item_id": "a", "categories": ["x", "y"], "attributes": '{"price": 3, "color": "red"}'},
+    {"item_id": "b", "categories": ["x"], "attributes": '{"price": "3", "color": ["red", "blue"]}'},
+    {"item_id": "c", "categories": None, "attributes": None, "available": False},
+    {"item_id": "d", "categories": ["y", "y"], "attributes": '{"price": true, "hidden": true}'},
+    {"item_id": "e", "categories": [None], "attributes": "no JSON, price and hidden"},
+    {"item_id": "f", "categories": [], "attributes": '["price", "hidden"]'},
+    {"item_id": "g", "attributes": '{"expires_ts": "2026-01-02T12:00:00", "deep": {"price": 1}}'},
+    {"item_id": "h", "attributes": '{"expires_ts": "soon", "größe": 2.5, "flag": true}'},
+    {"item_id": "i", "attributes": json.dumps({"größe": 2.5, "price": 4.5})},
+]
+FILTERS = [
+    Filters(categories=frozenset({"x"})),
+    Filters(categories=frozenset({"y", "none"})),
+    Filters(price_min=3),
+    Filters(price_max=4),
+    Filters(price_min=0, price_max=10),
+    *(
+        Filters(attributes=frozenset({(name, frozenset(values))}))
+        for name, values in [
+            ("color", ["red"]),
+            ("color", ["blue", "green"]),
+            ("größe", ["2.5"]),
+            ("flag", ["true"]),
+            ("price", ["3"]),
+            ("deep", ["1"]),
+            ("nobody", ["1"]),
+        ]
+    ),
+    Filters(frozenset({"x"}), 1, 5, frozenset({("color", frozenset({"red"}))})),
+]
+
+
+@pytest.fixture
+def snapshot() -> Snapshot:
+    return Snapshot(pa.Table.from_pylist(ROWS, schema=ITEM_SCHEMA))
+
+
+@pytest.mark.parametrize("filters", FILTERS, ids=str)
+def test_columns_match_what_items_match(snapshot: Snapshot, filters: Filters) -> None:
+    one_by_one = [filters.match(Entry.of(entry_row(row))) for row in ROWS]
+    assert snapshot.matching(filters).tolist() == one_by_one
+    assert any(one_by_one) or not {name for name, _ in filters.attributes}.isdisjoint(
+        {"deep", "nobody"}
+    )
+
+
+def entry_row(row: dict[str, Any]) -> dict[str, Any]:
+    return dict.fromkeys(ITEM_SCHEMA.names) | row
+
+
+def test_columns_tell_what_is_on_offer_and_until_when(snapshot: Snapshot) -> None:
+    entries = [Entry.of(entry_row(row)) for row in ROWS]
+    assert snapshot.on_offer.tolist() == [entry.on_offer for entry in entries]
+    assert [e.item_id for e in entries if not e.on_offer] == ["c", "d"]
+    assert snapshot.expires_us.tolist() == [entry.expires_us for entry in entries]
+    assert {e.item_id for e in entries if e.expires_us != NEVER_US} == {"g"}
+
+
+def test_a_shelf_follows_changes_row_by_row(snapshot: Snapshot) -> None:
+    vocabulary = Vocabulary(("h", "a", "nowhere", "c"), ("play",))
+    before = Shelf(vocabulary, Catalogue(snapshot))
+    assert before.on_offer.tolist() == [True, True, False, False]
+    changes = {
+        "a": Entry("a", available=False),
+        "c": Entry("c", categories=("x",)),
+        "nowhere": Entry("nowhere", attributes={"expires_ts": NOON.isoformat()}),
+        "new": Entry("new", created_us=5),
+        "i": Entry("i", created_us=7),
+    }
+    after = Shelf(vocabulary, Catalogue(snapshot, changes), before=before)
+    noon = microseconds(NOON)
+    assert after.shown(noon - 1).tolist() == [True, False, True, True]
+    assert after.shown(noon).tolist() == [True, False, False, True]
+    assert after.matching(Filters(categories=frozenset({"x"}))).tolist() == [
+        *(False, False, False, True)
+    ]
+    assert [e.item_id for e in after.new] == ["i", "new", "b", "e", "f", "g"]
+    assert before.on_offer.tolist() == [True, True, False, False]
+
+
+def test_without_a_catalogue_every_row_is_shown() -> None:
+    shelf = Shelf(Vocabulary(("a", "b"), ("play",)), Catalogue())
+    assert shelf.shown(0).tolist() == [True, True]
+    assert shelf.matching(FILTERS[0]).tolist() == [False, False]
+    assert shelf.new == []
+
+
+def test_items_alike_share_categories(snapshot: Snapshot) -> None:
+    changes = {"z": Entry("z", categories=("x", "y")), "b": Entry("b")}
+    catalogue = Catalogue(snapshot, changes)
+    assert catalogue.alike("a") == {"z": 1.0, "d": 0.5}
+    assert Catalogue(snapshot).alike("a") == {"b": 0.5, "d": 0.5}
+    assert catalogue.alike("nowhere") == catalogue.alike("e") == {}
+
+
+def test_an_item_is_the_same_in_any_order_of_asking(snapshot: Snapshot) -> None:
+    for order in itertools.islice(itertools.permutations("abc"), 3):
+        found = [snapshot.entry(item_id) for item_id in order]
+        assert [entry.item_id for entry in found if entry] == list(order)
+    assert snapshot.entry("nowhere") is None

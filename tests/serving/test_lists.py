@@ -1,0 +1,234 @@
+"""Filters, rules, sources and reasons, through the real app."""
+
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.reasons import Reason
+
+ITEMS = tuple(f"i{n}" for n in range(30))
+
+
+def get(client: Any, path: str, **params: Any) -> dict[str, Any]:
+    response = client.get(path, params=params)
+    assert response.status_code == 200, response.text
+    return dict(response.json())
+
+
+def ids(answer: dict[str, Any]) -> list[str]:
+    return [item["item_id"] for item in answer["items"]]
+
+
+def shop(world: Any) -> str:
+    """Thirty items: every third is noir, price = number, every fifth is red; ann touched i1."""
+    world.catalogue(
+        *(
+            {
+                "item_id": f"i{n}",
+                "categories": ["noir" if n % 3 == 0 else "farce"],
+                "attributes": {"price": n, "color": "red" if n % 5 == 0 else "blue"},
+            }
+            for n in range(30)
+        )
+    )
+    world.store.put_sequence("ann", [("i1", "play", world.now - timedelta(hours=1))])
+    return str(world.promote(ITEMS))
+
+
+def nearest(world: Any, release: str, allowed: set[str]) -> list[str]:
+    """What ann's vector is nearest to, without any of serving."""
+    model = world.models[release]
+    gap = np.array([13])  # an hour: 2^11 <= 3600 s < 2^12
+    vector = model.encode(np.array([2]), np.array([1]), gap)
+    order = np.argsort(-(model.items[1:] @ vector))
+    return [f"i{row}" for row in order if f"i{row}" in allowed]
+
+
+@pytest.mark.parametrize(
+    ("params", "allowed"),
+    [
+        ({"category": "noir"}, lambda n: n % 3 == 0),
+        ({"category": ["noir", "farce"]}, lambda n: True),
+        ({"price_min": 5, "price_max": 12.5}, lambda n: 5 <= n <= 12),
+        ({"attribute": "color:red"}, lambda n: n % 5 == 0),
+        ({"attribute": ["color:red", "color:blue"]}, lambda n: True),
+        ({"attribute": ["color:red", "price:10"]}, lambda n: n == 10),
+        ({"category": "noir", "attribute": "color:red", "price_max": 20}, lambda n: n in (0, 15)),
+        ({"exclude": ["i4", "i5", "nowhere"]}, lambda n: n not in (4, 5)),
+    ],
+)
+def test_filters_hold_and_keep_the_order(world: Any, params: Any, allowed: Any) -> None:
+    release = shop(world)
+    wanted = {f"i{n}" for n in range(30) if n != 1 and allowed(n)}
+    with world.client() as client:
+        path = "/v1/users/ann/recommendations"
+        answer = get(client, path, limit=100, fill=False, **params)
+        site = get(client, "/v1/trending", limit=100, fill=False, **params)
+    assert ids(answer) == nearest(world, release, wanted)
+    assert answer["source"] == "live"
+    assert ids(site) == [f"i{n}" for n in range(30) if f"i{n}" in wanted or (n == 1 and allowed(1))]
+
+
+def test_a_list_that_filters_left_too_short_is_filled_and_says_so(world: Any) -> None:
+    release = shop(world)
+    with world.client() as client:
+        params = {"category": "noir", "attribute": "color:red", "limit": 5}
+        answer = get(client, "/v1/users/ann/recommendations", **params)
+        metrics = client.get("/metrics").text
+    assert set(ids(answer)[:2]) == {"i0", "i15"}
+    everything = set(ITEMS) - {"i1", "i0", "i15"}
+    assert ids(answer)[2:] == nearest(world, release, everything)[:3]
+    assert [item["matches"] for item in answer["items"]] == [True, True, False, False, False]
+    assert answer["filled"] == {"items": 3, "reason": Reason.FEW_MATCH.value}
+    assert 'nearline_fallbacks_total{reason="few_match"} 1.0' in metrics
+
+
+def test_filling_up_never_shows_what_may_not_be_shown(world: Any) -> None:
+    shop(world)
+    with world.client() as client:
+        params = {"category": "nothing", "limit": 100, "exclude": ["i2"]}
+        answer = get(client, "/v1/users/ann/recommendations", **params)
+        nothing = get(client, "/v1/users/ann/recommendations", fill=False, **params)
+    assert set(ids(answer)) == set(ITEMS) - {"i1", "i2"}
+    assert (nothing["items"], nothing["filled"]["items"]) == ([], 0)
+
+
+def test_hidden_and_expired_items_are_not_shown(world: Any) -> None:
+    soon = world.now + timedelta(minutes=1)
+    world.promote(ITEMS)
+    world.catalogue(
+        {"item_id": "i0"},
+        {"item_id": "i1", "attributes": {"hidden": True}},
+        {"item_id": "i2", "attributes": {"hidden": False}},
+        {"item_id": "i3", "attributes": {"expires_ts": (world.now).isoformat()}},
+        {"item_id": "i4", "attributes": {"expires_ts": soon.isoformat()}},
+        {"item_id": "i5", "available": False},
+    )
+    with world.client() as client:
+        before = get(client, "/v1/trending", limit=30)
+        world.now = soon
+        after = get(client, "/v1/trending", limit=30)
+    assert ids(before) == ["i0", "i2", "i4"]
+    assert ids(after) == ["i0", "i2"]
+
+
+def test_what_the_same_users_touch_moves_up(world: Any) -> None:
+    release = shop(world)
+    near = nearest(world, release, set(ITEMS) - {"i1"})
+    far = near[20]
+    world.store.neighbours = {"i1": ([far, "gone"], [9.0, 3.0])}
+    with world.client() as client:
+        answer = get(client, "/v1/users/ann/recommendations", limit=30, explain=True)
+        similar = get(client, "/v1/items/i1/similar", limit=30)
+    # 1/81 + 0.5/61 is more than 1/61: the far one comes first, the others keep their order.
+    assert ids(answer)[:3] == [far, near[0], near[1]]
+    assert answer["items"][0]["source"] == "encoder"
+    assert answer["items"][0]["why"]["scores"]["cooccurrence"] == 9.0
+    assert far in ids(similar)[:2]
+
+
+def test_a_store_that_fails_on_neighbours_costs_only_these(world: Any) -> None:
+    release = shop(world)
+    read = world.store.get_online_features
+
+    def broken(features: list[str], **how: Any) -> Any:
+        if features[0].startswith("item_neighbours"):
+            raise OSError("gone")
+        return read(features, **how)
+
+    world.store.get_online_features = broken
+    with world.client() as client:
+        answer = get(client, "/v1/users/ann/recommendations", limit=4)
+        metrics = client.get("/metrics").text
+    assert ids(answer) == nearest(world, release, set(ITEMS) - {"i1"})[:4]
+    assert (answer["source"], answer["reason"]) == ("live", None)
+    failure = 'nearline_source_failures_total{failure="StoreFailed",source="cooccurrence"} 1.0'
+    assert failure in metrics
+
+
+def test_a_new_item_to_the_users_taste_is_proposed(world: Any) -> None:
+    world.catalogue(
+        {"item_id": "i1", "categories": ["noir"]},
+        {"item_id": "i2", "categories": ["noir"]},
+        {"item_id": "new", "categories": ["noir"]},
+        {"item_id": "every", "categories": ["noir", "farce", "crime", "space"]},
+        {"item_id": "other", "categories": ["farce"]},
+        {"item_id": "off", "categories": ["noir"], "available": False},
+    )
+    world.promote(["i1", "i2"])
+    world.store.put_sequence("ann", [("i1", "play", world.now - timedelta(hours=1))])
+    with world.client() as client:
+        answer = get(client, "/v1/users/ann/recommendations", limit=3, explain=True, fill=False)
+    assert ids(answer) == ["i2", "new", "every"]
+    assert [item["source"] for item in answer["items"]] == ["encoder", "content", "content"]
+    assert answer["items"][2]["why"]["scores"] == {"content": 0.25}
+
+
+def test_a_category_takes_no_more_than_its_share(world: Any) -> None:
+    """Six of ten; what is beyond comes back only where there is nothing else."""
+    release = shop(world)
+    order = nearest(world, release, set(ITEMS) - {"i1"})
+    noir = [item for item in order if int(item[1:]) % 3 == 0]
+    farce = [item for item in order if int(item[1:]) % 3]
+    with world.client() as client:
+        answer = get(client, "/v1/users/ann/recommendations", limit=10)
+        one_kind = get(client, "/v1/users/ann/recommendations", limit=10, category="farce")
+    assert len(set(order[:10]) & set(farce)) > 6
+    assert ids(answer) == sorted([*farce[:6], *noir[:4]], key=order.index)
+    assert ids(one_kind) == farce[:10]
+
+
+def test_why_an_item_is_there(world: Any) -> None:
+    release = shop(world)
+    world.store.put_sequence(
+        "ann",
+        [(item, "play", world.now - timedelta(hours=3 - n)) for n, item in enumerate(["i1", "i7"])],
+    )
+    matrix = world.models[release].items[1:]
+    with world.client() as client:
+        plain = get(client, "/v1/users/ann/recommendations", limit=3)
+        answer = get(client, "/v1/users/ann/recommendations", limit=3, explain=True)
+    assert plain["items"][0]["why"] is None
+    first = answer["items"][0]
+    because = first["why"]["because"]
+    row = int(first["item_id"][1:])
+    cosines = {item: float(matrix[row] @ matrix[int(item[1:])]) for item in ("i1", "i7")}
+    assert [tie["item_id"] for tie in because] == sorted(cosines, key=lambda i: -cosines[i])
+    assert because[0]["similarity"] == pytest.approx(max(cosines.values()), abs=1e-6)
+    assert because[0]["title"] == because[0]["item_id"].upper()
+    assert because[0]["event_type"] == "play"
+    assert first["why"]["scores"] == {"encoder": pytest.approx(first["score"])}
+    assert answer["features"] == {"user_sequence": "2026-01-02T12:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("limt=3", "query.limt"),
+        ("price_min=cheap", "query.price_min"),
+        ("price_max=inf", "query.price_max"),
+        ("attribute=red", "query.attribute.0"),
+        ("surface=", "query.surface"),
+        ("&".join(f"exclude=i{n}" for n in range(501)), "query.exclude"),
+    ],
+)
+def test_a_wrong_query_is_refused_by_its_name(world: Any, query: str, pointer: str) -> None:
+    shop(world)
+    with world.client() as client:
+        response = client.get(f"/v1/users/ann/recommendations?{query}")
+    assert response.status_code == 422
+    assert [wrong["pointer"] for wrong in response.json()["errors"]] == [pointer]
+
+
+def test_the_api_describes_itself_with_examples(world: Any) -> None:
+    with world.client() as client:
+        told = client.get("/openapi.json").json()
+    for path, operations in told["paths"].items():
+        for operation in operations.values():
+            assert operation["description"], path
+            problem = operation["responses"]["422"]["content"]
+            assert set(problem) == {"application/problem+json"}
+    models = told["components"]["schemas"]
+    assert all(models[name]["examples"] for name in ("ItemList", "SessionRequest", "Problem"))
