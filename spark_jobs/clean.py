@@ -1,8 +1,13 @@
 """Clean: raw arrivals to events by the hour they happened, and to quarantine with a reason.
 
-What becomes of a raw row depends on the row, the domain, the catalogue and on what arrived before
-it, never on what arrives later. So an hour of events can be computed again at any time, whole,
-from the arrivals that can hold it, and each raw row ends in exactly one place.
+What becomes of a raw row depends on the row, the domain, the catalogue and on the ids that arrived
+before it, never on what arrives later. So only the rows that arrived in a window are judged; of
+what arrived before, the stored ids tell which are repeated. An event hour that a window touches is
+written anew, whole: what is stored and arrived at other times, and what is accepted now.
+
+Each raw row ends in exactly one place, and the same rows end in the same places whether windows are
+run one by one, in bulk, again, or out of order: where an older window takes an id first that a
+later one had accepted, the later arrival hour is judged again with it.
 """
 
 from collections import Counter
@@ -41,6 +46,7 @@ from nearline.windows import HOUR, Window
 from spark_jobs.partials import KEYS, SCHEMAS, hourly_partials
 from spark_jobs.partitions import (
     epoch_hour,
+    files_of,
     hour_start,
     hours_there,
     read_files,
@@ -51,6 +57,9 @@ from spark_jobs.partitions import (
 BROADCAST_ITEMS = 1_000_000
 
 ACCEPTED = "accepted"
+DUPLICATE = "duplicate"
+BOT = "bot"
+_ID_COLUMNS = (EVENT_ID, RECEIVED_TS)
 ID_PATTERN = r"^[^\x00-\x1f\x7f]{1,256}\z"
 TIME_PATTERN = r"^\d{4}-\d{2}-\d{2}[T ]"
 
@@ -97,17 +106,32 @@ def clean_hours(spark: SparkSession, window: Window) -> CleanReport:
     """
     lake, rules = Lake.open(), Rules.of(settings())
     lake.require_complete(RAW, window)
-    arrived = read_files(spark, lake, lake.files(RAW, window), RAW_SCHEMA, [EVENT_TS, RECEIVED_TS])
-    hours = sorted({*touched_hours(arrived, rules), *hours_there(lake, EVENTS, window)})
-    raw = read_files(spark, lake, lake.files(RAW, arrivals(window, hours, rules)), RAW_SCHEMA)
-    judged = judge(raw, read_catalogue(spark, lake), rules)
-    written = write_hours(lake, judged, window, hours)
-    remove_stale(lake, EVENTS, hours, written, EVENT_SCHEMA)
-    for dataset, schema in SCHEMAS.items():
+    catalogue = read_catalogue(spark, lake)
+    arrived = [epoch_hour(hour) for hour in window.hours()]
+    arrived += overtaken(spark, lake, window, rules)
+    raw = read_files(spark, lake, files_of(lake, RAW, arrived), RAW_SCHEMA)
+    hours = sorted({*touched_hours(raw, rules), *hours_there(lake, EVENTS, window)})
+    judged = judge(raw, catalogue, rules, settled_ids(spark, lake, arrived, rules))
+    kept = stored_events(spark, lake, hours, arrived, catalogue, rules)
+    written = write_hours(lake, judged.unionByName(kept, allowMissingColumns=True), window)
+    for dataset, schema in {EVENTS: EVENT_SCHEMA, **SCHEMAS}.items():
         remove_stale(lake, dataset, hours, written, schema)
-    quarantine_hours = [epoch_hour(hour) for hour in window.hours()]
-    remove_stale(lake, QUARANTINE, quarantine_hours, written, QUARANTINE_SCHEMA)
-    return _report(hours, written)
+    remove_stale(lake, QUARANTINE, arrived, written, QUARANTINE_SCHEMA)
+    return _report(window, hours, written)
+
+
+def overtaken(spark: SparkSession, lake: Lake, window: Window, rules: Rules) -> list[int]:
+    """The arrival hours after `window` that accepted an id which arrived in `window` as well.
+
+    There are none unless the window is run after later ones, and rows were added to it since.
+    """
+    done = lake.watermark(EVENTS)
+    if done is None or done <= window.end:
+        return []
+    after = Window(window.end, window.end + rules.late_hours * HOUR)
+    ids = read_files(spark, lake, lake.files(RAW, window), RAW_SCHEMA, [EVENT_ID])
+    again = accepted_ids(spark, lake, after, rules).join(ids, EVENT_ID, "left_semi")
+    return sorted(row.arrival_hour for row in again.select("arrival_hour").distinct().collect())
 
 
 def touched_hours(arrived: DataFrame, rules: Rules) -> list[int]:
@@ -115,21 +139,53 @@ def touched_hours(arrived: DataFrame, rules: Rules) -> list[int]:
     in_time = F.col("event_hour").between(
         F.col("arrival_hour") - rules.late_hours, F.col("arrival_hour")
     )
-    rows = with_times(arrived).where(in_time).select("event_hour").distinct().collect()
+    times = with_times(arrived.select(EVENT_TS, RECEIVED_TS))
+    rows = times.where(in_time).select("event_hour").distinct().collect()
     return [row.event_hour for row in rows]
 
 
-def arrivals(window: Window, hours: Sequence[int], rules: Rules) -> Window:
-    """The arrival hours that decide on `window` and on the events of `hours`.
+def settled_ids(spark: SparkSession, lake: Lake, arrived: Sequence[int], rules: Rules) -> DataFrame:
+    """The good ids that a row of the `arrived` hours may repeat, and when they arrived.
 
-    An event hour is held by its own arrival hour and the `late_hours` after it; whether one of
-    those is a duplicate is told by the `late_hours` before.
+    They arrived in other hours, no more than `late_hours` before: those that became events, and
+    those that were refused only for what arrived with them or before.
     """
-    late = rules.late_hours * HOUR
-    first, last = (hour_start(min(hours)), hour_start(max(hours))) if hours else (None, None)
-    return Window(
-        min(window.start, first or window.start) - late,
-        max(window.end, last + late + HOUR if last else window.end),
+    reach = Window(
+        hour_start(min(arrived)) - rules.late_hours * HOUR, hour_start(max(arrived)) + HOUR
+    )
+    refused = read_files(
+        spark, lake, lake.files(QUARANTINE, reach), QUARANTINE_SCHEMA, [*_ID_COLUMNS, "reason"]
+    )
+    good = with_arrival(refused.where(F.col("reason").isin(DUPLICATE, BOT)).drop("reason"))
+    ids = accepted_ids(spark, lake, reach, rules).unionByName(good)
+    return ids.where(~_among("arrival_hour", arrived))
+
+
+def accepted_ids(spark: SparkSession, lake: Lake, window: Window, rules: Rules) -> DataFrame:
+    """The ids of the events that arrived in `window`, with `received_ts` and `arrival_hour`."""
+    reach = Window(window.start - rules.late_hours * HOUR, window.end)
+    events = read_files(spark, lake, lake.files(EVENTS, reach), EVENT_SCHEMA, _ID_COLUMNS)
+    first, last = epoch_hour(window.start), epoch_hour(window.end) - 1
+    return with_arrival(events).where(F.col("arrival_hour").between(first, last))
+
+
+def stored_events(
+    spark: SparkSession,
+    lake: Lake,
+    hours: Sequence[int],
+    arrived: Sequence[int],
+    catalogue: DataFrame,
+    rules: Rules,
+) -> DataFrame:
+    """The stored events of `hours` that did not arrive in `arrived`, told as `judge` tells rows."""
+    events = read_files(spark, lake, files_of(lake, EVENTS, hours), EVENT_SCHEMA)
+    return (
+        with_arrival(events)
+        .where(~_among("arrival_hour", arrived))
+        .withColumnsRenamed({EVENT_TS: "happened", VALUE: "number"})
+        .withColumn("event_hour", F.expr("unix_seconds(happened) div 3600"))
+        .withColumn("weight", _by_type(rules.domain.event_types, lambda kind: kind.weight))
+        .join(catalogue, ITEM_ID, "left")
     )
 
 
@@ -152,18 +208,20 @@ def with_times(raw: DataFrame) -> DataFrame:
     told = F.when(text.rlike(TIME_PATTERN), text.try_cast("timestamp"))
     skewed = (told > F.col(RECEIVED_TS)) & (told <= F.col(RECEIVED_TS) + F.lit(CLOCK_SKEW))
     happened = F.when(skewed, F.col(RECEIVED_TS)).otherwise(told)
-    return raw.withColumn("happened", happened).withColumns(
-        {
-            "event_hour": F.expr("unix_seconds(happened) div 3600"),
-            "arrival_hour": F.expr(f"unix_seconds({RECEIVED_TS}) div 3600"),
-        }
-    )
+    hour = F.expr("unix_seconds(happened) div 3600")
+    return with_arrival(raw).withColumn("happened", happened).withColumn("event_hour", hour)
 
 
-def judge(raw: DataFrame, catalogue: DataFrame, rules: Rules) -> DataFrame:
+def with_arrival(rows: DataFrame) -> DataFrame:
+    """Adds `arrival_hour`."""
+    return rows.withColumn("arrival_hour", F.expr(f"unix_seconds({RECEIVED_TS}) div 3600"))
+
+
+def judge(raw: DataFrame, catalogue: DataFrame, rules: Rules, settled: DataFrame) -> DataFrame:
     """Every raw row with its `reason` to be refused, null when it is accepted.
 
-    Adds `happened`, `number` (the value), `weight`, `categories`, `event_hour`, `arrival_hour`.
+    `settled` tells the good ids of other arrival hours (see `settled_ids`). Adds `happened`,
+    `number` (the value), `weight`, `categories`, `event_hour`, `arrival_hour`.
     """
     kinds = rules.domain.event_types
     known = catalogue.select(ITEM_ID, "categories", F.lit(True).alias("known"))
@@ -174,7 +232,7 @@ def judge(raw: DataFrame, catalogue: DataFrame, rules: Rules) -> DataFrame:
         .join(known, ITEM_ID, "left")
         .withColumn("reason", first_reason(rules))
     )
-    return refuse_bots(refuse_duplicates(rows, rules), rules)
+    return refuse_bots(refuse_duplicates(rows, settled, rules), rules)
 
 
 def first_reason(rules: Rules) -> Column:
@@ -207,13 +265,19 @@ def first_reason(rules: Rules) -> Column:
     return F.coalesce(*(F.when(rule, F.lit(name)) for name, rule in broken.items()))
 
 
-def refuse_duplicates(rows: DataFrame, rules: Rules) -> DataFrame:
+def refuse_duplicates(rows: DataFrame, settled: DataFrame, rules: Rules) -> DataFrame:
     """The first arrival of an event id stands; good rows that repeat it in time are refused."""
     fine = F.col("reason").isNull()
     order = [RECEIVED_TS, *(name for name in RAW_SCHEMA.names if name != RECEIVED_TS)]
     before = F.lag("arrival_hour").over(Over.partitionBy(EVENT_ID, fine).orderBy(*order))
     again = fine & (F.col("arrival_hour") - before <= rules.late_hours)
-    return rows.withColumn("reason", F.when(again, F.lit("duplicate")).otherwise(F.col("reason")))
+    return (
+        rows.withColumn("judged", F.lit(True))
+        .unionByName(settled, allowMissingColumns=True)
+        .withColumn("reason", F.when(again, F.lit(DUPLICATE)).otherwise(F.col("reason")))
+        .where("judged")
+        .drop("judged")
+    )
 
 
 def refuse_bots(rows: DataFrame, rules: Rules) -> DataFrame:
@@ -222,18 +286,13 @@ def refuse_bots(rows: DataFrame, rules: Rules) -> DataFrame:
     minute = F.expr("unix_seconds(happened) div 60")
     together = Over.partitionBy(USER_ID, minute, "arrival_hour", fine)
     burst = fine & (F.count("*").over(together) > rules.bot_events_per_minute)
-    return rows.withColumn("reason", F.when(burst, F.lit("bot")).otherwise(F.col("reason")))
+    return rows.withColumn("reason", F.when(burst, F.lit(BOT)).otherwise(F.col("reason")))
 
 
-def write_hours(lake: Lake, judged: DataFrame, window: Window, hours: Sequence[int]) -> list[Row]:
-    """Write the events and partials of `hours`, and the quarantine of the window's arrivals."""
+def write_hours(lake: Lake, rows: DataFrame, window: Window) -> list[Row]:
+    """Write events and partials by the hour of the event, refused rows by the hour of arrival."""
     fine = F.col("reason").isNull()
-    first, last = epoch_hour(window.start), epoch_hour(window.end)
-    event_hours = ", ".join(map(str, hours)) or "null"
-    wanted = F.when(fine, F.expr(f"event_hour in ({event_hours})")).otherwise(
-        F.col("arrival_hour").between(first, last - 1)
-    )
-    grouped = judged.where(wanted).withColumns(
+    grouped = rows.withColumns(
         {
             "dataset": F.when(fine, EVENTS).otherwise(QUARANTINE),
             "hour": F.when(fine, F.col("event_hour")).otherwise(F.col("arrival_hour")),
@@ -295,6 +354,10 @@ def _by_type(kinds: dict[str, EventType], pick: Callable[[EventType], bool | flo
     )
 
 
+def _among(name: str, hours: Sequence[int]) -> Column:
+    return F.expr(f"{name} in ({', '.join(map(str, hours))})")
+
+
 def _blank(name: str) -> Column:
     return F.col(name).isNull() | (F.col(name) == "")
 
@@ -303,7 +366,7 @@ def _ill_formed(name: str) -> Column:
     return F.col(name).isNotNull() & ~F.col(name).rlike(ID_PATTERN)
 
 
-def _report(hours: Sequence[int], written: Sequence[Row]) -> CleanReport:
+def _report(window: Window, hours: Sequence[int], written: Sequence[Row]) -> CleanReport:
     rows: Counter[str] = Counter()
     quarantined: Counter[str] = Counter()
     accepted = 0
@@ -312,7 +375,7 @@ def _report(hours: Sequence[int], written: Sequence[Row]) -> CleanReport:
             accepted += share.rows
         else:
             rows[share.dataset] += share.rows
-        if share.dataset == QUARANTINE:
+        if share.dataset == QUARANTINE and window.contains(hour_start(share.hour)):
             quarantined[share.part] += share.rows
     return CleanReport(
         accepted,

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from nearline.lake import Lake
-from nearline.windows import Window
+from nearline.windows import Window, spans
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -51,6 +51,12 @@ def hours_there(lake: Lake, dataset: str, window: Window) -> list[int]:
     """The epoch hours of `window` for which a dataset has a partition."""
     there = set(lake.files(dataset, window))
     return [epoch_hour(hour) for hour in window.hours() if lake.hour_path(dataset, hour) in there]
+
+
+def files_of(lake: Lake, dataset: str, hours: Iterable[int]) -> list[str]:
+    """The partition files of epoch hours."""
+    windows = spans(map(hour_start, hours))
+    return [path for window in windows for path in lake.files(dataset, window)]
 
 
 def read_files(

@@ -117,8 +117,9 @@ def test_spark_lets_in_what_the_door_let_in_and_nothing_else(
     lake = Lake.open()
     raw = read_files(spark, lake, lake.files(RAW), RAW_SCHEMA)
     catalogue = spark.createDataFrame([("i", ["c"])], "item_id string, categories array<string>")
-    judged = judge(raw, catalogue, Rules(domain, 48, 10_000)).select("event_id", "source", "reason")
-    rows = judged.collect()
+    nothing = spark.createDataFrame([], "event_id string, received_ts timestamp, arrival_hour long")
+    judged = judge(raw, catalogue, Rules(domain, 48, 10_000), nothing)
+    rows = judged.select("event_id", "source", "reason").collect()
     assert len(rows) == len(receipts)
     statuses = [receipt.status for receipt in receipts]
     assert statuses.count("accepted") > 20

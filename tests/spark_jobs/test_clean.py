@@ -1,5 +1,6 @@
 """Clean: what is accepted, what is refused and why, and that nothing is lost on the way."""
 
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql import SparkSession
 
 import spark_jobs.sequences
 from nearline.errors import MissingPartition
 from nearline.lake import CATALOGUE, EVENTS, QUARANTINE, RAW
 from nearline.schema import EVENT_SCHEMA, QUARANTINE_SCHEMA, REFUSED
 from nearline.settings import settings
+from spark_jobs.clean import CleanReport, clean_hours
 from spark_jobs.jobs import run_features
 from spark_jobs.partials import SCHEMAS
 
@@ -190,6 +193,86 @@ def test_a_lake_without_a_catalogue_is_refused(world: Any) -> None:
         world.run(5, 6)
 
 
+def rows_of_a_busy_day(world: Any) -> list[dict[str, Any]]:
+    """Late rows, ids that come again in time and beyond it, bursts; `late_hours` is 3."""
+    rng = random.Random(11)
+    rows = []
+    for n in range(150):
+        happened = rng.uniform(0, 11.9)
+        received = min(happened + rng.choice([0, 0, rng.uniform(0, 4)]), 11.99)
+        user = rng.choice(["ada", "bob", "cyd"])
+        event_id = f"e{rng.randrange(60)}"
+        rows.append(world.row(event_id, happened, received=received, user_id=user, query=f"{n}"))
+    burst = [world.row(f"b{n}", 6.5, item_id="brazil", received=6.6 + n // 4) for n in range(8)]
+    return [*rows, *burst]
+
+
+def test_windows_in_any_order_give_the_bytes_of_the_bulk_run(
+    other_worlds: Any, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEARLINE_LATE_HOURS", "3")
+    monkeypatch.setenv("NEARLINE_BOT_EVENTS_PER_MINUTE", "3")
+
+    def clean(world: Any, first: int, last: int) -> CleanReport:
+        world.lake.mark_complete(RAW, world.window(first, last), rows=0)
+        report = clean_hours(spark, world.window(first, last))
+        world.lake.mark_complete(EVENTS, world.window(first, last), rows=0)
+        return report
+
+    bulk = other_worlds()
+    rows = rows_of_a_busy_day(bulk)
+    bulk.arrive(*rows)
+    report = clean(bulk, 0, 12)
+    assert set(report.quarantined) == {"duplicate", "bot", "too_late"}
+    assert report.accepted + sum(report.quarantined.values()) == len(rows)
+
+    in_order = other_worlds()
+    in_order.arrive(*rows)
+    told = [clean(in_order, *hours) for hours in [(0, 5), (5, 6), (6, 7), (7, 12)]]
+    assert in_order.files() == bulk.files()
+    assert sum(one.accepted for one in told) == report.accepted
+
+    shuffled = other_worlds()
+    shuffled.arrive(*rows[::2])
+    for first, last in [(7, 9), (0, 3), (3, 7), (9, 12)]:
+        clean(shuffled, first, last)
+    shuffled.arrive(*rows)
+    for first, last in [(5, 8), (0, 5), (8, 12)]:
+        clean(shuffled, first, last)
+    assert shuffled.files() == bulk.files()
+
+
+def test_an_old_window_run_again_judges_later_hours_again_where_it_takes_their_ids(
+    world: Any,
+) -> None:
+    world.arrive(world.row("e", 5.5, received=9.5), world.row("f", 9.6))
+    world.run(5, 6)
+    world.run(9, 10)
+    before = world.files()
+    world.run(5, 6)
+    assert world.files() == before
+    world.arrive(world.row("e", 5.5, item_id="brazil"))
+    report = world.run(5, 6)
+    assert (report.accepted, report.quarantined) == (1, {})
+    assert [(e["event_id"], e["item_id"]) for e in world.rows(EVENTS)] == [
+        ("e", "brazil"),
+        ("f", "alien"),
+    ]
+    assert [(r["reason"], r["received_ts"]) for r in world.rows(QUARANTINE)] == [
+        ("duplicate", world.at(9.5))
+    ]
+
+
+def test_only_what_arrived_is_judged(world: Any) -> None:
+    world.arrive(world.row("old", 5.5))
+    world.run(5, 6)
+    for path in world.lake.files(RAW):
+        world.lake.fs.rm_file(path)
+    world.arrive(world.row("late", 5.7, received=7.5), world.row("old", 7.1))
+    assert world.run(7, 8).quarantined == {"duplicate": 1}
+    assert [e["event_id"] for e in world.rows(EVENTS)] == ["old", "late"]
+
+
 def test_a_run_killed_between_its_writes_is_finished_by_the_next(
     other_worlds: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +294,25 @@ def test_a_run_killed_between_its_writes_is_finished_by_the_next(
     assert killed.files() != whole.files()
     killed.run(5, 8)
     assert killed.files() == whole.files()
+
+
+def test_a_run_killed_between_its_files_loses_no_row(world: Any) -> None:
+    world.arrive(world.row("e1", 5.1), world.row("e2", 6.1), world.row("no", 6.2, item_id="dune"))
+    world.run(5, 7)
+    old = world.files()
+    late = [world.row(f"l{n}", 5.2 + n, received=7.2) for n in range(2)]
+    world.arrive(*late, world.row("e1", 7.3))
+    world.run(7, 8)
+    new = world.files()
+    written = sorted(path for path in new if new[path] != old.get(path) and "raw/" not in path)
+    assert len(written) > 10
+    for part in (written[::2], written[1::2]):
+        for path in part:
+            file = Path(world.lake.root, path)
+            file.write_bytes(old[path]) if path in old else file.unlink()
+        assert {"e1", "e2"} <= {event["event_id"] for event in world.rows(EVENTS)}
+        world.run(7, 8)
+        assert world.files() == new
 
 
 def _die(*_: object) -> None:
