@@ -162,9 +162,8 @@ def nearest(pairs: DataFrame, today: date) -> DataFrame:
     weights = pairs.groupBy(ITEM_ID, "neighbour_id").agg(F.sum(faded.cast("long")).alias("weight"))
     total = F.sum("weight").over(Over.partitionBy(ITEM_ID))
     other = F.sum("weight").over(Over.partitionBy("neighbour_id"))
-    score = F.col("weight") / (
-        F.sqrt(F.col("total") * F.col("other")) + SHRINKAGE * UNITS * PRECISION
-    )
+    both = F.col("total").cast("double") * F.col("other")
+    score = F.col("weight") / (F.sqrt(both) + SHRINKAGE * UNITS * PRECISION)
     best = Over.partitionBy(ITEM_ID).orderBy(F.desc("score"), "neighbour_id")
     return (
         weights.where("weight > 0")

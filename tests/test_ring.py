@@ -48,7 +48,7 @@ def ring(
         domain = load_domain(request.param)
         stream, lake = Stream(spec, domain), Lake.open()
         upsert_items(lake, stream.items())
-        for day in stream.days():
+        for day in stream.batches():
             append_raw(lake, day)
         history = Window(spec.start, max(hour_floor(now), spec.end))
         features(history)

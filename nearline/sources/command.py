@@ -10,9 +10,10 @@ from tqdm import tqdm
 from nearline.console import JsonFlag, print_json, print_table
 from nearline.domains import load_domain
 from nearline.lake import RAW, Lake
+from nearline.raw import merge_raw
 from nearline.schema import ITEM_SCHEMA, RAW_SCHEMA
 from nearline.settings import settings
-from nearline.sources.dataset import Dataset, append_raw, upsert_items
+from nearline.sources.dataset import Dataset, upsert_items
 from nearline.sources.files import TimeUnit, parse_mapping, read_events, read_items
 from nearline.sources.landing import Loaded, load, load_with_traffic
 from nearline.sources.movielens import fetch_movielens_100k, read_movielens
@@ -54,21 +55,26 @@ def synthetic(
     items: Annotated[int, typer.Option(min=1)] = 2000,
     events: Annotated[int, typer.Option(min=1)] = 100_000,
     days: Annotated[int, typer.Option(min=1)] = 30,
+    domain: Annotated[
+        str | None, typer.Option(help="A domain's name or file (default: NEARLINE_DOMAIN).")
+    ] = None,
     end: Annotated[
         str | None, typer.Option(help="Midnight after the last day (default: today).")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same stream.")] = 17,
     as_json: JsonFlag = False,
 ) -> None:
-    """A made-up stream of the domain in force, for tests of load and scale."""
+    """A made-up stream, for tests of load and scale. Later steps read NEARLINE_DOMAIN."""
     last = parse_time(end) if end else datetime.now(UTC)
     midnight = last.replace(hour=0, minute=0, second=0, microsecond=0)
     spec = StreamSpec(users, items, events, days, midnight, seed)
-    stream = Stream(spec, load_domain(settings().domain))
+    stream = Stream(spec, load_domain(domain or settings().domain))
     lake = Lake.open()
     upsert_items(lake, stream.items())
-    for day in tqdm(stream.days(), total=days, unit="day", disable=None):
-        append_raw(lake, day)
+    with tqdm(total=events, unit="event", unit_scale=True, disable=None) as bar:
+        for batch in stream.batches():
+            merge_raw(lake, batch)
+            bar.update(batch.num_rows)
     lake.mark_complete(RAW, Window(spec.start, spec.end), rows=events)
     figures = {"events": events, "items": items, "start": spec.start, "end": spec.end}
     _print(figures, as_json)

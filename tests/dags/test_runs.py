@@ -52,7 +52,7 @@ def run(env: dict[str, str], *runs: tuple[str, Window]) -> list[list[Any]]:
 def test_the_dags_take_a_stream_round_the_ring() -> None:
     stream, lake, env = Stream(SPEC, load_domain("entertainment")), Lake.open(), environment()
     upsert_items(lake, stream.items())
-    for day in stream.days():
+    for day in stream.batches():
         append_raw(lake, day)
     lake.mark_complete(RAW, Window(SPEC.start, END), rows=SPEC.events)
     airflow(env, "-m", "airflow", "db", "migrate")

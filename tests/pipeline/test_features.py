@@ -55,7 +55,7 @@ def lake(
         settings.cache_clear()
         stream, found = Stream(SPEC, load_domain(request.param)), Lake.open()
         upsert_items(found, stream.items())
-        days = list(stream.days())
+        days = list(stream.batches())
         good = next(row for row in days[-1].to_pylist() if row["item_id"])
         for table in (*days, dirty(good)):
             append_raw(found, table)

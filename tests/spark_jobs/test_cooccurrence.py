@@ -127,6 +127,12 @@ def test_the_best_neighbours_are_kept_and_ties_go_by_id(
     assert lists["hub"] == ["n0", "n1", "n2"]
 
 
+def test_the_weights_of_a_large_site_stay_in_range(spark: SparkSession, world: Any) -> None:
+    pairs = pair_frame(spark, [((world.at(0) - EPOCH).days, "x", "y", 1_000_000 * UNITS)])
+    scores = [row.scores[0] for row in nearest(pairs, world.at(0).date()).collect()]
+    assert scores == [pytest.approx(1, abs=1e-4)] * 2
+
+
 @pytest.mark.parametrize(
     ("first", "last", "late", "days"),
     [(0, 24, 0, [0]), (5, 24, 0, [0]), (5, 23, 0, []), (23, 25, 0, [0]), (48, 72, 25, [0, 1, 2])],

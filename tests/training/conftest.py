@@ -17,7 +17,7 @@ from nearline.sources.synthetic import Stream, StreamSpec
 from nearline.windows import Window
 
 SPEC = StreamSpec(
-    users=40, items=60, events=1500, days=8, end=datetime(2026, 1, 9, tzinfo=UTC), seed=3
+    users=40, items=60, events=1600, days=8, end=datetime(2026, 1, 9, tzinfo=UTC), seed=3
 )
 
 Events = Callable[[str], pa.Table]
@@ -57,7 +57,7 @@ def write_events(lake: Lake, table: pa.Table, window: Window) -> None:
 def stream() -> tuple[pa.Table, pa.Table]:
     """A made-up stream: clean events and the catalogue."""
     made = Stream(SPEC, load_domain("entertainment"))
-    return clean(pa.concat_tables(made.days())), made.items()
+    return clean(pa.concat_tables(made.batches())), made.items()
 
 
 @pytest.fixture

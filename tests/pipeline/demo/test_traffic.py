@@ -33,7 +33,7 @@ class Listener:
 @pytest.fixture
 def held_back(home: object) -> int:
     stream = Stream(SPEC, load_domain("entertainment"))
-    dataset = Dataset(pa.concat_tables(list(stream.days())), stream.items())
+    dataset = Dataset(pa.concat_tables(list(stream.batches())), stream.items())
     return load_with_traffic(dataset, END, hold_back=0.25, speed=10).held_back
 
 

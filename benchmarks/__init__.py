@@ -1,0 +1,1 @@
+"""What Nearline costs, measured: each module is a command, `python -m benchmarks.NAME --help`."""
