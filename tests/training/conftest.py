@@ -17,7 +17,7 @@ from nearline.sources.synthetic import Stream, StreamSpec
 from nearline.windows import Window
 
 SPEC = StreamSpec(
-    users=40, items=60, events=1600, days=8, end=datetime(2026, 1, 9, tzinfo=UTC), seed=3
+    users=40, items=60, events=1800, days=8, end=datetime(2026, 1, 9, tzinfo=UTC), seed=3
 )
 
 Events = Callable[[str], pa.Table]
