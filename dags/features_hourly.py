@@ -1,7 +1,8 @@
 """Turns each hour of accepted events into features that are online.
 
 intake (close the hour) → Spark (clean, partial aggregates, sequences) → dbt (marts, tests, feature
-marts) → Feast (online store). Then the asset `features` tells `nearline_hourly`.
+marts) → Feast (online store). Then the asset `features` tells `nearline_hourly`. Beside Feast, the
+drift of each feature is watched.
 
 A run is about its data interval, or about `start` and `end` where they are given: one hour, a
 backfill and a bulk load of years take the same way. Running an hour again gives the same bytes.
@@ -59,4 +60,12 @@ with DAG(
         steps.materialize(window)
         yield Metadata(FEATURES, {"start": window.start.isoformat(), "end": window.end.isoformat()})
 
-    close_hours() >> spark_features() >> dbt_marts() >> materialize()
+    @task(pool="lake")
+    def feature_drift(**context: object) -> None:
+        """Compare the features of the last day with the days before, and warn of a change."""
+        from pipeline import steps
+        from pipeline.runs import run_window
+
+        steps.feature_drift(run_window(context))
+
+    close_hours() >> spark_features() >> dbt_marts() >> [materialize(), feature_drift()]

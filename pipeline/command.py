@@ -11,9 +11,11 @@ import typer
 from nearline.console import JsonFlag, out, print_json, print_table
 from nearline.errors import BadInput
 from nearline.lake import Lake
+from nearline.schema import FEATURE_TS
 from nearline.windows import Window, hour_floor
 from pipeline import doctor as checks
 from pipeline import steps
+from pipeline.drift import DRIFTED, latest, told
 from pipeline.status import dataset_status
 
 
@@ -37,6 +39,7 @@ def features(
         "events": steps.spark_features(window),
         "feature_rows": steps.dbt_marts(window),
         "online_rows": steps.materialize(window),
+        "drifted": steps.feature_drift(window),
     }
     if as_json:
         print_json(figures)
@@ -45,7 +48,7 @@ def features(
 
 
 def status(as_json: JsonFlag = False) -> None:
-    """How far each dataset is: newest complete hour, its age, gaps.
+    """How far each dataset is: newest complete hour, its age, gaps; and which features drifted.
 
     Example: nearline status --json
     """
@@ -67,6 +70,30 @@ def status(as_json: JsonFlag = False) -> None:
     columns = ["dataset", "from", "until", "age (h)", "rows", "gaps"]
     cells = [[", ".join(v) if isinstance(v, list) else v for v in row.values()] for row in rows]
     print_table("datasets", columns, cells)
+    for row in latest(Lake.open()):
+        if row["state"] == DRIFTED:
+            out.print(told(row), style="yellow", highlight=False)
+
+
+def drift(as_json: JsonFlag = False) -> None:
+    """How the features of the last day compare with the seven days before, the farthest first.
+
+    Example: nearline drift --json
+    """
+    found = latest(Lake.open())
+    if as_json:
+        print_json(found)
+        return
+    columns = ["dataset", "feature", "series", "PSI", "mean", "was", "null", "was", "rows", "state"]
+    names = ["psi", "mean", "mean_before", "null_share", "null_share_before"]
+    rows = [
+        [row["dataset"].removeprefix("features/"), row["feature"], row["series"]]
+        + [None if row[name] is None else f"{row[name]:.3g}" for name in names]
+        + [row["rows"], row["state"]]
+        for row in found
+    ]
+    known = f"{found[0][FEATURE_TS]:%Y-%m-%dT%H:%M}Z" if found else "nothing compared yet"
+    print_table(f"drift, {known}", columns, rows)
 
 
 def doctor(as_json: JsonFlag = False) -> None:

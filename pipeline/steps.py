@@ -45,6 +45,14 @@ def materialize(window: Window) -> int:
         return sum(bring_online(window).rows.values())
 
 
+def feature_drift(window: Window) -> int:
+    """Compare the features of the last day with the days before; returns how many drifted."""
+    from pipeline.drift import watch_features
+
+    with progress(f"drift: features of {window}"):
+        return len(watch_features(window))
+
+
 # Every night: the whole model
 
 

@@ -86,4 +86,4 @@ def test_the_dags_take_a_stream_round_the_ring() -> None:
 
 
 LATER = ("gate", "push", "promote")
-FEATURE_TASKS = ("close_hours", "spark_features", "dbt_marts", "materialize")
+FEATURE_TASKS = ("close_hours", "spark_features", "dbt_marts", "materialize", "feature_drift")
