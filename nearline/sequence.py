@@ -83,7 +83,11 @@ def gap_buckets(event_ts: np.ndarray, now_us: int) -> np.ndarray:
 
     `event_ts` is int64 (length,) in microseconds; a gap that runs backwards counts as none.
     """
-    gaps_us = np.diff(event_ts, append=now_us)
+    return gap_bucket(np.diff(event_ts, append=now_us))
+
+
+def gap_bucket(gaps_us: np.ndarray) -> np.ndarray:
+    """The bucket (1 to GAP_BUCKETS) of each gap in microseconds."""
     seconds = np.maximum(gaps_us // _MICROSECONDS, 0)
     # frexp is exact where a logarithm would round at the edges: s = m * 2^e with 0.5 <= m < 1.
     exponent = np.frexp(seconds.astype(np.float64))[1]

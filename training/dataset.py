@@ -26,7 +26,7 @@ from nearline.schema import (
     TIMESTAMP,
     USER_ID,
 )
-from nearline.sequence import PAD, ModelInput, Vocabulary, gap_buckets
+from nearline.sequence import PAD, ModelInput, Vocabulary, gap_bucket, gap_buckets
 from nearline.windows import Window
 
 NONE = -1
@@ -113,11 +113,27 @@ def interactions(events: pa.Table, vocabulary: Vocabulary, positive: Sequence[st
     items = _rows(known[ITEM_ID], vocabulary.item_ids)
     types = _rows(known[EVENT_TYPE], vocabulary.event_types)
     times = known[EVENT_TS].cast(pa.int64()).to_numpy().astype(np.int64)
-    begins = _run_starts(users)
+    user_ids = tuple(encoded.dictionary.to_pylist())
+    positive_types = [vocabulary.type_row[name] + 1 for name in positive]
+    return arranged(user_ids, users, items, types, times, np.isin(types, positive_types))
+
+
+def arranged(
+    user_ids: tuple[str, ...],
+    users: np.ndarray,
+    items: np.ndarray,
+    types: np.ndarray,
+    times: np.ndarray,
+    positive: np.ndarray,
+) -> Interactions:
+    """Columns that are ordered by user and time, with all that follows from them.
+
+    `positive` (bool) marks the events that may be targets.
+    """
+    begins = run_starts(users)
     states = _states(begins, times)
-    is_positive = np.isin(types, [vocabulary.type_row[p] + 1 for p in positive])
     return Interactions(
-        user_ids=tuple(encoded.dictionary.to_pylist()),
+        user_ids=user_ids,
         users=users,
         begins=begins,
         items=items,
@@ -125,7 +141,7 @@ def interactions(events: pa.Table, vocabulary: Vocabulary, positive: Sequence[st
         times=times,
         gaps=_gaps(users, times),
         states=states,
-        target=is_positive & (states != NONE) & _first_touch(users, items),
+        target=positive & (states != NONE) & first_touch(users, items),
     )
 
 
@@ -136,7 +152,7 @@ def _rows(column: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
     return found
 
 
-def _run_starts(*keys: np.ndarray) -> np.ndarray:
+def run_starts(*keys: np.ndarray) -> np.ndarray:
     """For each place, where its run of equal keys starts."""
     order = np.arange(len(keys[0]))
     changed = np.ones(len(order), dtype=bool)
@@ -147,7 +163,7 @@ def _run_starts(*keys: np.ndarray) -> np.ndarray:
 
 def _states(begins: np.ndarray, times: np.ndarray) -> np.ndarray:
     """The last position of the same user strictly before each event."""
-    before = _run_starts(begins, times) - 1
+    before = run_starts(begins, times) - 1
     states: np.ndarray = np.where(before >= begins, before, NONE)
     return states
 
@@ -159,7 +175,7 @@ def _gaps(users: np.ndarray, times: np.ndarray) -> np.ndarray:
     return gaps
 
 
-def _first_touch(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+def first_touch(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Whether an event is its user's first one on its item."""
     first = np.zeros(len(users), dtype=bool)
     pairs = users * (items.max(initial=0) + 1) + items
@@ -224,7 +240,7 @@ def _sequences(
     The first `length` states of a user share one sequence, then each `stride` states share one.
     """
     group = np.maximum(states - begins - length, -1) // stride
-    first = np.flatnonzero(_run_starts(begins, group) == np.arange(len(states)))
+    first = np.flatnonzero(run_starts(begins, group) == np.arange(len(states)))
     cuts = np.append(first, len(states))
     stops = states[cuts[1:] - 1] + 1
     return np.maximum(begins[first], stops - length), stops, cuts
@@ -257,14 +273,28 @@ def _inputs(data: Interactions, starts: np.ndarray, stops: np.ndarray) -> ModelI
     return ModelInput(*(np.where(inside, column[places], PAD) for column in columns))
 
 
+def requests(
+    data: Interactions, states: np.ndarray, moments: np.ndarray, *, length: int
+) -> ModelInput:
+    """What requests at `moments` (microseconds) read: the newest `length` events up to `states`.
+
+    The gap of the last event runs to the moment, as serving has it. int64 (states, longest), padded
+    at the right. No state may be NONE.
+    """
+    starts = np.maximum(data.begins[states], states + 1 - length)
+    inputs = _inputs(data, starts, states + 1)
+    inputs.gaps[np.arange(len(states)), states - starts] = gap_bucket(moments - data.times[states])
+    return inputs
+
+
 def touched(
     data: Interactions, states: np.ndarray, *, newest: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The items of a user's events (the `newest` ones, or all) up to each of `states`.
 
-    Returns parallel arrays: numbers of states, and item rows.
+    NONE has touched nothing. Returns parallel arrays: numbers of states, and item rows.
     """
-    first = data.begins[states]
+    first = np.where(states == NONE, 0, data.begins[states])
     if newest is not None:
         first = np.maximum(first, states - newest + 1)
     counts = states - first + 1

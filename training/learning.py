@@ -1,5 +1,6 @@
 """How the model learns: whole by night, warm by the hour."""
 
+import copy
 import logging
 import math
 import time
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from nearline.errors import StepFailed
 from nearline.settings import settings
 from training.dataset import Batch, Interactions, batches
-from training.losses import catalogue_softmax
+from training.losses import catalogue_softmax, distillation
 from training.model import Model
 from training.recipe import Learning
 
@@ -27,6 +28,9 @@ _MOST_LOGITS = 50_000_000
 
 STEPS_A_PASS = 4
 """The least, where there are so many sequences: fewer events make smaller steps, not fewer."""
+
+
+Loss = Callable[[Model, Interactions, Batch], Tensor]
 
 
 @contextmanager
@@ -122,17 +126,23 @@ def warm(
 ) -> int:
     """Go on learning from `new` targets, mixed with whole users drawn from the `old` ones.
 
-    One pass, and at most `warm_steps` steps; returns the steps made. More passes at a higher rate
-    fit the few users of some hours, and foresee the next hours worse than no fine-tune does.
+    What the model answered to the old ones before, its parent's answers, holds it back: with the
+    weight `distillation`. One pass, and at most `warm_steps` steps; returns the steps made. More
+    passes at a higher rate fit the few users of some hours, and foresee the next hours worse than
+    no fine-tune does.
     """
     if len(new) == 0:
         return 0
     rng = np.random.default_rng([seed, len(new)])
-    mixed = np.concatenate([new, replay(data, old, int(learning.replay_ratio * len(new)), rng)])
+    repeated = replay(data, old, int(learning.replay_ratio * len(new)), rng)
+    mixed = np.concatenate([new, repeated])
     parts = list(_batches(model, data, mixed, learning.batch_tokens, rng))[: learning.warm_steps]
     # Adam steps as far for ten events as for thousands: a step counts for as much as it has seen.
     rate = learning.warm_learning_rate * min(len(mixed) / learning.batch_tokens, 1.0)
-    teacher = Teacher(model, data, rate, learning.weight_decay, len(parts))
+    loss: Loss = batch_loss
+    if learning.distillation and len(repeated):
+        loss = Parent(model, repeated, learning.distillation).loss
+    teacher = Teacher(model, data, rate, learning.weight_decay, len(parts), loss)
     for batch in parts:
         teacher.step(batch)
     return len(parts)
@@ -148,12 +158,21 @@ def replay(data: Interactions, old: np.ndarray, count: int, rng: np.random.Gener
 
 
 class Teacher:
-    """Optimizer and schedule: AdamW, a short warm-up, then a cosine down to nothing."""
+    """Optimizer and schedule: AdamW, a short warm-up, then a cosine down to nothing.
+
+    `loss` is what a step goes down.
+    """
 
     def __init__(
-        self, model: Model, data: Interactions, rate: float, weight_decay: float, steps: int
+        self,
+        model: Model,
+        data: Interactions,
+        rate: float,
+        weight_decay: float,
+        steps: int,
+        loss: Loss | None = None,
     ) -> None:
-        self.model, self.data = model, data
+        self.model, self.data, self.loss = model, data, loss or batch_loss
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=rate, weight_decay=weight_decay, betas=(0.9, 0.98)
         )
@@ -162,7 +181,7 @@ class Teacher:
     def step(self, batch: Batch) -> None:
         """One step down. Raises StepFailed when the loss is no number any more."""
         self.model.train()
-        loss = batch_loss(self.model, self.data, batch)
+        loss = self.loss(self.model, self.data, batch)
         if not torch.isfinite(loss):
             raise StepFailed(
                 f"the loss became {loss.item()}: the learning rate is too high for these data; "
@@ -177,11 +196,39 @@ class Teacher:
 
 def batch_loss(model: Model, data: Interactions, batch: Batch) -> Tensor:
     """The loss of a batch's targets."""
+    return _loss(model, data, batch, *_answers(model, batch))
+
+
+def _answers(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The states that the batch's targets are predicted from (P, D), and the items (N, D)."""
     states, matrix = model(*(torch.from_numpy(column) for column in batch.inputs))
     rows, columns = (torch.from_numpy(cell) for cell in batch.cells)
+    return states[rows, columns], matrix
+
+
+def _loss(model: Model, data: Interactions, batch: Batch, states: Tensor, matrix: Tensor) -> Tensor:
     wanted = torch.from_numpy(data.items[batch.targets] - 1)
-    temperature = model.config.temperature
-    return catalogue_softmax(states[rows, columns], matrix, wanted, temperature=temperature)
+    return catalogue_softmax(states, matrix, wanted, temperature=model.config.temperature)
+
+
+class Parent:
+    """A model as it was before it went on learning, whose answers to old targets are kept up."""
+
+    def __init__(self, model: Model, old: np.ndarray, weight: float) -> None:
+        self.model, self.old, self.weight = copy.deepcopy(model).eval(), old, weight
+
+    def loss(self, model: Model, data: Interactions, batch: Batch) -> Tensor:
+        """The loss of a batch's targets, and `weight` times how far its old ones have moved."""
+        states, matrix = _answers(model, batch)
+        loss = _loss(model, data, batch, states, matrix)
+        old = torch.from_numpy(np.flatnonzero(np.isin(batch.targets, self.old)))
+        if len(old) == 0:
+            return loss
+        with torch.no_grad():
+            kept, items = _answers(self.model, batch)
+        temperature = model.config.temperature
+        moved = distillation(states[old], matrix, kept[old], items, temperature=temperature)
+        return loss + self.weight * len(old) / len(states) * moved
 
 
 @torch.no_grad()

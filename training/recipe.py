@@ -42,6 +42,9 @@ class Learning(BaseModel):
     warm_learning_rate: float = Field(gt=0)
     warm_steps: int = Field(ge=1, description="most steps of a warm start")
     replay_ratio: float = Field(ge=0, description="older events for each new one in a warm start")
+    distillation: float = Field(
+        ge=0, description="weight of the parent's answers to the older events in a warm start"
+    )
 
 
 class Recipe(BaseModel):

@@ -102,7 +102,7 @@ def test_a_wrong_size_names_what_is_wrong(change: str, message: str) -> None:
 model: {{dim: 5, heads: 1, layers: 1, length: 4, dropout: 0, content_buckets: 16,
   id_dropout: 0, temperature: 1, {change}}}
 learning: {{epochs: 1, patience: 1, learning_rate: 1, weight_decay: 0, batch_tokens: 16,
-  warm_learning_rate: 1, warm_steps: 1, replay_ratio: 1}}
+  warm_learning_rate: 1, warm_steps: 1, replay_ratio: 1, distillation: 1}}
 """
     text = text.replace("heads: 1, ", "") if change.startswith("heads") else text
     text = text.replace("temperature: 1, ", "") if change.startswith("temp") else text

@@ -1,0 +1,79 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from nearline.errors import BadInput, MissingPartition
+from training.replay.command import replay
+
+from .conftest import orderly
+
+
+def run(*words: str | Path) -> str:
+    app = typer.Typer()
+    app.command()(replay)
+    environment = {"COLUMNS": "200"}
+    done = CliRunner(env=environment).invoke(app, [str(w) for w in words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.fixture
+def clicks(tmp_path: Path) -> Path:
+    """A file of somebody's events, with names of its own."""
+    rows = [row.split() for row in orderly().splitlines()]
+    frame = pd.DataFrame(rows, columns=["who", "item_id", "kind", "at"])
+    frame["at"] = frame["at"].astype(int) + 1_767_225_600
+    path = tmp_path / "clicks.csv"
+    frame.drop(columns="kind").to_csv(path, index=False)
+    return path
+
+
+def test_a_file_of_events_is_played(clicks: Path, tmp_path: Path) -> None:
+    names = ["-m", "user_id=who", "-m", "event_ts=at", "--event-type", "play", "--time-unit", "s"]
+    figures, picture = tmp_path / "figures.json", tmp_path / "figures.png"
+    shown = run(
+        *("--events", clicks, *names, "--from-share", "0.6", "--step", "day", "--workers", "1"),
+        *("--policies", "frozen/never,live/never,live/plain,popular", "--max-minutes", "5"),
+        *("--seed", "3", "--json", figures, "--plot", picture),
+    )
+    told = json.loads(figures.read_text())
+    assert [row["model"] for row in told["policies"]] == [
+        "never",
+        "never",
+        "daily-plain",
+        "popular",
+    ]
+    wanted = {"name", "state", "model", "encoder", "events", "ndcg@10", "interval", "recall@10"}
+    assert wanted | {"compute_seconds"} <= set(told["policies"][0])
+    assert {row["events"] for row in told["policies"]} == {told["data"]["replayed"]}
+    assert (told["step"], told["from_share"], told["seed"], told["cut"]) == ("day", 0.6, 3, [])
+    assert "recommended" in shown
+    assert "live/daily-plain" in shown
+    assert picture.is_file()
+
+
+def test_time_that_runs_out_is_told(clicks: Path, tmp_path: Path) -> None:
+    names = ["-m", "user_id=who", "-m", "event_ts=at", "--event-type", "play", "--time-unit", "s"]
+    shown = run("--events", clicks, *names, "--policies", "popular", "--max-minutes", "0")
+    assert "popular was cut short; start the same command again" in shown
+
+
+def test_what_cannot_be_played_is_told_at_once(clicks: Path, home: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingPartition, match="give a file with --events"):
+        run()
+    with pytest.raises(BadInput, match="no policy 'fresh'"):
+        run("--events", clicks, "--policies", "fresh")
+    with pytest.raises(BadInput, match="give a file in a folder that exists"):
+        run("--events", clicks, "--json", tmp_path / "no" / "out.json")
+
+
+def test_the_command_is_light() -> None:
+    code = "import sys, training.replay.command; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

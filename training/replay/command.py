@@ -1,0 +1,150 @@
+"""`nearline replay`: what is freshness worth, on any data."""
+
+import json
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nearline.console import out, print_table
+from nearline.errors import BadInput
+from nearline.schema import RAW_SCHEMA
+from nearline.sources.files import TimeUnit, parse_mapping
+
+if TYPE_CHECKING:
+    from training.replay.data import Source
+
+POLICIES = ",".join(
+    [
+        *("frozen/never", "nightly/never", "hourly/never", "live/never", "live/never/compressed"),
+        *("live/plain", "live/replay", "live/distil", "live/weekly"),
+        *("popular", "popular_30d", "popular_7d", "popular_1d", "item_to_item"),
+    ]
+)
+
+
+class Step(StrEnum):
+    """How often a fine-tune without a cadence of its own ticks."""
+
+    HOUR = "hour"
+    DAY = "day"
+
+
+def replay(
+    events: Annotated[
+        Path | None,
+        typer.Option(help="CSV, JSON lines, parquet, a MovieLens folder, or movielens-100k."),
+    ] = None,
+    items: Annotated[Path | None, typer.Option(help="The catalogue of --events.")] = None,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--mapping", "-m", help="NAME=COLUMN of --events.")
+    ] = None,
+    event_type: Annotated[str | None, typer.Option(help="When --events has no type.")] = None,
+    time_unit: Annotated[TimeUnit, typer.Option(help="How --events writes times.")] = "iso",
+    from_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the events before the replay.")
+    ] = 0.7,
+    step: Annotated[Step, typer.Option(help="Cadence of a fine-tune without one.")] = Step.HOUR,
+    policies: Annotated[
+        str | None, typer.Option(help="STATE/MODEL[/ENCODER] or baselines, with commas.")
+    ] = None,
+    max_minutes: Annotated[float, typer.Option(min=0.0, help="Stops after about this.")] = 60.0,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Model clocks side by side; 0: one for each core.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 17,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Write the figures there.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw them as a PNG there.")] = None,
+) -> None:
+    """Play events in the order of time, each foreseen before it is learned, for many policies.
+
+    Tells what each clock is worth and costs. Without --events it plays the lake. A run that was cut
+    short goes on when it is started again.
+    Example: nearline replay --events clicks.csv --from-share 0.7 --step day --json figures.json
+    """
+    for file in (json_file, plot):
+        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+            raise BadInput(f"cannot write {file}: give a file in a folder that exists")
+    from training.replay.data import Source
+
+    names = parse_mapping(mapping or [], RAW_SCHEMA.names)
+    source = Source(events, items, names, event_type, time_unit)
+    found = play_events(
+        source,
+        from_share=from_share,
+        step=step,
+        policies=policies or POLICIES,
+        max_minutes=max_minutes,
+        workers=workers or os.cpu_count() or 1,
+        seed=seed,
+    )
+    if json_file is not None:
+        json_file.write_text(json.dumps(found, indent=2) + "\n")
+    if plot is not None:
+        from training.replay.plot import plot_report
+
+        plot_report(found, plot)
+    show(found)
+
+
+def play_events(
+    source: "Source",
+    *,
+    from_share: float,
+    step: str,
+    policies: str,
+    max_minutes: float,
+    workers: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The report of a replay of events; its finished days are kept under `HOME/replay`."""
+    from nearline.domains import load_domain
+    from nearline.settings import settings
+    from training.replay.clocks import parse_policies
+    from training.replay.report import report
+    from training.replay.run import replay as run
+    from training.replay.timeline import make_timeline
+
+    asked = parse_policies(policies, step=step)
+    domain = load_domain(settings().domain)
+    timeline = make_timeline(*source.read(), domain, from_share)
+    played = run(
+        timeline,
+        asked,
+        seed=seed,
+        max_minutes=max_minutes,
+        workers=workers,
+        folder=settings().home / "replay",
+    )
+    return {"from_share": from_share, "step": step} | report(played, seed=seed)
+
+
+def show(found: dict[str, Any]) -> None:
+    """The report for people."""
+    data, columns = found["data"], ["policy", "events", "NDCG@10", "95 %", "recall@10", "CPU s"]
+    rows = [
+        [
+            row["name"],
+            row["events"],
+            f"{row['ndcg@10']:.4f}",
+            "{:.4f} to {:.4f}".format(*row["interval"]),
+            f"{row['recall@10']:.4f}",
+            f"{row['compute_seconds']:.1f}",
+            "{:+.4f} ({:+.4f} to {:+.4f})".format(
+                row["difference"]["ndcg@10"], *row["difference"]["interval"]
+            ),
+        ]
+        for row in sorted(found["policies"], key=lambda row: row["compute_seconds"])
+    ]
+    against = found["policies"][0]["difference"]["to"]
+    title = f"replay of {data['replayed']} of {data['events']} events from {data['start']}"
+    print_table(title, [*columns, f"against {against}"], rows)
+    for name in found["cut"]:
+        out.print(f"time ran out: {name} was cut short; start the same command again to go on")
+    if "recommended" in found:
+        out.print(f"frontier: {', '.join(found['frontier'])}", highlight=False)
+        out.print(f"recommended: {found['recommended']['why']}", highlight=False)

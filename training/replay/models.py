@@ -1,0 +1,165 @@
+"""A model on its way through time, learned by the same functions as the DAGs' releases."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nearline.sequence import microseconds
+from nearline.settings import settings
+from nearline.windows import Window, hour_floor
+from training.baselines import decayed_popularity
+from training.bundle import Bundle, with_items
+from training.dataset import NONE, Interactions
+from training.evaluation import Scorer
+from training.finetune import nothing_new, popularity, split_hours, with_history
+from training.learning import reproducible, warm
+from training.model import Model, ModelConfig
+from training.nightly import learn, new_model, split_by_time
+from training.recipe import Learning, load_recipe
+from training.replay.clocks import Clock, How, encoded_at
+from training.replay.states import ENCODERS, encode_states, known_states
+from training.replay.timeline import Timeline
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def learn_night(timeline: Timeline, moment: int, *, seed: int, stop_at: float) -> Bundle:
+    """The whole model, learned from what happened in the `history_days` before a moment.
+
+    As the nightly DAG learns it, the held-out slice in the end too, but nothing is measured.
+    `stop_at` in time.monotonic seconds. Raises BadInput when there is nothing to learn from.
+    """
+    end = _datetime(moment)
+    since = end - timedelta(days=settings().history_days)
+    items = timeline.items_before(moment)
+    data = timeline.seen(before=moment, items=items, since=microseconds(since)).data
+    vocabulary, catalogue = timeline.vocabulary(items), timeline.catalogue.slice(0, items)
+    size = settings().model_size
+    recipe = load_recipe(size)
+    split = split_by_time(data, Window(hour_floor(since), end))
+    with reproducible(seed):
+        model = new_model(recipe, vocabulary, catalogue)
+        learn(model, data, split, recipe.learning, stop_at=stop_at)
+        earlier = np.concatenate([split.learned, split.watched])
+        warm(model, data, split.held_out, earlier, recipe.learning, seed=seed)
+    counts = decayed_popularity(data, items=items, now=moment)
+    return Bundle(model.eval(), vocabulary, counts, size, recipe.learning)
+
+
+def tune(
+    timeline: Timeline, bundle: Bundle, window: Window, learning: Learning, *, seed: int
+) -> Bundle | None:
+    """A model tuned on the events of `window`, as the hourly DAG does; None if nothing is new."""
+    start, moment = microseconds(window.start), microseconds(window.end)
+    known = len(bundle.vocabulary.item_ids)
+    items = max(timeline.items_before(moment), known)
+    since = microseconds(with_history(window).start)
+    data = timeline.seen(before=moment, items=items, since=since).data
+    hours = split_hours(data, window, start)
+    if nothing_new(data, hours, window, grew=items > known):
+        return None
+    vocabulary = timeline.vocabulary(items) if items > known else bundle.vocabulary
+    with reproducible(seed):
+        model = bundle.model
+        if items > known:
+            model = with_items(bundle, vocabulary.item_ids, timeline.catalogue.slice(0, items))
+        warm(model, data, hours.new, hours.old, learning, seed=seed)
+    counts = popularity(bundle, data, start, moment, items)
+    return Bundle(model.eval(), vocabulary, counts, bundle.size, bundle.learning)
+
+
+def tuning(learning: Learning, how: How) -> Learning:
+    """What a fine-tune does, by its name; `replay` and `distil` as much of it as the size says."""
+    off = {"plain": {"replay_ratio": 0.0, "distillation": 0.0}, "replay": {"distillation": 0.0}}
+    return learning.model_copy(update=off.get(how, {}))
+
+
+@dataclass
+class ModelLine:
+    """A model that ticks as a clock says. `learned_until` is where what it knows ends."""
+
+    timeline: Timeline
+    clock: Clock
+    seed: int
+    bundle: Bundle
+    learned_until: int
+
+    @property
+    def items(self) -> int:
+        """The items that it can rank: the first ones."""
+        return len(self.bundle.vocabulary.item_ids)
+
+    def tick(self, moment: int) -> None:
+        """Learn what has happened before a moment."""
+        if self.clock.retrains(moment, self.timeline.start):
+            stop_at = time.monotonic() + 60 * settings().max_train_minutes
+            self.bundle = learn_night(self.timeline, moment, seed=self.seed, stop_at=stop_at)
+        elif self.clock.tuned:
+            window = Window(_datetime(self.learned_until), _datetime(moment))
+            learning = tuning(self.bundle.learning, self.clock.how)
+            tuned = tune(self.timeline, self.bundle, window, learning, seed=self.seed)
+            if tuned is None:
+                return
+            self.bundle = tuned
+        self.learned_until = moment
+
+    def scorer(self, state: str, encoder: str, data: Interactions) -> Scorer:
+        """Answers from the state that was made when its clock said; the popular for strangers.
+
+        `data` must hold items that the model knows, and no others.
+        """
+        model = self.bundle.model
+        encode, matrix = ENCODERS[encoder](model), model.item_matrix().detach().numpy()
+
+        def score(targets: np.ndarray) -> np.ndarray:
+            moments = encoded_at(state, data.times[targets], self.timeline.start)
+            states = known_states(data, targets, moments)
+            known = states != NONE
+            scores = np.repeat(self.bundle.popularity[None, :], len(targets), axis=0)
+            if known.any():
+                length = model.config.length
+                vectors = encode_states(encode, data, states[known], moments[known], length=length)
+                scores[known] = vectors @ matrix.T
+            return scores
+
+        return score
+
+    def save(self, path: Path) -> None:
+        """Write what `restore` needs."""
+        model = self.bundle.model
+        kept = {
+            "config": vars(model.config),
+            "weights": model.state_dict(),
+            "popularity": torch.from_numpy(self.bundle.popularity),
+            "size": self.bundle.size,
+            "learned_until": self.learned_until,
+        }
+        torch.save(kept, path)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a file that `save` wrote."""
+        self.bundle, self.learned_until = _read(path, self.timeline)
+
+    @classmethod
+    def kept(cls, path: Path, timeline: Timeline, clock: Clock, *, seed: int) -> "ModelLine":
+        """A line that goes on from a file that another one wrote."""
+        return cls(timeline, clock, seed, *_read(path, timeline))
+
+
+def _read(path: Path, timeline: Timeline) -> tuple[Bundle, int]:
+    kept: dict[str, Any] = torch.load(path, weights_only=True)
+    weights, size = kept["weights"], kept["size"]
+    model = Model(ModelConfig(**kept["config"]), weights["item_tower.content"])
+    model.load_state_dict(weights)
+    vocabulary = timeline.vocabulary(model.config.items)
+    counts, learning = kept["popularity"].numpy(), load_recipe(size).learning
+    return Bundle(model.eval(), vocabulary, counts, size, learning), kept["learned_until"]
+
+
+def _datetime(moment: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=moment)

@@ -1,0 +1,147 @@
+"""Play a timeline: each event is first foreseen, then learned.
+
+All events of a stretch between two ticks are foreseen by the line as the first tick left it; it
+cannot learn more, as only what lies before a tick is handed to it.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from training.baselines import DAY_US
+from training.dataset import NONE, Interactions
+from training.evaluation import Scorer, evaluate
+from training.replay.clocks import Clock
+from training.replay.store import Day, Parts
+from training.replay.timeline import Timeline
+
+MISSED = np.iinfo(np.int32).max
+"""The rank of an event that could not be foreseen: its item was not known."""
+
+Answer = tuple[str, str]
+"""State and encoder."""
+
+
+class Line(Protocol):
+    """Something that ranks items, and ticks. `learned_until` is where what it knows ends."""
+
+    learned_until: int
+
+    @property
+    def items(self) -> int:
+        """How many items it can rank: the first ones of the timeline."""
+
+    def tick(self, moment: int) -> None:
+        """Learn what has happened before a moment."""
+
+    def scorer(self, state: str, encoder: str, data: Interactions) -> Scorer:
+        """Scores for targets of `data`, which holds the line's items only."""
+
+    def save(self, path: Path) -> None:
+        """Keep the line as it is."""
+
+    def restore(self, path: Path) -> None:
+        """Be the line that was kept."""
+
+
+def stretches(timeline: Timeline, clock: Clock) -> Iterator[tuple[int, int, bool]]:
+    """`[begin, end)` and whether it begins with a tick; none reaches over a midnight."""
+    ticks = clock.ticks(timeline.start, timeline.end)
+    midnights = np.arange(timeline.start // DAY_US + 1, timeline.end // DAY_US + 1) * DAY_US
+    edges = np.unique(np.concatenate([[timeline.start], ticks, midnights, [timeline.end]]))
+    ticking = np.isin(edges[:-1], ticks)
+    yield from zip(edges[:-1].tolist(), edges[1:].tolist(), ticking.tolist(), strict=True)
+
+
+def play(
+    timeline: Timeline,
+    clock: Clock,
+    line: Line,
+    answers: Sequence[Answer],
+    parts: Parts,
+    *,
+    stop_at: float,
+    told: Callable[[int], object] = lambda events: None,
+) -> None:
+    """Play a clock's line to the end, or until `stop_at` (time.time seconds); goes on from `parts`.
+
+    `told` hears of each day's events.
+    """
+    done = parts.days()
+    if done:
+        line.restore(parts.line(done[-1]))
+    by_day: dict[int, list[tuple[int, int, bool]]] = {}
+    for stretch in stretches(timeline, clock):
+        by_day.setdefault(stretch[0] // DAY_US, []).append(stretch)
+    for day, of_day in by_day.items():
+        if done and day <= done[-1]:
+            told(parts.read(day).ranks.shape[1])
+            continue
+        if time.time() > stop_at:
+            return
+        found = play_day(timeline, line, of_day, answers)
+        parts.write(day, found, line.save)
+        told(found.ranks.shape[1])
+
+
+def play_day(
+    timeline: Timeline,
+    line: Line,
+    of_day: Sequence[tuple[int, int, bool]],
+    answers: Sequence[Answer],
+) -> Day:
+    """The stretches of one day."""
+    ranks, ages = [np.zeros((len(answers), 0), np.int32)], [np.zeros(0, np.int64)]
+    learning, answering = 0.0, np.zeros(len(answers))
+    for begin, end, ticks in of_day:
+        began = time.process_time()
+        if ticks:
+            line.tick(begin)
+        learning += time.process_time() - began
+        found, seconds = foresee(timeline, line, begin, end, answers)
+        ranks.append(found)
+        answering += seconds
+        times = timeline.everything.times[timeline.between(begin, end)]
+        ages.append(times - line.learned_until)
+    return Day(np.concatenate(ranks, axis=1), np.concatenate(ages), learning, answering)
+
+
+def foresee(
+    timeline: Timeline, line: Line, begin: int, end: int, answers: Sequence[Answer]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks of a stretch's events, int32 (answers, events), and the CPU seconds of each answer."""
+    wanted = timeline.between(begin, end)
+    ranks = np.full((len(answers), len(wanted)), MISSED, dtype=np.int32)
+    seconds = np.zeros(len(answers))
+    if len(wanted) == 0:
+        return ranks, seconds
+    seen = timeline.seen(before=end, items=line.items)
+    targets = seen.place[wanted]
+    rankable = targets != NONE
+    for number, (state, encoder) in enumerate(answers):
+        if not rankable.any():
+            break
+        began = time.process_time()
+        asked = Timed(line.scorer(state, encoder, seen.data))
+        seconds[number] = time.process_time() - began
+        found = evaluate(asked, seen.data, targets[rankable], items=line.items)
+        ranks[number, rankable] = found.ranks
+        seconds[number] += asked.seconds
+    return ranks, seconds
+
+
+class Timed:
+    """A scorer that counts its CPU seconds."""
+
+    def __init__(self, score: Scorer) -> None:
+        self.score, self.seconds = score, 0.0
+
+    def __call__(self, targets: np.ndarray) -> np.ndarray:
+        """The scorer's scores."""
+        began = time.process_time()
+        scores = self.score(targets)
+        self.seconds += time.process_time() - began
+        return scores
