@@ -130,10 +130,15 @@ class Lake:
         return self._write(self.day_path(dataset, day), table, inputs, sort_by)
 
     def write_snapshot(
-        self, dataset: str, table: pa.Table, *, sort_by: Sequence[str] = ()
+        self,
+        dataset: str,
+        table: pa.Table,
+        *,
+        inputs: Sequence[str] = (),
+        sort_by: Sequence[str] = (),
     ) -> PartitionManifest:
         """Replace a dataset without partitions atomically."""
-        return self._write(self.snapshot_path(dataset), table, (), sort_by)
+        return self._write(self.snapshot_path(dataset), table, inputs, sort_by)
 
     def _write(
         self, path: str, table: pa.Table, inputs: Sequence[str], sort_by: Sequence[str]

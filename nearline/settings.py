@@ -70,6 +70,7 @@ class Settings(BaseSettings):
 
     serve_host: str = Field("127.0.0.1", description="address the API listens on")
     serve_port: int = Field(8900, ge=1, le=65535, description="port the API listens on")
+    serve_workers: int = Field(1, ge=1, description="processes that answer, sharing the port")
     api_key: str = Field("", description="bearer key of the API; needed beyond loopback")
     feature_deadline_ms: int = Field(50, ge=1, description="longest wait for the online store")
     encoder: Literal["full", "compressed"] = Field(

@@ -3,13 +3,14 @@
 import logging
 import time
 from collections.abc import Callable
+from datetime import datetime
 from threading import Lock
 from typing import TypeVar
 
 from nearline.errors import NotReady
 from nearline.releases import ReleaseStore
 from nearline.settings import settings
-from serving.catalogue import CatalogueFile
+from serving.following import CatalogueFollower
 from serving.metrics import Metrics
 from serving.release import Encoder, LoadedRelease, Pinned
 
@@ -28,7 +29,12 @@ class ActiveRelease:
     """
 
     def __init__(
-        self, store: ReleaseStore, catalogue: CatalogueFile, metrics: Metrics, *, encoder: Encoder
+        self,
+        store: ReleaseStore,
+        catalogue: CatalogueFollower,
+        metrics: Metrics,
+        *,
+        encoder: Encoder,
     ) -> None:
         self.store = store
         self._catalogue = catalogue
@@ -39,7 +45,7 @@ class ActiveRelease:
         self._backoff = _Backoff()
 
     @classmethod
-    def open(cls, catalogue: CatalogueFile, metrics: Metrics) -> "ActiveRelease":
+    def open(cls, catalogue: CatalogueFollower, metrics: Metrics) -> "ActiveRelease":
         """The active release of the store that the settings name; nothing is loaded yet."""
         return cls(ReleaseStore.open(), catalogue, metrics, encoder=settings().encoder)
 
@@ -60,6 +66,11 @@ class ActiveRelease:
         if version is not None and (loaded is None or loaded.version != version):
             loaded = self._attempt(f"release {version}", lambda: self._load(version)) or loaded
         self._pin(loaded)
+
+    def follow(self, now: datetime) -> None:
+        """Take up the items that were put since the last call. For one thread at a time."""
+        self._catalogue.follow(now)
+        self._pin(self._pinned.release if self._pinned else None)
 
     def _pin(self, release: LoadedRelease | None) -> None:
         """Pair the release with the catalogue as it is, unless they are paired already."""

@@ -7,6 +7,7 @@
 | `GET /v1/items/{item_id}/similar` | ListQuery → ItemList |
 | `GET /v1/trending` | ListQuery → ItemList |
 | `POST /v1/events` | one event or a list → EventsAnswer |
+| `PUT /v1/items` | one item or a list → ItemsAnswer |
 | `GET /v1/release` | ReleaseInfo |
 | `GET /healthz`, `GET /readyz` | Health |
 | `GET /metrics` | figures for Prometheus |
@@ -16,7 +17,6 @@ event by itself: 200 when none was refused, 207 when some were; the others are k
 Sending events again changes nothing: they are known by their ids.
 """
 
-import ipaddress
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -25,11 +25,11 @@ from functools import partial
 from fastapi import FastAPI
 
 from nearline import __version__
-from nearline.errors import ConfigError
 from nearline.settings import settings
 from serving.middleware import BodyLimit, Gate
 from serving.problems import RESPONSES, add_error_handlers, described
 from serving.routes.events import add_events
+from serving.routes.items import add_items
 from serving.routes.lists import add_lists
 from serving.routes.operations import add_operations
 from serving.service import Service
@@ -40,19 +40,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def check_exposure(host: str, api_key: str) -> None:
-    """Raise ConfigError for an address beyond this machine without a key."""
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback and not api_key:
-        raise ConfigError(
-            f"refusing to listen on {host} without a key: set NEARLINE_API_KEY, or listen on "
-            "127.0.0.1"
-        )
-
-
 def create_app(
     *, service: Service | None = None, clock: Callable[[], datetime] = utc_now
 ) -> FastAPI:
@@ -61,7 +48,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.start(clock())
+        service.start(clock)
         yield
         service.close()
 
@@ -79,6 +66,7 @@ def create_app(
     app.add_middleware(Gate, metrics=service.metrics, api_key=config.api_key)
     add_error_handlers(app)
     add_lists(app, service, clock)
-    add_events(app, service, clock)
+    add_events(app, service)
+    add_items(app, service)
     add_operations(app, service)
     return app

@@ -266,26 +266,6 @@ class Catalogue:
         return {other: float(share) for other, share in found.items() if share > 0}
 
 
-class CatalogueFile:
-    """The lake's catalogue snapshot, read again when its file has changed."""
-
-    def __init__(self, lake: Lake) -> None:
-        self._lake = lake
-        self._path = lake.snapshot_path(CATALOGUE)
-        self._seen: object = None
-        self.current = Catalogue()
-
-    def refresh(self) -> bool:
-        """Read the snapshot if it changed; whether it did. One thread calls this."""
-        self._lake.fs.invalidate_cache(self._path)
-        seen = self._lake.fs.ukey(self._path) if self._lake.fs.exists(self._path) else None
-        if seen == self._seen:
-            return False
-        self.current = Catalogue(read_snapshot(self._lake))
-        self._seen = seen
-        return True
-
-
 def read_snapshot(lake: Lake) -> Snapshot:
     """The catalogue snapshot of the lake; empty when there is none.
 

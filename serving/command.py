@@ -30,27 +30,25 @@ def serve(
             min=0, max=65535, help="Port (default: NEARLINE_SERVE_PORT); 0: any free one."
         ),
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes (default: NEARLINE_SERVE_WORKERS).")
+    ] = None,
 ) -> None:
     """Run the API until it is stopped. Without a release it answers 503 until one is promoted.
 
-    Example: nearline serve --port 8900
+    Workers are processes that share the port: what one accepts changes the next answer of all.
+
+    Example: nearline serve --port 8900 --workers 2
     """
-    import logging
-
-    import uvicorn
-
-    from serving.api import check_exposure, create_app
+    from serving.workers import check_exposure, run
 
     config = settings()
     host = host or config.serve_host
     check_exposure(host, config.api_key)
     listener = _listen(host, config.serve_port if port is None else port)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("feast").setLevel(logging.WARNING)
-    server = uvicorn.Server(uvicorn.Config(create_app(), log_level="warning"))
     shown = f"[{host}]" if ":" in host else host
     err.print(f"Nearline API on http://{shown}:{listener.getsockname()[1]}", highlight=False)
-    server.run(sockets=[listener])
+    run(listener, workers=workers or config.serve_workers)
 
 
 def _listen(host: str, port: int) -> socket.socket:

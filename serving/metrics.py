@@ -1,11 +1,37 @@
-"""What serving counts, for Prometheus."""
+"""What serving counts, for Prometheus.
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+Several workers count into files that they share (`share`), so that whichever is asked for figures
+tells those of all.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.values import MutexValue, ValueClass
 
 from nearline.releases import ReleaseManifest
 from serving.answers import Answer
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+
+
+_SHARED = ValueClass is not MutexValue
+"""Whether this process was started to count into shared files."""
+
+
+@contextmanager
+def share() -> Iterator[None]:
+    """While this lasts, processes that are started count together. Not for this process itself."""
+    with TemporaryDirectory(prefix="nearline-figures-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["PROMETHEUS_MULTIPROC_DIR"]
 
 
 class Metrics:
@@ -53,22 +79,42 @@ class Metrics:
             ["status"],
             registry=registry,
         )
+        self.items = Counter(
+            "nearline_items", "Items put, by what became of them.", ["status"], registry=registry
+        )
+        self.impressions = Counter(
+            "nearline_impressions",
+            "Lists answered, by whether they are in the log of what was shown.",
+            ["status"],
+            registry=registry,
+        )
         self.refresh_failures = Counter(
             "nearline_refresh_failures",
-            "Releases or catalogues that could not be taken over.",
+            "Releases, catalogues or journals that could not be taken over.",
             ["what"],
             registry=registry,
         )
-        self.release = Info("nearline_release", "The release in use.", registry=registry)
+        self.release = Gauge(
+            "nearline_release_info",
+            "1 for the release in use, 0 for one that was.",
+            ["version", "kind", "encoder"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._release: Gauge | None = None
         self.release_window_end = Gauge(
             "nearline_release_window_end_seconds",
             "End of the data that the release in use has learned, Unix time.",
             registry=registry,
+            multiprocess_mode="livemax",
         )
 
     def release_loaded(self, manifest: ReleaseManifest, encoder: str) -> None:
         """The release that answers from now on."""
-        self.release.info({"version": manifest.version, "kind": manifest.kind, "encoder": encoder})
+        if self._release is not None:
+            self._release.set(0)
+        self._release = self.release.labels(manifest.version, manifest.kind, encoder)
+        self._release.set(1)
         self.release_window_end.set(manifest.window_end.timestamp())
 
     def answered(self, endpoint: str, answer: Answer) -> None:
@@ -81,4 +127,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """All figures as Prometheus reads them."""
-        return generate_latest(self._registry)
+        registry = self._registry
+        if _SHARED:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)
+        return generate_latest(registry)

@@ -268,6 +268,22 @@ class EventsAnswer(BaseModel):
     events: list[EventReceipt]
 
 
+class ItemReceiptOut(BaseModel):
+    """What became of one item."""
+
+    item_id: str | None
+    reason: str | None = Field(description="Why it was refused; null when it was accepted.")
+
+
+class ItemsAnswer(BaseModel):
+    """What became of the items of a request, in its order. Accepted items are on disk."""
+
+    request_id: str
+    accepted: int
+    refused: int
+    items: list[ItemReceiptOut]
+
+
 class ReleaseInfo(BaseModel):
     """The release that answers now."""
 

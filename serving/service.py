@@ -5,18 +5,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Event as Signal
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 from nearline.domains import load_domain
-from nearline.intake import Journal, Receipt
+from nearline.errors import NotReady
+from nearline.intake import (
+    Follower,
+    Impression,
+    ImpressionLog,
+    ItemJournal,
+    ItemReceipt,
+    Journal,
+    Receipt,
+    accepted_events,
+)
 from nearline.lake import Lake
 from nearline.settings import settings
 from serving.active import ActiveRelease
-from serving.catalogue import CatalogueFile
 from serving.features import FeatureReader
+from serving.following import CatalogueFollower
 from serving.metrics import Metrics
 from serving.recommender import Recommender
+from serving.release import Pinned
 from serving.users import LiveEvents, Users
 
 log = logging.getLogger(__name__)
@@ -31,26 +42,39 @@ class Service:
     reader: FeatureReader
     live: LiveEvents
     journal: Journal
+    items: ItemJournal
+    impressions: ImpressionLog
     recommender: Recommender
     metrics: Metrics
     live_hours: int
+    _events: Follower | None = field(default=None, init=False)
+    _following: Lock = field(default_factory=Lock, init=False)
     _stopped: Signal = field(default_factory=Signal, init=False)
     _watch: Thread | None = field(default=None, init=False)
 
     @classmethod
     def open(
-        cls, *, journal: Journal | None = None, reader: FeatureReader | None = None
+        cls,
+        *,
+        journal: Journal | None = None,
+        items: ItemJournal | None = None,
+        impressions: ImpressionLog | None = None,
+        reader: FeatureReader | None = None,
     ) -> "Service":
-        """A service of the settings; `journal` and `reader` stand in for theirs."""
+        """A service of the settings; what is given stands in for theirs."""
         config, metrics, lake = settings(), Metrics(), Lake.open()
         domain, reader = load_domain(config.domain), reader or FeatureReader.open()
+        items = items or ItemJournal.open()
         live = LiveEvents(domain, length=config.sequence_length, hours=config.live_hours)
         users = Users(reader, live, length=config.sequence_length)
+        catalogue = CatalogueFollower(lake, Follower(items.root))
         return cls(
-            active=ActiveRelease.open(CatalogueFile(lake), metrics),
+            active=ActiveRelease.open(catalogue, metrics),
             reader=reader,
             live=live,
             journal=journal or Journal.open(),
+            items=items,
+            impressions=impressions or ImpressionLog.open(),
             recommender=Recommender(
                 users, reader, domain, metrics, category_cap=config.category_cap
             ),
@@ -58,14 +82,15 @@ class Service:
             live_hours=config.live_hours,
         )
 
-    def start(self, now: datetime) -> None:
+    def start(self, clock: Callable[[], datetime]) -> None:
         """Load the active release, bring the live events back, and follow what changes."""
         self.reader.warm()
-        # The journal does not tell when it took each event in. Now is the safe answer: until the
-        # next push, the users of these events are encoded anew.
-        self.live.add(self.journal.recent(now - timedelta(hours=self.live_hours)), accepted=now)
+        now = clock()
+        since = now - timedelta(hours=self.live_hours)
+        self._events = Follower(self.journal.root, since=since)
+        self.catch_up(now)
         self._refresh()
-        self._watch = Thread(target=self._follow, name="release-watch", daemon=True)
+        self._watch = Thread(target=self._follow, args=(clock,), name="watch", daemon=True)
         self._watch.start()
 
     def close(self) -> None:
@@ -74,26 +99,68 @@ class Service:
         if self._watch is not None:
             self._watch.join()
         self.reader.close()
-        self.journal.close()
+        for kept in (self.journal, self.items, self.impressions):
+            kept.close()
 
-    def take(self, rows: Sequence[Any], *, clock: Callable[[], datetime]) -> list[Receipt]:
-        """Events as JSON gave them: durable, and part of the live state, when this returns.
+    def pin(self, now: datetime) -> Pinned:
+        """What a request answers from, with all that any worker has accepted before it.
+
+        Raises NotReady without a release.
+        """
+        self.catch_up(now)
+        return self.active.pin()
+
+    def take(self, rows: Sequence[Any]) -> list[Receipt]:
+        """Events as JSON gave them: durable when this returns, and part of every next answer.
 
         Raises NotReady when the disk does not keep them.
         """
-        receipts = self.journal.append(rows)
-        events = [receipt.event for receipt in receipts if receipt.event is not None]
-        # The clock is read after the journal stamped the events: a vector of an earlier hour
-        # must not count as knowing them.
-        self.live.add(events, accepted=clock())
-        return receipts
+        return self.journal.append(rows)
 
-    def _follow(self) -> None:
+    def put(self, rows: Sequence[Any]) -> list[ItemReceipt]:
+        """Items as JSON gave them: durable when this returns, and part of every next answer.
+
+        Raises NotReady when the disk does not keep them.
+        """
+        return self.items.put(rows)
+
+    def shown(self, impression: Impression) -> None:
+        """Log a list that is answered; one that cannot be logged is answered all the same."""
+        try:
+            self.impressions.add(impression)
+        except NotReady:
+            log.exception("a list was answered without being logged")
+            self.metrics.impressions.labels("lost").inc()
+        else:
+            self.metrics.impressions.labels("logged").inc()
+
+    def catch_up(self, now: datetime) -> None:
+        """Take up what any worker has accepted. What cannot be read now is read the next time."""
+        with self._following:
+            try:
+                rows = self._events.poll(now) if self._events else []
+                # A journal stamps an event before it writes it. Now is the safe time: until the
+                # next push, the users of these events are encoded anew.
+                self.live.add(accepted_events(rows), accepted=now)
+                self.active.follow(now)
+            except OSError:
+                log.exception("the journals could not be followed")
+                self.metrics.refresh_failures.labels("journals").inc()
+
+    def _follow(self, clock: Callable[[], datetime]) -> None:
         while not self._stopped.wait(_LOOK_EVERY_S):
             self._refresh()
+            self.catch_up(clock())
+            self._flush()
 
     def _refresh(self) -> None:
         try:
             self.active.refresh()
         except Exception:  # the store may be out of reach for a while; what is loaded still answers
             log.exception("the release store could not be looked at")
+
+    def _flush(self) -> None:
+        try:
+            self.impressions.flush()
+        except NotReady:
+            log.exception("logged lists may not be on disk")

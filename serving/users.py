@@ -72,7 +72,9 @@ class LiveEvents:
 
     def _add(self, user_id: str, event: LiveEvent, accepted: datetime) -> None:
         before = self._users.get(user_id, Recent())
-        events = sorted({*before.events, event})[-self._length :]
+        if any(event.event_id == known.event_id for known in before.events):
+            return
+        events = sorted((*before.events, event))[-self._length :]
         self._users[user_id] = Recent(tuple(events), accepted)
         self._users.move_to_end(user_id)
 

@@ -1,6 +1,22 @@
 """The durable door between the API and the lake: journals of what came in, closed hour by hour."""
 
 from nearline.intake.closing import close_hours, prune_journals
+from nearline.intake.following import Follower, accepted_events
+from nearline.intake.impressions import Impression, ImpressionLog
+from nearline.intake.items import ItemJournal, ItemReceipt, journalled, merged_until
 from nearline.intake.journal import Journal, Receipt
 
-__all__ = ["Journal", "Receipt", "close_hours", "prune_journals"]
+__all__ = [
+    "Follower",
+    "Impression",
+    "ImpressionLog",
+    "ItemJournal",
+    "ItemReceipt",
+    "Journal",
+    "Receipt",
+    "accepted_events",
+    "close_hours",
+    "journalled",
+    "merged_until",
+    "prune_journals",
+]

@@ -9,7 +9,9 @@ import pyarrow as pa
 
 from nearline.errors import BadInput
 from nearline.intake.files import HourLock, journal_hours, read_hour, remove_hour
-from nearline.intake.journal import utc_now
+from nearline.intake.impressions import close_impressions, prune_impressions
+from nearline.intake.items import merge_items, prune_items
+from nearline.intake.writer import utc_now
 from nearline.lake import RAW, Lake
 from nearline.raw import merge_raw
 from nearline.schema import RAW_SCHEMA
@@ -22,12 +24,15 @@ def close_hours(window: Window, *, clock: Callable[[], datetime] = utc_now) -> i
 
     From now on nothing arrives in those hours that are over. The running hour may be closed early:
     closing it again takes what has come since. Rows that were loaded from elsewhere stay. The clock
-    only tells which hours are over. Raises BadInput for hours that have not begun.
+    only tells which hours are over. Items and impressions that came in are brought into the lake
+    as well. Raises BadInput for hours that have not begun.
     """
     now = clock()
     if window.end > Window.of_hour(now).end:
         raise BadInput(f"{window} cannot be closed: it has hours that have not begun")
     root, lake = settings().intake, Lake.open()
+    merge_items(lake)
+    close_impressions(lake, window, now)
     with closing(HourLock(root)) as lock:
         lock.bar(min(window.end, now))
     for hour in window.hours():
@@ -40,8 +45,8 @@ def close_hours(window: Window, *, clock: Callable[[], datetime] = utc_now) -> i
 def prune_journals(before: datetime) -> int:
     """Remove the journals of hours that ended before then; returns how many files.
 
-    `before` must leave the hours that `Journal.recent` and the search for duplicates reach back to.
-    What they hold is brought into raw first, should an hour never have been closed.
+    `before` must leave the hours that live state and the search for duplicates reach back to.
+    What they hold is brought into the lake first, should an hour never have been closed.
     """
     root, lake = settings().intake, Lake.open()
     hours = [hour for hour in journal_hours(root) if hour < hour_floor(before)]
@@ -49,7 +54,7 @@ def prune_journals(before: datetime) -> int:
     for hour in hours:
         _merge(lake, root, hour)
         removed += remove_hour(root, hour)
-    return removed
+    return removed + prune_impressions(lake, before) + prune_items(before)
 
 
 def _merge(lake: Lake, root: Path, hour: datetime) -> None:

@@ -25,8 +25,7 @@ def read_event(row: Any, domain: Domain) -> tuple[Event | None, str | None]:
     try:
         event = Event.model_validate(row)
     except ValidationError as error:
-        found = error.errors(include_url=False)[:_REASONS]
-        return None, _text("; ".join(map(_one_line, found)))
+        return None, one_line(error)
     reason = broken_rule(event, domain)
     return (None, reason) if reason else (event, None)
 
@@ -104,9 +103,12 @@ def event_id_of(row: Any) -> str | None:
     return _text(found) if isinstance(found, str) else None
 
 
-def _one_line(found: Mapping[str, Any]) -> str:
-    where = ".".join(map(str, found["loc"])) or "event"
-    return f"{where}: {found['msg']}"
+def one_line(error: ValidationError) -> str:
+    """The first faults of a model, as one line that UTF-8 can hold."""
+    found = error.errors(include_url=False)[:_REASONS]
+    where = [".".join(map(str, each["loc"])) or error.title.lower() for each in found]
+    told = (f"{place}: {each['msg']}" for place, each in zip(where, found, strict=True))
+    return str(_text("; ".join(told)))
 
 
 def _text(value: Any) -> str | None:

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,12 +66,17 @@ def read_hour(root: Path, hour: datetime) -> list[dict[str, Any]]:
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The whole rows of a journal. A crash may tear the end off: that was never confirmed."""
     *lines, _torn = path.read_bytes().split(b"\n")
+    return parse_lines(lines, path)
+
+
+def parse_lines(lines: Sequence[bytes], path: Path | str) -> Iterator[dict[str, Any]]:
+    """Ended lines of a journal as rows; a damaged one is told and left out."""
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
             row[RECEIVED_TS] = datetime.fromisoformat(row[RECEIVED_TS])
         except (ValueError, KeyError, TypeError):
-            log.warning("%s line %d is damaged and left out", path, number)
+            log.warning("%s: a line (%d of %d) is damaged and left out", path, number, len(lines))
             continue
         yield row
 
@@ -149,10 +154,19 @@ class HourLock:
 
     def bar(self, before: datetime) -> None:
         """Wait for all who are stamping; from then on nothing is stamped before that time."""
+        with self.alone() as bar:
+            bar(before)
+
+    @contextmanager
+    def alone(self) -> Iterator[Callable[[datetime], None]]:
+        """Held while nobody stamps; gives what keeps anyone from stamping before a time."""
         with self._held(fcntl.LOCK_EX):
-            text = max(self._barred(), before).isoformat().ljust(_STAMP_BYTES)
-            os.pwrite(self._fd, text.encode(), 0)
-            os.fdatasync(self._fd)
+            yield self._bar
+
+    def _bar(self, before: datetime) -> None:
+        text = max(self._barred(), before).isoformat().ljust(_STAMP_BYTES)
+        os.pwrite(self._fd, text.encode(), 0)
+        os.fdatasync(self._fd)
 
     def close(self) -> None:
         os.close(self._fd)

@@ -1,25 +1,18 @@
 """The journal of accepted events: what it has answered for is on disk."""
 
-import os
-import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from nearline.domains import Domain, load_domain
-from nearline.errors import NotReady
 from nearline.intake.door import broken_time, event_id_of, read_event, refused_row, settled
-from nearline.intake.files import HourFile, HourLock, read_hour, sync_hour, to_line
+from nearline.intake.files import read_hour, sync_hour, to_line
+from nearline.intake.writer import Writer, utc_now
 from nearline.schema import EVENT_ID, RECEIVED_TS, REFUSED, Event
 from nearline.settings import settings
 from nearline.windows import HOUR, Window, hour_floor
-
-_MICROSECOND = timedelta(microseconds=1)
-_Judged = tuple[Any, Event | None, str | None]
-"""A row as it came, the event that it is, or the reason why it is none."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +23,6 @@ class Receipt:
     status: Literal["accepted", "duplicate", "refused"]
     reason: str | None = None
     event: Event | None = None
-
-
-def utc_now() -> datetime:
-    """The time of this machine."""
-    return datetime.now(UTC)
 
 
 class Journal:
@@ -53,13 +41,10 @@ class Journal:
         late_hours: int,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._root, self._domain, self._late_hours = root, domain, late_hours
-        self._clock = clock
-        self._appending = threading.Lock()
-        self._hours = HourLock(root)
+        self.root = root
+        self._domain, self._late_hours, self._clock = domain, late_hours, clock
         self._seen = _SeenIds(late_hours)
-        self._last = datetime.min.replace(tzinfo=UTC)
-        self._file: HourFile | None = None
+        self._writer = Writer(root, clock=clock, lost=self._seen.forget)
         self._remember()
 
     @classmethod
@@ -77,48 +62,25 @@ class Journal:
         if not rows:
             return []
         judged = [(row, *read_event(row, self._domain)) for row in rows]
-        try:
-            with self._appending:
-                receipts, file, written = self._write(judged, source)
-            file.sync(written)
-        except OSError as error:
-            self._give_up()
-            raise NotReady(f"events cannot be kept in {self._root}: {error}") from error
-        except BaseException:
-            self._give_up()
-            raise
-        return receipts
+        receipts: list[Receipt] = []
 
-    def recent(self, since: datetime) -> Iterator[Event]:
-        """Accepted events that were received at or after `since`, oldest first, each id once."""
-        told: set[str] = set()
-        for row in self._accepted(since):
-            if row[RECEIVED_TS] >= since and row[EVENT_ID] not in told:
-                told.add(row[EVENT_ID])
-                yield settled(Event.from_raw(row), row[RECEIVED_TS])
-
-    def close(self) -> None:
-        """Let go of the files; the journal takes no more events."""
-        with self._appending:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
-            self._hours.close()
-
-    def _write(self, judged: Sequence[_Judged], source: str) -> tuple[list[Receipt], HourFile, int]:
-        """Stamp rows and write those that are new; returns what is to be synced, and how far."""
-        with self._hours.stamping() as barred:
-            stamps = self._stamps(len(judged), barred)
-            file = self._file_at(hour_floor(stamps[0]))
-            receipts, lines = [], []
+        def lines(stamps: Sequence[datetime]) -> list[bytes]:
+            written = []
             for (row, event, reason), stamp in zip(judged, stamps, strict=True):
                 receipt = self._judge(row, event, reason, stamp)
                 receipts.append(receipt)
                 if receipt.status == "refused":
-                    lines.append(to_line(refused_row(row, source=source, received_ts=stamp)))
+                    written.append(to_line(refused_row(row, source=source, received_ts=stamp)))
                 elif receipt.status == "accepted" and event is not None:
-                    lines.append(to_line(event.raw(source=source, received_ts=stamp)))
-            return receipts, file, file.write(lines)
+                    written.append(to_line(event.raw(source=source, received_ts=stamp)))
+            return written
+
+        self._writer.append(len(judged), lines)
+        return receipts
+
+    def close(self) -> None:
+        """Let go of the files; the journal takes no more events."""
+        self._writer.close()
 
     def _judge(
         self, row: Any, event: Event | None, reason: str | None, received_ts: datetime
@@ -132,45 +94,14 @@ class Journal:
             return Receipt(event.event_id, "duplicate")
         return Receipt(event.event_id, "accepted", event=settled(event, received_ts))
 
-    def _stamps(self, count: int, barred: datetime) -> list[datetime]:
-        """Arrival times, all in one hour, each later than any before, whatever the clock does."""
-        first = max(self._clock(), barred, self._last + _MICROSECOND)
-        if hour_floor(first + count * _MICROSECOND) > hour_floor(first):
-            first = hour_floor(first) + HOUR
-        stamps = [first + place * _MICROSECOND for place in range(count)]
-        self._last = stamps[-1]
-        return stamps
-
-    def _file_at(self, hour: datetime) -> HourFile:
-        if self._file is None or self._file.hour != hour:
-            if self._file is not None:
-                self._file.close()
-            writer = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-            self._file = HourFile(self._root, hour, writer)
-        return self._file
-
-    def _give_up(self) -> None:
-        """Begin a new file, and forget the ids of which it is unknown whether the disk has them.
-
-        The file stays open: others may be waiting for it.
-        """
-        with self._appending:
-            if self._file is not None:
-                self._seen.forget(self._file.hour)
-            self._file = None
-
     def _remember(self) -> None:
         """Take up the ids that were accepted before."""
-        now = self._clock()
-        for hour in self._hours_since(now - self._late_hours * HOUR):
-            sync_hour(self._root, hour)
-        for row in self._accepted(now - self._late_hours * HOUR):
-            self._seen.add(row[EVENT_ID], hour_floor(row[RECEIVED_TS]))
-
-    def _accepted(self, since: datetime) -> Iterator[dict[str, Any]]:
+        since = self._clock() - self._late_hours * HOUR
         for hour in self._hours_since(since):
-            rows = read_hour(self._root, hour)
-            yield from (row for row in rows if not row["source"].endswith(REFUSED))
+            sync_hour(self.root, hour)
+            for row in read_hour(self.root, hour):
+                if not row["source"].endswith(REFUSED):
+                    self._seen.add(row[EVENT_ID], hour_floor(row[RECEIVED_TS]))
 
     def _hours_since(self, since: datetime) -> Iterator[datetime]:
         return Window(hour_floor(since), hour_floor(self._clock()) + 2 * HOUR).hours()

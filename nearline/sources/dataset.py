@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nearline.errors import BadInput
-from nearline.lake import CATALOGUE, RAW, Lake
+from nearline.intake.items import merge_items
+from nearline.lake import RAW, Lake
 from nearline.raw import merge_raw
-from nearline.schema import EVENT_TS, ITEM_ID, ITEM_SCHEMA, RECEIVED_TS, TIMESTAMP
+from nearline.schema import EVENT_TS, RECEIVED_TS, TIMESTAMP
 from nearline.windows import HOUR, Window, hour_floor
 
 
@@ -100,8 +101,8 @@ def _extremes(events: pa.Table) -> tuple[datetime, datetime]:
 
 
 def upsert_items(lake: Lake, items: pa.Table) -> int:
-    """Put items into the catalogue; an item of the same id is replaced. Returns the items there."""
-    there = lake.read_snapshot(CATALOGUE, schema=ITEM_SCHEMA)
-    kept = there.filter(pc.invert(pc.is_in(there[ITEM_ID], items[ITEM_ID].combine_chunks())))
-    both = pa.concat_tables([kept, items.cast(ITEM_SCHEMA)])
-    return lake.write_snapshot(CATALOGUE, both, sort_by=[ITEM_ID]).rows
+    """Put items into the catalogue; an item of the same id is replaced. Returns the items there.
+
+    Items that came in by the API before are brought in first, so that the later one stands.
+    """
+    return merge_items(lake, items)

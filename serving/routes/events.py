@@ -1,8 +1,6 @@
 """What users do comes in here."""
 
 import json
-from collections.abc import Callable
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -32,7 +30,7 @@ async def json_body(request: Request) -> Any:
 Posted = Annotated[Any, Depends(json_body)]
 
 
-def add_events(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> None:
+def add_events(app: FastAPI, service: Service) -> None:
     """Add the address that takes events."""
 
     @app.post("/v1/events", responses={207: {"model": EventsAnswer}})
@@ -41,7 +39,7 @@ def add_events(app: FastAPI, service: Service, clock: Callable[[], datetime]) ->
         rows = posted if isinstance(posted, list) else [posted]
         if not rows:
             raise ServiceError("the list holds no event", code="invalid")
-        receipts = service.take(rows, clock=clock)
+        receipts = service.take(rows)
         counts = dict.fromkeys(("accepted", "duplicate", "refused"), 0)
         for receipt in receipts:
             counts[receipt.status] += 1

@@ -1,4 +1,4 @@
-"""Lists of items: for a user, for a session, like an item, for all."""
+"""Lists of items: for a user, for a session, like an item, for all. Each is logged as shown."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
 
+from nearline.intake import Impression
 from nearline.schema import Id
 from serving.answers import Answer, SessionEvent
 from serving.schema import IgnoredEvent, ItemList, ListQuery, SessionItemList, SessionRequest
@@ -16,37 +17,64 @@ Asked = Annotated[ListQuery, Query()]
 
 def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> None:
     """Add the addresses that answer with a list of items."""
-    recommender, pin = service.recommender, service.active.pin
+    recommender = service.recommender
 
     @app.get("/v1/users/{user_id:path}/recommendations")
     def user_recommendations(request: Request, user_id: Id, asked: Asked) -> ItemList:
         """What a user is recommended now; a stranger gets what is trending."""
-        answer = recommender.for_user(pin(), user_id, asked.asked(), now=clock())
-        return _told(service, request, answer)
+        now = clock()
+        answer = recommender.for_user(service.pin(now), user_id, asked.asked(), now=now)
+        return told(service, request, answer, "user", asked, user_id=user_id)
 
     @app.post("/v1/sessions/recommendations")
     def session_recommendations(request: Request, body: SessionRequest) -> SessionItemList:
         """What a visitor is recommended of whom only these events are known."""
+        now = clock()
         events = [SessionEvent(e.item_id, e.event_type, e.event_ts) for e in body.events]
-        answer = recommender.for_session(pin(), events, body.asked(), now=clock())
-        told = _told(service, request, answer)
+        answer = recommender.for_session(service.pin(now), events, body.asked(), now=now)
+        listed = told(service, request, answer, "session", body)
         ignored = [IgnoredEvent(item_id=i.item_id, reason=i.reason) for i in answer.ignored]
-        return SessionItemList(**dict(told), ignored=ignored)
+        return SessionItemList(**dict(listed), ignored=ignored)
 
     @app.get("/v1/items/{item_id:path}/similar")
     def similar_items(request: Request, item_id: Id, asked: Asked) -> ItemList:
         """Items like an item."""
-        answer = recommender.similar(pin(), item_id, asked.asked(), now=clock())
-        return _told(service, request, answer)
+        now = clock()
+        answer = recommender.similar(service.pin(now), item_id, asked.asked(), now=now)
+        return told(service, request, answer, "similar", asked, item_id=item_id)
 
     @app.get("/v1/trending")
     def trending(request: Request, asked: Asked) -> ItemList:
         """What the whole site touches now."""
-        answer = recommender.trending(pin(), asked.asked(), now=clock())
-        return _told(service, request, answer)
+        now = clock()
+        answer = recommender.trending(service.pin(now), asked.asked(), now=now)
+        return told(service, request, answer, "trending", asked)
 
 
-def _told(service: Service, request: Request, answer: Answer) -> ItemList:
-    """The answer for the wire, counted."""
+def told(
+    service: Service,
+    request: Request,
+    answer: Answer,
+    kind: str,
+    asked: ListQuery,
+    *,
+    user_id: str | None = None,
+    item_id: str | None = None,
+) -> ItemList:
+    """The answer for the wire, counted, and logged as shown."""
     service.metrics.answered(request.scope["route"].path, answer)
-    return ItemList.of(answer, request.state.request_id)
+    shown = Impression(
+        request_id=request.state.request_id,
+        kind=kind,
+        release=answer.release,
+        source=answer.source,
+        reason=answer.reason,
+        item_ids=[item.item_id for item in answer.items],
+        scores=[item.score for item in answer.items],
+        sources=[item.source for item in answer.items],
+        user_id=user_id,
+        surface=asked.surface,
+        item_id=item_id,
+    )
+    service.shown(shown)
+    return ItemList.of(answer, shown.request_id)

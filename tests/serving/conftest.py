@@ -19,14 +19,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nearline import bundle
 from nearline.domains import load_domain
-from nearline.intake import Journal
+from nearline.intake import Follower, ImpressionLog, ItemJournal, Journal, accepted_events
 from nearline.lake import CATALOGUE, Lake
 from nearline.releases import ReleaseManifest, ReleaseStore
-from nearline.schema import ITEM_SCHEMA, Item
+from nearline.schema import ITEM_SCHEMA, Event, Item
 from nearline.sequence import GAP_BUCKETS, Vocabulary
 from nearline.settings import settings
 from serving.api import create_app
 from serving.features import FeatureReader
+from serving.following import CatalogueFollower
 from serving.service import Service
 
 NOW = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)
@@ -202,9 +203,21 @@ class World:
         domain = load_domain(config.domain)
         return Journal(config.intake, domain, late_hours=48, clock=lambda: self.now)
 
+    def followed(self) -> CatalogueFollower:
+        """The catalogue as a worker follows it."""
+        return CatalogueFollower(self.lake, Follower(settings().intake / "items"))
+
+    def accepted(self) -> Iterator[Event]:
+        """The events that the journals hold."""
+        rows = Follower(settings().intake, since=self.now - timedelta(hours=1)).poll(self.now)
+        return accepted_events(rows)
+
     def service(self, **how: Any) -> Service:
         """A service that reads the fake store."""
         how.setdefault("journal", self.journal())
+        clock = {"clock": lambda: self.now}
+        how.setdefault("items", ItemJournal(settings().intake / "items", **clock))
+        how.setdefault("impressions", ImpressionLog(settings().intake / "impressions", **clock))
         deadline_ms = settings().feature_deadline_ms
         how.setdefault("reader", FeatureReader(lambda: self.store, deadline_ms=deadline_ms))
         return Service.open(**how)
@@ -229,11 +242,11 @@ def world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.fixture
-def eventually() -> Callable[[Callable[[], Any]], None]:
+def eventually() -> Callable[..., None]:
     """Waits until something is true, and fails when it does not come true in ten seconds."""
 
-    def wait(holds: Callable[[], Any]) -> None:
-        until = time.monotonic() + 10
+    def wait(holds: Callable[[], Any], *, seconds: float = 10) -> None:
+        until = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < until, "it never came true"
             time.sleep(0.02)

@@ -7,7 +7,6 @@ from nearline import bundle
 from nearline.errors import CorruptRelease, NotReady
 from nearline.sequence import ModelInput
 from serving.active import ActiveRelease
-from serving.catalogue import CatalogueFile
 from serving.metrics import Metrics
 from serving.release import LoadedRelease
 
@@ -20,7 +19,7 @@ def loaded(world: Any, version: str, **how: Any) -> LoadedRelease:
 
 def following(world: Any) -> tuple[ActiveRelease, Metrics]:
     metrics = Metrics()
-    return ActiveRelease.open(CatalogueFile(world.lake), metrics), metrics
+    return ActiveRelease.open(world.followed(), metrics), metrics
 
 
 def spoil(world: Any, version: str, name: str, content: bytes) -> str:

@@ -1,0 +1,117 @@
+"""What was shown to whom: a log of every list answered, which becomes the lake's `impressions`.
+
+A list is in the log when it is answered, and outlives the process at once; a crash of the machine
+may cost what the last second logged (docs/decisions/0005).
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from nearline.intake.files import HourLock, journal_hours, read_hour, remove_hour, to_line
+from nearline.intake.writer import Writer, utc_now
+from nearline.lake import Lake
+from nearline.schema import ITEM_ID, RECEIVED_TS, TIMESTAMP, USER_ID
+from nearline.settings import settings
+from nearline.windows import Window, hour_floor
+
+IMPRESSIONS = "impressions"
+
+IMPRESSION_SCHEMA = pa.schema(
+    [
+        ("request_id", pa.string()),
+        (USER_ID, pa.string()),
+        ("surface", pa.string()),
+        ("kind", pa.string()),
+        (ITEM_ID, pa.string()),
+        ("release", pa.string()),
+        ("source", pa.string()),
+        ("reason", pa.string()),
+        ("item_ids", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float64())),
+        ("sources", pa.list_(pa.string())),
+        (RECEIVED_TS, TIMESTAMP),
+    ]
+)
+"""A list a row, `item_ids` in the order shown; `item_id` is the item whose like were asked for."""
+
+
+@dataclass(frozen=True)
+class Impression:
+    """One list that was answered. `kind` is what was asked for; no `user_id`: it was anonymous."""
+
+    request_id: str
+    kind: str
+    release: str
+    source: str
+    item_ids: list[str]
+    scores: list[float]
+    sources: list[str]
+    reason: str | None = None
+    user_id: str | None = None
+    surface: str | None = None
+    item_id: str | None = None
+
+
+def impressions_root() -> Path:
+    """Where the log lies."""
+    return settings().intake / "impressions"
+
+
+class ImpressionLog:
+    """One process's log; any number of threads may add."""
+
+    def __init__(self, root: Path, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._writer = Writer(root, clock=clock)
+
+    @classmethod
+    def open(cls) -> "ImpressionLog":
+        """The log that the settings name."""
+        return cls(impressions_root())
+
+    def add(self, shown: Impression) -> None:
+        """Log a list. Raises NotReady when the disk does not take it."""
+        row = asdict(shown)
+        self._writer.append(1, lambda s: [to_line(row | {RECEIVED_TS: s[0]})], durable=False)
+
+    def flush(self) -> None:
+        """Return once all that was logged is on disk. Raises NotReady when that fails."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Let go of the files; the log takes nothing more."""
+        self._writer.close()
+
+
+def close_impressions(lake: Lake, window: Window, now: datetime) -> int:
+    """Bring what was shown in `window` into the lake, and mark it complete; returns the lists.
+
+    The same files give the same bytes. An hour whose log was pruned keeps what it has.
+    """
+    root = impressions_root()
+    with closing(HourLock(root)) as lock:
+        lock.bar(min(window.end, now))
+    total = sum(_write(lake, root, hour) for hour in window.hours())
+    lake.mark_complete(IMPRESSIONS, window, rows=total)
+    return total
+
+
+def prune_impressions(lake: Lake, before: datetime) -> int:
+    """Remove the log of hours that ended before then, brought into the lake first; how many."""
+    root = impressions_root()
+    hours = [hour for hour in journal_hours(root) if hour < hour_floor(before)]
+    for hour in hours:
+        _write(lake, root, hour)
+    return sum(remove_hour(root, hour) for hour in hours)
+
+
+def _write(lake: Lake, root: Path, hour: datetime) -> int:
+    rows = read_hour(root, hour)
+    if rows:
+        table = pa.Table.from_pylist(rows, schema=IMPRESSION_SCHEMA)
+        lake.write_hour(IMPRESSIONS, hour, table, sort_by=[RECEIVED_TS, "request_id"])
+    return len(rows)

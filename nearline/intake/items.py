@@ -1,0 +1,136 @@
+"""Items that the API takes: journalled like events, and brought into the lake's catalogue.
+
+The catalogue is the lake's snapshot and the rows that were journalled after it. The snapshot's
+manifest names the stamp of the newest row that is in it, so bringing rows in again, or dying on
+the way, neither loses an item nor takes one back to what it was before.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from nearline.intake.door import one_line
+from nearline.intake.files import HourLock, journal_hours, read_hour, remove_hour, to_line
+from nearline.intake.writer import Writer, utc_now
+from nearline.lake import CATALOGUE, Lake
+from nearline.schema import ITEM_ID, ITEM_SCHEMA, RECEIVED_TS, Item
+from nearline.settings import settings
+from nearline.windows import hour_floor
+
+_ITEM = "item"
+_UNTIL = "intake/items until "
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class ItemReceipt:
+    """What became of one item: `reason` says why it was refused."""
+
+    item_id: str | None
+    reason: str | None = None
+
+
+def items_root() -> Path:
+    """Where the journals of items lie."""
+    return settings().intake / "items"
+
+
+class ItemJournal:
+    """One process's door for items; any number of threads may put, of processes too."""
+
+    def __init__(self, root: Path, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self.root = root
+        self._writer = Writer(root, clock=clock)
+
+    @classmethod
+    def open(cls) -> "ItemJournal":
+        """The journal that the settings name."""
+        return cls(items_root())
+
+    def put(self, rows: Sequence[Any]) -> list[ItemReceipt]:
+        """Take items in, as the API's JSON gave them; those not refused are on disk on return.
+
+        Raises NotReady when the disk does not keep them: then none was confirmed.
+        """
+        judged = [_read(row) for row in rows]
+        items = [found for found in judged if isinstance(found, Item)]
+        if items:
+            self._writer.append(len(items), lambda stamps: list(map(_line, items, stamps)))
+        return [ItemReceipt(f.item_id) if isinstance(f, Item) else f for f in judged]
+
+    def close(self) -> None:
+        """Let go of the files; the journal takes no more items."""
+        self._writer.close()
+
+
+def journalled(row: dict[str, Any]) -> tuple[datetime, dict[str, Any]]:
+    """The stamp of a journal row, and its item as a row of ITEM_SCHEMA."""
+    return row[RECEIVED_TS], Item.model_validate(row[_ITEM]).row()
+
+
+def merged_until(lake: Lake) -> datetime:
+    """The stamp of the newest journalled item that the lake's snapshot holds."""
+    path = lake.snapshot_path(CATALOGUE)
+    inputs = lake.manifest(path).inputs if lake.fs.exists(path) else ()
+    stamps = (each.removeprefix(_UNTIL) for each in inputs if each.startswith(_UNTIL))
+    return max(map(datetime.fromisoformat, stamps), default=_NEVER)
+
+
+def merge_items(lake: Lake, loaded: pa.Table | None = None) -> int:
+    """Bring the journalled items into the lake's catalogue, then `loaded` (ITEM_SCHEMA) on top.
+
+    An item of the same id is replaced. Nothing is written when there is nothing new. Returns the
+    items there are.
+    """
+    root = items_root()
+    with closing(HourLock(root)) as lock, lock.alone() as bar:
+        until = merged_until(lake)
+        rows = [journalled(row) for hour in journal_hours(root) for row in read_hour(root, hour)]
+        new = [(stamp, item) for stamp, item in rows if stamp > until]
+        until = max([until, *(stamp for stamp, _ in new)])
+        # A clock may go back: no later row may get a stamp that counts as brought in.
+        bar(until + timedelta(microseconds=1))
+        arrived = {item[ITEM_ID]: item for _, item in new}
+        parts = [pa.Table.from_pylist(list(arrived.values()), schema=ITEM_SCHEMA)]
+        if loaded is not None:
+            parts.append(loaded.cast(ITEM_SCHEMA))
+        inputs = [] if until == _NEVER else [f"{_UNTIL}{until.isoformat()}"]
+        return _upsert(lake, parts, inputs)
+
+
+def prune_items(before: datetime) -> int:
+    """Remove the item journals of hours that ended before then, brought in first; how many."""
+    root = items_root()
+    merge_items(Lake.open())
+    hours = [hour for hour in journal_hours(root) if hour < hour_floor(before)]
+    return sum(remove_hour(root, hour) for hour in hours)
+
+
+def _upsert(lake: Lake, parts: Sequence[pa.Table], inputs: Sequence[str]) -> int:
+    items = lake.read_snapshot(CATALOGUE, schema=ITEM_SCHEMA)
+    if not any(part.num_rows for part in parts):
+        return int(items.num_rows)
+    for part in parts:
+        kept = items.filter(pc.invert(pc.is_in(items[ITEM_ID], part[ITEM_ID].combine_chunks())))
+        items = pa.concat_tables([kept, part])
+    return lake.write_snapshot(CATALOGUE, items, inputs=inputs, sort_by=[ITEM_ID]).rows
+
+
+def _read(row: Any) -> Item | ItemReceipt:
+    try:
+        return Item.model_validate(row)
+    except ValidationError as error:
+        given = row.get(ITEM_ID) if isinstance(row, dict) else None
+        item_id = given if isinstance(given, str) else None
+        return ItemReceipt(item_id, one_line(error))
+
+
+def _line(item: Item, stamp: datetime) -> bytes:
+    return to_line({RECEIVED_TS: stamp, _ITEM: item.model_dump(mode="json", exclude_defaults=True)})

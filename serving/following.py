@@ -1,0 +1,67 @@
+"""What other workers take in: events and items of their journals, followed as they come.
+
+The journals are the one truth of live state. A worker reads what any worker wrote, its own part
+too, before it answers; so what was accepted anywhere changes the next answer everywhere.
+"""
+
+from datetime import datetime
+from threading import Lock
+
+from nearline.intake import Follower, journalled, merged_until
+from nearline.lake import CATALOGUE, Lake
+from nearline.schema import ITEM_ID
+from serving.catalogue import Catalogue, Entry, read_snapshot
+
+
+class CatalogueFollower:
+    """The lake's catalogue and the items that were put since; `current` is the state of it now.
+
+    The snapshot is read again when its file has changed. Items that it has taken up by then are
+    no longer changes to it.
+    """
+
+    def __init__(self, lake: Lake, items: Follower) -> None:
+        self._lake, self._items = lake, items
+        self._path = lake.snapshot_path(CATALOGUE)
+        self._seen: object = None
+        self._until = merged_until(lake)
+        self._arrived: dict[str, tuple[datetime, Entry]] = {}
+        self._changing = Lock()
+        self.current = Catalogue()
+
+    def refresh(self) -> None:
+        """Read the snapshot if it changed. One thread calls this.
+
+        Raises NearlineError when the file cannot be read.
+        """
+        self._lake.fs.invalidate_cache(self._path)
+        seen = self._lake.fs.ukey(self._path) if self._lake.fs.exists(self._path) else None
+        if seen == self._seen:
+            return
+        # In this order: should the file be replaced in between, an item counts twice, not never.
+        until = merged_until(self._lake)
+        snapshot = read_snapshot(self._lake)
+        with self._changing:
+            self._arrived = {
+                item_id: (stamp, entry)
+                for item_id, (stamp, entry) in self._arrived.items()
+                if stamp > until
+            }
+            self._until = until
+            self.current = Catalogue(snapshot, self._changes())
+        self._seen = seen
+
+    def follow(self, now: datetime) -> None:
+        """Take up the items that were put since the last call. For one thread at a time."""
+        rows = self._items.poll(now)
+        if not rows:
+            return
+        with self._changing:
+            for stamp, item in map(journalled, rows):
+                before, _ = self._arrived.get(item[ITEM_ID], (self._until, None))
+                if stamp > before:
+                    self._arrived[item[ITEM_ID]] = stamp, Entry.of(item)
+            self.current = Catalogue(self.current.snapshot, self._changes())
+
+    def _changes(self) -> dict[str, Entry]:
+        return {item_id: entry for item_id, (_, entry) in self._arrived.items()}

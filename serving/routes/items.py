@@ -1,0 +1,35 @@
+"""What can be recommended comes in here."""
+
+from fastapi import FastAPI, Request, Response
+
+from serving.errors import ServiceError
+from serving.routes.events import Posted
+from serving.schema import ItemReceiptOut, ItemsAnswer
+from serving.service import Service
+
+
+def add_items(app: FastAPI, service: Service) -> None:
+    """Add the address that takes items."""
+
+    @app.put("/v1/items", responses={207: {"model": ItemsAnswer}})
+    def items(request: Request, response: Response, posted: Posted) -> ItemsAnswer:
+        """Put one item or a list into the catalogue; an item of the same id is replaced.
+
+        They are on disk, and part of every next answer, when this is answered.
+        """
+        rows = posted if isinstance(posted, list) else [posted]
+        if not rows:
+            raise ServiceError("the list holds no item", code="invalid")
+        receipts = service.put(rows)
+        refused = sum(receipt.reason is not None for receipt in receipts)
+        service.metrics.items.labels("refused").inc(refused)
+        service.metrics.items.labels("accepted").inc(len(receipts) - refused)
+        if refused and not isinstance(posted, list):
+            raise ServiceError(f"item refused: {receipts[0].reason}", code="item_refused")
+        response.status_code = 207 if refused else 200
+        return ItemsAnswer(
+            request_id=request.state.request_id,
+            accepted=len(receipts) - refused,
+            refused=refused,
+            items=[ItemReceiptOut(item_id=r.item_id, reason=r.reason) for r in receipts],
+        )

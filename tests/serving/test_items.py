@@ -1,0 +1,167 @@
+"""Items put by the API, and what was shown, through the real app and the real journals."""
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from nearline.intake import close_hours, prune_journals
+from nearline.intake.impressions import IMPRESSION_SCHEMA, IMPRESSIONS
+from nearline.lake import CATALOGUE
+from nearline.schema import ITEM_SCHEMA, Item
+from nearline.sources.dataset import upsert_items
+from nearline.windows import HOUR, Window
+
+ITEMS = tuple(f"i{n}" for n in range(6))
+
+
+def item(item_id: str, **changes: Any) -> dict[str, Any]:
+    return {"item_id": item_id, "title": "T", "created_ts": "2026-01-01T00:00:00Z"} | changes
+
+
+def trending(client: Any) -> dict[str, str]:
+    answer = client.get("/v1/trending?limit=50").json()
+    return {found["item_id"]: found["title"] for found in answer["items"]}
+
+
+def catalogue(world: Any) -> dict[str, str]:
+    rows = world.lake.read_snapshot(CATALOGUE, schema=ITEM_SCHEMA).to_pylist()
+    return {row["item_id"]: row["title"] for row in rows}
+
+
+def close(world: Any) -> None:
+    close_hours(Window.of_hour(world.now), clock=lambda: world.now)
+
+
+@pytest.fixture
+def client(world: Any) -> Any:
+    world.catalogue(*({"item_id": i, "title": "old"} for i in ITEMS))
+    world.promote(ITEMS)
+    with world.client() as found:
+        yield found
+
+
+def test_an_item_that_is_put_is_part_of_the_next_answer(world: Any, client: Any) -> None:
+    put = client.put("/v1/items", json=item("i1", title="other"))
+    assert (put.status_code, put.json()["accepted"]) == (200, 1)
+    assert trending(client) == dict.fromkeys(ITEMS, "old") | {"i1": "other"}
+    client.put("/v1/items", json=[item("i1", available=False), item("new", categories=["noir"])])
+    assert trending(client) == dict.fromkeys(set(ITEMS) - {"i1"}, "old") | {"new": "T"}
+    found = client.get("/v1/trending?category=noir&fill=false").json()["items"]
+    assert [each["item_id"] for each in found] == ["new"]
+    assert catalogue(world) == dict.fromkeys(ITEMS, "old")
+
+
+def test_a_bad_item_does_not_keep_the_others_out(world: Any, client: Any) -> None:
+    bad = [
+        item("b1", attributes={"price": "cheap"}),
+        item("b2", attributes={"expires_ts": "soon"}),
+        item("b3", attributes={"hidden": 1}),
+        item("b4", colour="red"),
+        {"item_id": "b5"},
+        "no item",
+    ]
+    answer = client.put("/v1/items", json=[*bad, item("good")])
+    body = answer.json()
+    assert (answer.status_code, body["accepted"], body["refused"]) == (207, 1, 6)
+    told = [receipt["reason"] for receipt in body["items"]]
+    for reason, expected in zip(
+        told, ["price", "expires_ts", "hidden", "colour", "title", "item:"], strict=False
+    ):
+        assert expected in reason
+    assert told[-1] is None
+    alone = client.put("/v1/items", json=bad[0])
+    assert (alone.status_code, alone.json()["code"]) == (422, "item_refused")
+    assert client.put("/v1/items", json=[]).json()["code"] == "invalid"
+
+
+def test_closing_an_hour_brings_items_into_the_lake_once(world: Any, client: Any) -> None:
+    client.put("/v1/items", json=[item("new", title="first"), item("i1", title="put")])
+    client.put("/v1/items", json=item("new", title="second"))
+    close(world)
+    expected = dict.fromkeys(ITEMS, "old") | {"new": "second", "i1": "put"}
+    assert catalogue(world) == trending(client) == expected
+    path = world.lake.snapshot_path(CATALOGUE)
+    before = world.lake.fs.cat_file(path)
+    close(world)
+    assert world.lake.fs.cat_file(path) == before
+
+
+def test_a_load_after_a_put_stands_and_a_put_after_a_load_stands(
+    world: Any, client: Any, eventually: Any
+) -> None:
+    def load(item_id: str, title: str) -> None:
+        rows = [Item(**item(item_id, title=title)).row()]
+        upsert_items(world.lake, pa.Table.from_pylist(rows, schema=ITEM_SCHEMA))
+
+    client.put("/v1/items", json=[item("i1", title="put"), item("i2", title="put")])
+    load("i1", "loaded")
+    eventually(lambda: trending(client)["i1"] == "loaded")
+    assert trending(client)["i2"] == "put"
+    client.put("/v1/items", json=item("i1", title="put again"))
+    assert trending(client)["i1"] == "put again"
+    close(world)
+    assert (catalogue(world)["i1"], catalogue(world)["i2"]) == ("put again", "put")
+
+
+def test_a_clock_that_goes_back_loses_no_item(world: Any, client: Any) -> None:
+    client.put("/v1/items", json=item("i1", title="put"))
+    close(world)
+    world.now -= timedelta(minutes=10)
+    client.put("/v1/items", json=item("i1", title="later"))
+    assert trending(client)["i1"] == "later"
+    close(world)
+    assert catalogue(world)["i1"] == "later"
+
+
+def test_a_restart_keeps_what_was_put(world: Any, client: Any) -> None:
+    client.put("/v1/items", json=item("new"))
+    with world.client() as other:
+        assert "new" in trending(other)
+    world.now += 60 * HOUR
+    assert prune_journals(world.now - 50 * HOUR) == 2  # items, and what was shown
+    assert catalogue(world)["new"] == "T"
+    with world.client() as other:
+        assert "new" in trending(other)
+
+
+def test_what_was_shown_becomes_a_dataset_of_the_lake(world: Any, client: Any) -> None:
+    headers = {"x-request-id": "page-1"}
+    path = "/v1/users/ann/recommendations?limit=2&surface=home"
+    answer = client.get(path, headers=headers).json()
+    client.get("/v1/items/i1/similar?limit=3")
+    close(world)
+    hour = Window.of_hour(world.now)
+    rows = world.lake.read(IMPRESSIONS, hour, schema=IMPRESSION_SCHEMA).to_pylist()
+    first, second = rows
+    assert first["item_ids"] == [found["item_id"] for found in answer["items"]]
+    assert (first["request_id"], first["user_id"], first["surface"]) == ("page-1", "ann", "home")
+    assert (first["kind"], first["source"], first["release"]) == (
+        *("user", "popular"),
+        answer["release"],
+    )
+    assert first["sources"] == ["popular", "popular"]
+    assert (second["kind"], second["item_id"], second["user_id"]) == ("similar", "i1", None)
+    before = [world.lake.fs.cat_file(path) for path in world.lake.files(IMPRESSIONS, hour)]
+    close(world)
+    after = [world.lake.fs.cat_file(path) for path in world.lake.files(IMPRESSIONS, hour)]
+    assert before == after
+
+
+def test_a_list_that_cannot_be_logged_is_answered_all_the_same(
+    world: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        assert client.get("/v1/trending").status_code == 200
+        refused = client.post("/v1/events", json=world.event("e1", "i1"))
+        assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
+    assert client.get("/v1/trending").status_code == 200
+    figures = client.get("/metrics").text
+    assert 'nearline_impressions_total{status="lost"} 1.0' in figures
+    assert 'nearline_impressions_total{status="logged"} 1.0' in figures

@@ -1,0 +1,104 @@
+"""Real processes that share one installation: what one takes in, all answer from."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+ITEMS = tuple(f"i{n}" for n in range(12))
+ANN = "/v1/users/ann/recommendations?limit=100"
+
+
+@pytest.fixture
+def serving(world: Any, tmp_path: Path, eventually: Any) -> Callable[..., Any]:
+    """Starts `nearline serve`; gives its process and its address when it is ready."""
+    world.catalogue(*({"item_id": i} for i in ITEMS))
+    world.promote(ITEMS)
+
+    @contextmanager
+    def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+        log = tmp_path / f"serve-{len(list(tmp_path.glob('serve-*')))}.log"
+        code = "from nearline.cli import main; main()"
+        command = [sys.executable, "-c", code, "serve", "--port", "0", *arguments]
+        with log.open("w") as out:
+            process = subprocess.Popen(command, stderr=out, env=os.environ | {"COLUMNS": "200"})
+        try:
+            eventually(lambda: "http://127.0.0.1:" in log.read_text(), seconds=60)
+            url = next(word for word in log.read_text().split() if word.startswith("http://"))
+            eventually(lambda: status(f"{url}/readyz") == 200, seconds=60)
+            yield process, url
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+    return started
+
+
+def status(url: str) -> int:
+    try:
+        return httpx.get(url, timeout=5).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def shown(url: str) -> set[str]:
+    """What ann is shown, asked over a connection of its own."""
+    answer = httpx.get(url + ANN, timeout=30).json()
+    return {item["item_id"] for item in answer["items"]}
+
+
+def play(event_id: str, item_id: str) -> dict[str, Any]:
+    return {
+        "event_id": event_id,
+        "user_id": "ann",
+        "item_id": item_id,
+        "event_type": "play",
+        "event_ts": datetime.now(UTC).isoformat(),
+        "value": 1.0,
+    }
+
+
+def new_item(item_id: str, **changes: Any) -> dict[str, Any]:
+    return {"item_id": item_id, "title": "New", "created_ts": "2026-01-01T00:00:00Z"} | changes
+
+
+def test_what_one_process_takes_changes_the_next_answer_of_another(serving: Any) -> None:
+    with serving() as (first_process, first), serving() as (_, second):
+        assert shown(first) == shown(second) == set(ITEMS)
+        for turn, (to, other) in enumerate([(first, second), (second, first), (first, second)]):
+            posted = httpx.post(f"{to}/v1/events", json=play(f"e{turn}", f"i{turn}"), timeout=30)
+            assert posted.json()["accepted"] == 1
+            touched = {f"i{n}" for n in range(turn + 1)}
+            assert shown(other) == shown(to) == set(ITEMS) - touched
+        put = [new_item("i9", available=False), new_item("new")]
+        assert httpx.put(f"{second}/v1/items", json=put, timeout=30).json()["accepted"] == 2
+        expected = {*ITEMS, "new"} - {"i0", "i1", "i2", "i9"}
+        assert shown(first) == shown(second) == expected
+
+        # Killed without a word, and started again: all that was confirmed is there.
+        first_process.send_signal(signal.SIGKILL)
+        first_process.wait(30)
+        assert shown(second) == expected
+        with serving() as (_, third):
+            assert shown(third) == expected
+
+
+def test_workers_share_a_port_their_events_and_their_figures(serving: Any) -> None:
+    with serving("--workers", "2") as (process, url):
+        httpx.post(f"{url}/v1/events", json=play("e0", "i0"), timeout=30)
+        answers = [shown(url) for _ in range(20)]
+        figures = httpx.get(f"{url}/metrics", timeout=30).text
+        assert process.poll() is None
+    assert all(answer == set(ITEMS) - {"i0"} for answer in answers)
+    count = 'nearline_requests_total{endpoint="/v1/users/{user_id:path}/recommendations"'
+    assert f'{count},status="200"}} 20.0' in figures
+    assert 'nearline_events_total{status="accepted"} 1.0' in figures
+    assert figures.count("nearline_release_info{") == 1
