@@ -20,9 +20,9 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.type_map import feast_value_type_to_pa
 from feast.utils import make_tzaware
 
+from feature_repo.partitions import partition_files
 from nearline.lake import Lake
 from nearline.schema import FEATURE_TS, TIMESTAMP
-from nearline.windows import HOUR, Window, hour_floor
 
 # ibis 11 calls a method that DuckDB 2 renamed; it still works.
 warnings.filterwarnings("ignore", message="fetch_arrow_table", category=DeprecationWarning)
@@ -137,19 +137,6 @@ def _reader(
         return ibis.memtable(_schema(source).empty_table())
 
     return read
-
-
-def partition_files(
-    lake: Lake, dataset: str, start: datetime | None, end: datetime | None
-) -> list[str]:
-    """The hourly partitions that hold rows with a feature_ts in `[start, end]`, oldest first.
-
-    A row's time is the end of its hour.
-    """
-    if start is None or end is None:
-        return lake.files(dataset)
-    first, after = hour_floor(make_tzaware(start)) - HOUR, hour_floor(make_tzaware(end))
-    return lake.files(dataset, Window(first, after)) if first < after else []
 
 
 def _schema(source: DataSource) -> pa.Schema:

@@ -4,87 +4,123 @@
 never moves a key back in time, and a corrected row of the same hour replaces the first. Feast's own
 SQLite store breaks the first half of the rule, its Redis store the second.
 
+What is stored is what Feast's own stores would have written, byte for byte; only the writing is
+ours, many rows at once. How far a materialization came is kept in the store too, written together
+with the rows: one that was killed goes on there, and a store that was emptied begins anew.
+
 A store has one writer at a time (the online pool): the check and the write are two steps.
 """
 
+import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import chain, repeat
 from types import new_class
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from feast import FeatureView, RepoConfig
+from feast.infra.online_stores.helpers import _mmh3, compute_table_id
 from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
-from feast.utils import make_tzaware
+from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import Field
 
+from feature_repo.newest_rows import NewestRows
+from feature_repo.rows import EncodedRows, ProtoRow
 from nearline.settings import settings
 
-OnlineRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 _STORE, _CONFIG = "SettingsOnlineStore", "SettingsOnlineStoreConfig"
 _TYPE = "feature_repo.online_store.SettingsOnlineStore"
 _KEYS_PER_READ = 500
 _SECONDS_TO_WAIT_FOR_A_LOCK = 30
+_CACHE_KIB = 64 * 1024
 
 
-def newest_rows(
-    rows: Sequence[OnlineRow], stored: Callable[[list[EntityKey]], list[datetime | None]]
-) -> Iterator[OnlineRow]:
-    """One row for each key, the newest, and only where `stored` has no newer time for the key."""
-    newest: dict[bytes, OnlineRow] = {}
-    for row in rows:
-        key = row[0].SerializeToString(deterministic=True)
-        if key not in newest or make_tzaware(row[2]) >= make_tzaware(newest[key][2]):
-            newest[key] = row
-    kept = list(newest.values())
-    for at in range(0, len(kept), _KEYS_PER_READ):
-        chunk = kept[at : at + _KEYS_PER_READ]
-        for row, time in zip(chunk, stored([row[0] for row in chunk]), strict=True):
-            if time is None or make_tzaware(row[2]) >= make_tzaware(time):
-                yield row
+@dataclass(frozen=True)
+class Progress:
+    """How far one materialization of a view came: rows read, and how many of them landed."""
+
+    run: str
+    position: int = 0
+    landed: int = 0
 
 
 class NeverBack:
-    """Puts the rule before a store's own writing; `landed` counts the rows written of each view.
+    """The rule, for any store that can tell the times of keys and write rows.
 
-    Pushed views are outside the rule: the last push wins, as a rollback to an older release needs.
+    `landed` counts the rows written of each view. Pushed views are outside the rule: the last push
+    wins, as a rollback to an older release needs.
     """
+
+    rows_per_batch: int
+    with_texts = False
 
     def __init__(self) -> None:
         super().__init__()
         self.landed: Counter[str] = Counter()
 
+    def materialize(self, config: RepoConfig, view: FeatureView, rows: NewestRows) -> None:
+        """Write rows batch by batch; the same rows that were begun before are gone on with."""
+        run = rows.fingerprint()
+        done = self._load_progress(config, view)
+        if done is None or done.run != run:
+            done = Progress(run)
+        for position, batch in rows.batches(size=self.rows_per_batch, skip=done.position):
+            encoded = EncodedRows.of_batch(view, batch, with_texts=self.with_texts)
+            landing = self._not_older(config, view, encoded)
+            done = Progress(run, position, done.landed + len(landing.keys))
+            self._write(config, view, landing, done)
+        self._forget_progress(config, view)
+        self.landed[view.name] += done.landed
+
     def online_write_batch(
         self,
         config: RepoConfig,
         table: FeatureView,
-        data: list[OnlineRow],
+        data: list[ProtoRow],
         progress: Callable[[int], Any] | None,
     ) -> None:
+        """Rows that Feast hands over, such as those of a push."""
+        rows = EncodedRows.of_protos(table, data)
         if table.stream_source is None:
-            data = self._newest(config, table, data)
-        super().online_write_batch(config, table, data, progress)  # type: ignore[misc]
-        self.landed[table.name] += len(data)
+            rows = self._not_older(config, table, rows)
+        self._write(config, table, rows)
+        self.landed[table.name] += len(rows.keys)
+        if progress:
+            progress(len(data))
 
-    def _newest(
-        self, config: RepoConfig, table: FeatureView, data: list[OnlineRow]
-    ) -> list[OnlineRow]:
-        probe = [table.features[0].name]
+    def _not_older(self, config: RepoConfig, view: FeatureView, rows: EncodedRows) -> EncodedRows:
+        stored = self._stored_times(config, view, rows.keys)
+        return rows.where(
+            [known is None or time >= known for time, known in zip(rows.times, stored, strict=True)]
+        )
 
-        def stored(keys: list[EntityKey]) -> list[datetime | None]:
-            found = self.online_read(config, table, keys, probe)  # type: ignore[attr-defined]
-            return [time for time, _ in found]
+    def _stored_times(
+        self, config: RepoConfig, view: FeatureView, keys: list[bytes]
+    ) -> list[datetime | None]:
+        raise NotImplementedError
 
-        return list(newest_rows(data, stored))
+    def _write(
+        self, config: RepoConfig, view: FeatureView, rows: EncodedRows, done: Progress | None = None
+    ) -> None:
+        raise NotImplementedError
+
+    def _load_progress(self, config: RepoConfig, view: FeatureView) -> Progress | None:
+        raise NotImplementedError
+
+    def _forget_progress(self, config: RepoConfig, view: FeatureView) -> None:
+        raise NotImplementedError
 
 
 class NeverBackSqlite(NeverBack, SqliteOnlineStore):
     """The SQLite file that the settings name, open for readers while one process writes."""
+
+    rows_per_batch = 10_000
+    with_texts = True
 
     @staticmethod
     def _get_db_path(config: RepoConfig) -> str:
@@ -96,12 +132,133 @@ class NeverBackSqlite(NeverBack, SqliteOnlineStore):
             connection: sqlite3.Connection = super()._get_conn(config)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             connection.execute(f"PRAGMA busy_timeout={_SECONDS_TO_WAIT_FOR_A_LOCK * 1000}")
         return super()._get_conn(config)
+
+    def _stored_times(
+        self, config: RepoConfig, view: FeatureView, keys: list[bytes]
+    ) -> list[datetime | None]:
+        table = _table(config, view)
+        found: dict[bytes, int] = {}
+        for at in range(0, len(keys), _KEYS_PER_READ):
+            some = keys[at : at + _KEYS_PER_READ]
+            found |= dict(
+                self._get_conn(config).execute(
+                    f"SELECT entity_key, max(event_ts) FROM {table} "
+                    f"WHERE entity_key IN ({','.join('?' * len(some))}) GROUP BY entity_key",
+                    some,
+                )
+            )
+        times = {stamp: _time(stamp) for stamp in set(found.values())}
+        return [times[found[key]] if key in found else None for key in keys]
+
+    def _write(
+        self, config: RepoConfig, view: FeatureView, rows: EncodedRows, done: Progress | None = None
+    ) -> None:
+        """One transaction; in the order of the table's primary key, so that its tree grows fast."""
+        stamps = {time: _stamp(time) for time in set(rows.times)}
+        times = [stamps[time] for time in rows.times]
+        features = [
+            zip(rows.keys, repeat(name), rows.values[name], rows.texts[name], times)
+            for name in sorted(rows.values)
+        ]
+        with self._get_conn(config) as connection:
+            connection.executemany(
+                f"INSERT INTO {_table(config, view)} "
+                "(entity_key, feature_name, value, value_text, event_ts) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (entity_key, feature_name) DO UPDATE SET value = excluded.value, "
+                "value_text = excluded.value_text, event_ts = excluded.event_ts, created_ts = NULL",
+                chain.from_iterable(zip(*features, strict=True)),
+            )
+            if done is not None:
+                connection.execute(
+                    "INSERT OR REPLACE INTO nearline_progress VALUES (?, ?)",
+                    (view.name, json.dumps(asdict(done))),
+                )
+
+    def _load_progress(self, config: RepoConfig, view: FeatureView) -> Progress | None:
+        connection = self._get_conn(config)
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS nearline_progress (view TEXT PRIMARY KEY, progress TEXT)"
+        )
+        found = connection.execute(
+            "SELECT progress FROM nearline_progress WHERE view = ?", (view.name,)
+        ).fetchone()
+        return Progress(**json.loads(found[0])) if found else None
+
+    def _forget_progress(self, config: RepoConfig, view: FeatureView) -> None:
+        with self._get_conn(config) as connection:
+            connection.execute("DELETE FROM nearline_progress WHERE view = ?", (view.name,))
+
+
+def _table(config: RepoConfig, view: FeatureView) -> str:
+    return f'"{compute_table_id(config.project, view)}"'
+
+
+def _stamp(time: datetime) -> int:
+    """A time as Feast stores it in SQLite: UTC, taken for the time of the machine's own zone."""
+    return int(time.astimezone(UTC).replace(tzinfo=None).timestamp())
+
+
+def _time(stamp: int) -> datetime:
+    return datetime.fromtimestamp(stamp).replace(tzinfo=UTC)
 
 
 class NeverBackRedis(NeverBack, RedisOnlineStore):
     """The Redis that the settings name."""
+
+    rows_per_batch = 2_000
+
+    def _stored_times(
+        self, config: RepoConfig, view: FeatureView, keys: list[bytes]
+    ) -> list[datetime | None]:
+        with self._get_client(config.online_store).pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hget(_redis_key(config, key), _time_field(view))
+            found = pipe.execute()
+        times = {raw: Timestamp.FromString(raw).ToDatetime(UTC) for raw in set(found) if raw}
+        return [times.get(raw) for raw in found]
+
+    def _write(
+        self, config: RepoConfig, view: FeatureView, rows: EncodedRows, done: Progress | None = None
+    ) -> None:
+        """One round trip; the progress comes last."""
+        fields = [_time_field(view), *(_mmh3(f"{view.name}:{name}") for name in rows.values)]
+        stamps = {time: _timestamp(time) for time in set(rows.times)}
+        with self._get_client(config.online_store).pipeline(transaction=False) as pipe:
+            times = (stamps[time] for time in rows.times)
+            for key, *cells in zip(rows.keys, times, *rows.values.values(), strict=True):
+                items = list(chain.from_iterable(zip(fields, cells, strict=True)))
+                pipe.execute_command("HSET", _redis_key(config, key), *items)
+            if done is not None:
+                pipe.set(_progress_key(config, view), json.dumps(asdict(done)))
+            pipe.execute()
+
+    def _load_progress(self, config: RepoConfig, view: FeatureView) -> Progress | None:
+        found = self._get_client(config.online_store).get(_progress_key(config, view))
+        return Progress(**json.loads(found)) if found else None
+
+    def _forget_progress(self, config: RepoConfig, view: FeatureView) -> None:
+        self._get_client(config.online_store).delete(_progress_key(config, view))
+
+
+def _redis_key(config: RepoConfig, entity_key: bytes) -> bytes:
+    return entity_key + config.project.encode()
+
+
+def _progress_key(config: RepoConfig, view: FeatureView) -> str:
+    return f"nearline_progress:{config.project}:{view.name}"
+
+
+def _time_field(view: FeatureView) -> str:
+    return f"_ts:{view.name}"
+
+
+def _timestamp(time: datetime) -> bytes:
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp.SerializeToString()
 
 
 class NeverBackSqliteConfig(SqliteOnlineStoreConfig):
@@ -112,11 +269,10 @@ class NeverBackSqliteConfig(SqliteOnlineStoreConfig):
 
 
 class NeverBackRedisConfig(RedisOnlineStoreConfig):
-    """Redis where the settings say. Feast's own check of times is off: ours stands before it."""
+    """Redis where the settings say."""
 
     type: Literal["feature_repo.online_store.SettingsOnlineStore"] = _TYPE  # type: ignore[assignment]
     connection_string: str = Field(default_factory=lambda: connection_string(settings().redis_url))
-    skip_dedup: bool = True
 
 
 def connection_string(url: str) -> str:
@@ -138,9 +294,12 @@ def __getattr__(name: str) -> type:
     Feast goes by the names of class and module, hence a class of that name in this module.
     """
     chosen = {
-        "sqlite": {_STORE: NeverBackSqlite, _CONFIG: NeverBackSqliteConfig},
-        "redis": {_STORE: NeverBackRedis, _CONFIG: NeverBackRedisConfig},
-    }[settings().online_store]
-    if name not in chosen:
+        ("sqlite", _STORE): NeverBackSqlite,
+        ("sqlite", _CONFIG): NeverBackSqliteConfig,
+        ("redis", _STORE): NeverBackRedis,
+        ("redis", _CONFIG): NeverBackRedisConfig,
+    }
+    if name not in (_STORE, _CONFIG):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return new_class(name, (chosen[name],), exec_body=lambda body: body.update(__module__=__name__))
+    base = chosen[settings().online_store, name]
+    return new_class(name, (base,), exec_body=lambda body: body.update(__module__=__name__))

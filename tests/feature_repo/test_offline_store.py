@@ -9,12 +9,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from feast import FeatureStore
-from feast.type_map import feast_value_type_to_pa
 
-from feature_repo.offline_store import partition_files
+from feature_repo.partitions import partition_files, view_schema
 from feature_repo.views import item_popularity, user_activity
 from nearline.lake import Lake
-from nearline.schema import FEATURE_TS, TIMESTAMP
+from nearline.schema import FEATURE_TS
 from nearline.windows import HOUR
 from pipeline.online import apply_features, feature_store
 
@@ -31,9 +30,7 @@ def store(home: Path) -> Iterator[FeatureStore]:
 
 
 def write(view: Any, hour: datetime, **row: Any) -> None:
-    fields = [(f.name, feast_value_type_to_pa(f.dtype.to_value_type())) for f in view.schema]
-    schema = pa.schema([*fields, (FEATURE_TS, TIMESTAMP)])
-    table = pa.Table.from_pylist([row | {FEATURE_TS: hour + HOUR}], schema=schema)
+    table = pa.Table.from_pylist([row | {FEATURE_TS: hour + HOUR}], schema=view_schema(view))
     Lake.open().write_hour(f"features/{view.name}", hour, table)
 
 

@@ -8,10 +8,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import redis
-from feast.type_map import feast_value_type_to_pa
+from feast.infra.online_stores.redis import RedisOnlineStore
+from feast.infra.online_stores.sqlite import SqliteOnlineStore
+from feast.utils import _convert_arrow_to_proto
+from feast.value_type import ValueType
 
+from feature_repo import newest_rows
+from feature_repo.online_store import NeverBackRedis, NeverBackSqlite
+from feature_repo.partitions import view_schema
 from feature_repo.views import BATCH_VIEWS
 from nearline import bundle
 from nearline.errors import BadInput, CorruptRelease, MissingPartition, StepFailed
@@ -65,10 +72,9 @@ def flush_or_skip(database: redis.Redis) -> None:
 def write(lake: Lake, name: str, hour: datetime, rows: Sequence[Row]) -> None:
     """One hour of a feature dataset; a row needs its key and what the test is about."""
     [view] = [view for view in BATCH_VIEWS if view.name == name]
-    fields = [(f.name, feast_value_type_to_pa(f.dtype.to_value_type())) for f in view.schema]
-    schema = pa.schema([*fields, (FEATURE_TS, TIMESTAMP)])
     full = [{FEATURE_TS: hour + HOUR} | row for row in rows]
-    lake.write_hour(f"features/{name}", hour, pa.Table.from_pylist(full, schema=schema))
+    table = pa.Table.from_pylist(full, schema=view_schema(view))
+    lake.write_hour(f"features/{name}", hour, table)
 
 
 def close(lake: Lake, window: Window) -> None:
@@ -164,6 +170,120 @@ def test_hours_that_late_events_changed_land(online: Lake) -> None:
     online.mark_complete("features/user_sequence", hour(8), rows=2, since=T0)
     materialize(hour(8))
     assert read("user_sequence", "item_ids", "user", "u", "late") == [["a", "late"], ["b"]]
+
+
+def test_what_is_stored_is_what_feast_itself_would_store(online: Lake) -> None:
+    rows = [{"user_id": f"u{n}", "events_1h": n, "decayed_weight": n / 3} for n in range(3)]
+    write(online, "user_activity", T0, [row | {"last_event_ts": T0} for row in rows])
+    write(online, "user_sequence", T0, [sequence("u0", "a", "b"), sequence("u1")])
+    close(online, hour(0))
+    materialize(hour(0))
+    ours = everything_stored()
+    config, store = feature_store().config, feature_store().provider.online_store
+    own = SqliteOnlineStore if settings().online_store == "sqlite" else RedisOnlineStore
+    empty_store()
+    for name in ("user_activity", "user_sequence"):
+        [view] = [view for view in BATCH_VIEWS if view.name == name]
+        table = pq.read_table(online.hour_path(f"features/{name}", T0), partitioning=None)
+        protos = _convert_arrow_to_proto(table, view, {"user_id": ValueType.STRING})
+        own.online_write_batch(store, config, view, protos, None)
+    assert len(ours) >= len(rows)
+    assert everything_stored() == ours
+
+
+def everything_stored() -> Any:
+    """What lies in the online store, whatever its order."""
+    store, config = feature_store().provider.online_store, feature_store().config
+    if settings().online_store == "redis":
+        database = redis.Redis.from_url(REDIS)
+        return {key: database.hgetall(key) for key in database.keys("*")}
+    connection = store._get_conn(config)
+    views = (f"nearline_{view.name}" for view in BATCH_VIEWS)
+    return sorted(
+        (view, *row[:6])
+        for view in views
+        for row in connection.execute(
+            f"select entity_key, feature_name, value, ifnull(value_text, ''), "
+            f"event_ts + 0, ifnull(created_ts + 0, 0) from {view}"
+        )
+    )
+
+
+def empty_store() -> None:
+    store, config = feature_store().provider.online_store, feature_store().config
+    if settings().online_store == "redis":
+        redis.Redis.from_url(REDIS).flushdb()
+        return
+    with store._get_conn(config) as connection:
+        for view in BATCH_VIEWS:
+            connection.execute(f"delete from nearline_{view.name}")
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    for store in (NeverBackSqlite, NeverBackRedis):
+        monkeypatch.setattr(store, "rows_per_batch", 2)
+    monkeypatch.setattr(newest_rows, "_ROWS_PER_QUERY", 4)
+
+
+def five_users(lake: Lake, value: int = 0) -> Window:
+    """Five users over two hours, of which one has a row in both."""
+    for n, users in enumerate((["a", "b", "e"], ["c", "d", "e"])):
+        rows = [{"user_id": user, "events_1h": value + n} for user in users]
+        write(lake, "user_activity", T0 + n * HOUR, rows)
+    window = Window(T0, T0 + 2 * HOUR)
+    close(lake, window)
+    return window
+
+
+def killed_after(batches: int, monkeypatch: pytest.MonkeyPatch, window: Window) -> None:
+    """Materialize, but die before the batch after so many is written."""
+    online, written = feature_store().provider.online_store, 0
+    write_batch = online._write
+
+    def write_or_die(*arguments: Any) -> None:
+        nonlocal written
+        written += 1
+        if written > batches:
+            raise KeyboardInterrupt
+        write_batch(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(online, "_write", write_or_die)
+        with pytest.raises(KeyboardInterrupt):
+            materialize(window)
+
+
+def test_a_run_that_was_killed_goes_on_where_it_stopped(
+    online: Lake, small_batches: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = five_users(online)
+    killed_after(2, monkeypatch, window)
+    assert read("user_activity", "events_1h", "user", *"abcde") == [0, None, 1, 1, 1]
+    seen: list[int] = []
+    store = feature_store().provider.online_store
+    monkeypatch.setattr(
+        store, "_write", lambda *a, w=store._write: (seen.append(len(a[2].keys)), w(*a))
+    )
+    assert materialize(window).rows["user_activity"] == 5
+    assert seen == [1]
+    assert read("user_activity", "events_1h", "user", *"abcde") == [0, 0, 1, 1, 1]
+    assert materialize(window).rows["user_activity"] == 5
+    assert seen == [1, 2, 2, 1]
+
+
+def test_a_run_that_was_killed_begins_anew_where_the_lake_or_the_window_changed(
+    online: Lake, small_batches: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = five_users(online)
+    killed_after(2, monkeypatch, window)
+    five_users(online, value=7)
+    assert materialize(window).rows["user_activity"] == 5
+    assert read("user_activity", "events_1h", "user", *"abcde") == [7, 7, 8, 8, 8]
+    five_users(online, value=9)
+    killed_after(1, monkeypatch, window)
+    assert materialize(hour(1)).rows["user_activity"] == 3
+    assert read("user_activity", "events_1h", "user", *"abcde") == [7, 7, 10, 10, 10]
 
 
 def test_an_empty_hour_is_no_error_and_a_missing_one_is(online: Lake) -> None:
