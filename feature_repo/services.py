@@ -6,10 +6,13 @@ Ask with `full_feature_names=True`: views share names such as `events_24h`.
 from feast import FeatureService
 
 from feature_repo.views import (
+    item_conversion,
     item_popularity,
     user_activity,
     user_category_affinity,
     user_embedding,
+    user_habits,
+    user_searches,
     user_sequence,
 )
 
@@ -21,6 +24,13 @@ serving_v1 = FeatureService(
 
 ranking_v1 = FeatureService(
     name="ranking_v1",
-    features=[user_activity, item_popularity],
-    description="What ranks a user's candidates: activity of the user, popularity of the item.",
+    features=[
+        user_activity,
+        user_habits,
+        user_category_affinity,
+        user_searches,
+        item_popularity,
+        item_conversion,
+    ],
+    description="What ranks a user's candidates: what the user does and likes, how items fare.",
 )

@@ -22,8 +22,11 @@ user_activity_source = _dataset("user_activity", "dbt model feat_user_activity")
 user_category_affinity_source = _dataset(
     "user_category_affinity", "dbt model feat_user_category_affinity"
 )
+user_habits_source = _dataset("user_habits", "dbt model feat_user_habits")
+user_searches_source = _dataset("user_searches", "dbt model feat_user_searches")
 user_sequence_source = _dataset("user_sequence", "spark_jobs")
 item_popularity_source = _dataset("item_popularity", "dbt model feat_item_popularity")
+item_conversion_source = _dataset("item_conversion", "dbt model feat_item_conversion")
 item_neighbours_source = _dataset("item_neighbours", "spark_jobs")
 trending_source = _dataset("trending", "dbt model feat_trending")
 

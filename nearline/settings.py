@@ -41,8 +41,12 @@ class Settings(BaseSettings):
 
     spark_master: str = Field("local[*]", description="any Spark master URL")
     spark_memory: str = Field("2g", description="memory of the Spark driver")
-    dbt_target: Literal["duckdb"] = Field("duckdb", description="dbt target")
-    duckdb_path: Path = Field(Path(), description="marts; empty: HOME/marts.duckdb")
+    dbt_target: Literal["duckdb", "spark"] = Field(
+        "duckdb", description="where dbt builds the marts: DuckDB, or Spark on SPARK_MASTER"
+    )
+    duckdb_path: Path = Field(
+        Path(), description="tables of the dbt target duckdb; empty: HOME/marts.duckdb"
+    )
 
     online_store: Literal["sqlite", "redis"] = Field("sqlite", description="Feast online store")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="used when ONLINE_STORE=redis")

@@ -1,32 +1,24 @@
-"""Marts: one dbt run for a window, then the feature marts' rows as lake partitions.
+"""Marts: one dbt run for a window, then its rows as partitions of the lake.
 
-DuckDB holds the marts, the lake hands them on: Feast, training and serving read only
-`features/<name>` in the lake, so nothing but this step opens the DuckDB file.
+dbt's tables hold the window alone; the lake holds the history. Feast, training and serving read
+only the lake, so nothing but this step opens what dbt built.
 """
 
 import os
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, date, datetime, time
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nearline.domains import Domain, load_domain
-from nearline.errors import StepFailed
 from nearline.lake import EVENTS, Lake, hour_groups
 from nearline.schema import FEATURE_TS, TIMESTAMP
-from nearline.settings import Settings, settings
+from nearline.settings import settings
 from nearline.windows import HOUR, Window
+from pipeline.dbt import PROJECT, SCHEMA, Query, build, warehouse
 
-if TYPE_CHECKING:
-    from dbt.cli.main import dbtRunnerResult
-
-PROJECT = Path(__file__).resolve().parent.parent / "dbt_project"
 DOMAIN = "domain"
 PARTIALS = (
     "partials/user_hourly",
@@ -35,25 +27,46 @@ PARTIALS = (
     "partials/user_session_hourly",
     "partials/user_query_hourly",
 )
-FEATURES = {
-    "feat_user_activity": "features/user_activity",
-    "feat_item_popularity": "features/item_popularity",
-    "feat_trending": "features/trending",
-    "feat_user_category_affinity": "features/user_category_affinity",
-}
-"""Feature mart → dataset of the lake."""
 
-_INPUTS = {
-    "feat_user_activity": ("partials/user_hourly",),
-    "feat_item_popularity": ("partials/item_hourly", "catalogue"),
-    "feat_trending": ("partials/item_hourly", "catalogue"),
-    "feat_user_category_affinity": ("partials/user_category_hourly",),
-}
-_HOUR = "_hour"
+
+@dataclass(frozen=True)
+class Export:
+    """Where the rows of a mart go: `dataset` of the lake, made from `inputs`.
+
+    The partition is told by the column `time`: by the hour that begins there, or with `daily` by
+    the day; by FEATURE_TS, it is the hour that ends there.
+    """
+
+    mart: str
+    dataset: str
+    inputs: tuple[str, ...]
+    time: str = FEATURE_TS
+    daily: bool = False
+
+
+def _features(name: str, *inputs: str) -> Export:
+    return Export(f"feat_{name}", f"features/{name}", inputs)
+
+
+EXPORTS = (
+    _features("user_activity", "partials/user_hourly"),
+    _features("user_habits", "partials/user_session_hourly"),
+    _features("user_category_affinity", "partials/user_category_hourly"),
+    _features("user_searches", "partials/user_query_hourly"),
+    _features("item_popularity", "partials/item_hourly", "catalogue"),
+    _features("item_conversion", "partials/item_hourly"),
+    _features("trending", "partials/item_hourly", "catalogue"),
+    Export("fct_hourly_quality", "marts/hourly_quality", (EVENTS, "quarantine"), time="hour"),
+    Export("fct_sessions", "marts/sessions", (EVENTS,), time="session_start", daily=True),
+)
+FEATURES = {each.mart: each.dataset for each in EXPORTS if each.time == FEATURE_TS}
+"""Feature mart → dataset of the lake."""
 
 DOMAIN_SCHEMA = pa.schema(
     [
         ("event_type", pa.string()),
+        ("position", pa.int64()),
+        ("funnel_step", pa.int64()),
         ("positive", pa.bool_()),
         ("weight", pa.float64()),
         ("value_min", pa.float64()),
@@ -61,6 +74,7 @@ DOMAIN_SCHEMA = pa.schema(
         ("value_required", pa.bool_()),
     ]
 )
+_HOUR = "_hour"
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,7 @@ def mart_names() -> list[str]:
 
 
 def build_marts(window: Window) -> MartReport:
-    """Build and test all marts for `window`, then publish the feature marts in the lake.
+    """Build and test all marts for `window`, then publish their rows in the lake.
 
     The hours that late events of the window changed are built and published again too. Raises
     MissingPartition when partials of the window are not complete, StepFailed when a model or a test
@@ -91,11 +105,9 @@ def build_marts(window: Window) -> MartReport:
         lake.require_complete(dataset, window)
     lake.write_snapshot(DOMAIN, domain_table(load_domain(settings().domain)))
     changed = lake.changed(EVENTS, window)
-    results = _dbt_build(changed)
-    rows = {
-        dataset: export(lake, dataset, table, changed, inputs=_INPUTS[mart])
-        for (mart, dataset), table in zip(FEATURES.items(), _feature_rows(changed), strict=True)
-    }
+    with warehouse() as query:
+        results = build(changed, query)
+        rows = {each.dataset: export(lake, each, _rows(query, each), changed) for each in EXPORTS}
     for dataset, count in rows.items():
         lake.mark_complete(dataset, window, rows=count, since=changed.start)
     kinds = [result.node.resource_type.value for result in results]
@@ -103,134 +115,73 @@ def build_marts(window: Window) -> MartReport:
 
 
 def domain_table(domain: Domain) -> pa.Table:
-    """The domain's event types as the rows that the SQL joins."""
+    """The domain's event types as the rows that the SQL joins.
+
+    `position` counts them in the file's order, `funnel_step` in that of the funnel; both from 0.
+    """
     rows = [
         {
             "event_type": name,
+            "position": position,
+            "funnel_step": domain.funnel.index(name) if name in domain.funnel else None,
             "positive": kind.positive,
             "weight": kind.weight,
             "value_min": kind.value.min if kind.value else None,
             "value_max": kind.value.max if kind.value else None,
             "value_required": bool(kind.value and kind.value.required),
         }
-        for name, kind in sorted(domain.event_types.items())
+        for position, (name, kind) in enumerate(domain.event_types.items())
     ]
     return pa.Table.from_pylist(rows, schema=DOMAIN_SCHEMA)
 
 
-def export(
-    lake: Lake, dataset: str, table: pa.Table, window: Window, *, inputs: Iterable[str] = ()
-) -> int:
-    """Write rows as one partition for each hour of the window; an hour without rows loses its file.
+def export(lake: Lake, to: Export, table: pa.Table, window: Window) -> int:
+    """Write rows as one partition for each hour or day of the window; returns their number.
 
-    Returns the number of rows. The partition is the hour that ends at the row's feature_ts.
+    An hour or day without rows loses its file.
     """
-    hours = pc.subtract(table[FEATURE_TS], pa.scalar(HOUR, pa.duration("us")))
+    write = _write_days if to.daily else _write_hours
+    write(lake, to, table, window)
+    return int(table.num_rows)
+
+
+def _write_hours(lake: Lake, to: Export, table: pa.Table, window: Window) -> None:
+    hours = table[to.time]
+    if to.time == FEATURE_TS:
+        hours = pc.subtract(hours, pa.scalar(HOUR, pa.duration("us")))
     partitions = dict.fromkeys(window.hours(), table.schema.empty_table())
     partitions |= dict(hour_groups(table.append_column(_HOUR, hours), _HOUR))
 
     def write(hour: datetime) -> None:
         rows = partitions[hour].select(table.column_names)
-        lake.write_hour(dataset, hour, rows, inputs=tuple(inputs))
+        lake.write_hour(to.dataset, hour, rows, inputs=to.inputs)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(write, partitions))
-    return int(table.num_rows)
 
 
-def _feature_rows(window: Window) -> Iterator[pa.Table]:
-    """The rows of each feature mart in the window, ordered by hour and key, times in UTC."""
-    import duckdb
-
-    with duckdb.connect(str(settings().duckdb_path), read_only=True) as connection:
-        for mart in FEATURES:
-            rows = connection.sql(
-                f"select * from {mart} where {FEATURE_TS} > $1 and {FEATURE_TS} <= $2 "
-                f"order by {FEATURE_TS}, 1",
-                params=[_naive(window.start), _naive(window.end)],
-            )
-            yield _in_utc(rows.to_arrow_table())
+def _write_days(lake: Lake, to: Export, table: pa.Table, window: Window) -> None:
+    days = pc.floor_temporal(table[to.time], unit="day")
+    for day in window.days():
+        rows = table.filter(pc.equal(days, pa.scalar(_midnight(day), TIMESTAMP)))
+        lake.write_day(to.dataset, day, rows, inputs=to.inputs)
 
 
-def _naive(ts: datetime) -> datetime:
-    return ts.replace(tzinfo=None)
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
 
 
-def _in_utc(table: pa.Table) -> pa.Table:
-    fields = [
-        field.with_type(TIMESTAMP) if pa.types.is_timestamp(field.type) else field
-        for field in table.schema
-    ]
+def _rows(query: Query, of: Export) -> pa.Table:
+    """The rows of a mart, ordered by time and key; the same types from every target."""
+    table = query(f"select * from {SCHEMA}.{of.mart} order by {of.time}, 1")
+    fields = [pa.field(field.name, _plain(field.type)) for field in table.schema]
     return table.cast(pa.schema(fields))
 
 
-def _dbt_build(window: Window) -> list[Any]:
-    outcome = run_dbt(window, "build", "--exclude-resource-type", "unit_test")
-    results = list(getattr(outcome.result, "results", []))
-    if not outcome.success:
-        raise StepFailed(_failure(window, results, outcome.exception))
-    return results
-
-
-def run_dbt(window: Window, *arguments: str) -> "dbtRunnerResult":
-    """Run one dbt command on the project, in this process; what dbt writes goes below HOME."""
-    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
-    from dbt.cli.main import dbtRunner
-
-    home = settings().home
-    settings().duckdb_path.parent.mkdir(parents=True, exist_ok=True)
-    with _environment(dbt_environment(settings(), window)):
-        outcome = dbtRunner().invoke(
-            [
-                *("--quiet", "--no-use-colors", "--log-path", str(home / "logs")),
-                *arguments,
-                *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
-                *("--target-path", str(home / "dbt")),
-            ]
-        )
-    DuckDBConnectionManager.close_all_connections()
-    return outcome
-
-
-def dbt_environment(configured: Settings, window: Window) -> dict[str, str]:
-    """The environment that the dbt project reads."""
-    return {
-        "NEARLINE_WINDOW_START": window.start.isoformat(),
-        "NEARLINE_WINDOW_END": window.end.isoformat(),
-        "NEARLINE_LAKE": configured.lake,
-        "NEARLINE_DUCKDB_PATH": str(configured.duckdb_path),
-        "NEARLINE_DBT_TARGET": configured.dbt_target,
-        "NEARLINE_LATE_HOURS": str(configured.late_hours),
-    }
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
-
-
-def _failure(window: Window, results: Iterable[Any], error: BaseException | None) -> str:
-    """One line for each failed model or test: its name, what it was about, how many rows."""
-    lines = []
-    for result in results:
-        status = str(result.status)
-        if status == "fail":
-            about = ", ".join(_models_of(result.node))
-            lines.append(f"test {result.node.name} on {about}: {result.failures} rows break it")
-        elif status == "error":
-            lines.append(f"{result.node.resource_type} {result.node.name}: {result.message}")
-    found = "\n  ".join(lines) or str(error)
-    return f"dbt build of {window} failed, nothing was published:\n  {found}"
-
-
-def _models_of(node: Any) -> list[str]:
-    return [unique_id.rsplit(".", 1)[-1] for unique_id in node.depends_on.nodes]
+def _plain(dtype: pa.DataType) -> pa.DataType:
+    """A type without what targets add to it: times in UTC, lists of anything that may be null."""
+    if pa.types.is_timestamp(dtype):
+        return TIMESTAMP
+    if pa.types.is_list(dtype):
+        return pa.list_(_plain(dtype.value_type))
+    return dtype

@@ -9,6 +9,7 @@ import yaml
 from feast.feature_view import FeatureView
 from feast.repo_operations import parse_repo
 from feast.type_map import feast_value_type_to_pa
+from jinja2 import Template
 
 from feature_repo.definitions import OBJECTS
 from feature_repo.online_store import connection_string
@@ -21,11 +22,12 @@ from spark_jobs.sequences import SEQUENCE_SCHEMA
 
 ROOT = Path(__file__).parents[2]
 DBT_TYPES = {
-    "varchar": pa.string(),
+    "string": pa.string(),
     "bigint": pa.int64(),
     "double": pa.float64(),
     "timestamp": TIMESTAMP,
-    "varchar[]": pa.list_(pa.string()),
+    "string[]": pa.list_(pa.string()),
+    "bigint[]": pa.list_(pa.int64()),
     "double[]": pa.list_(pa.float64()),
 }
 
@@ -37,6 +39,7 @@ def columns(schema: pa.Schema) -> dict[str, pa.DataType]:
 def dbt_columns() -> dict[str, dict[str, pa.DataType]]:
     """The columns of each dataset that a feature mart is written to."""
     text = (ROOT / "dbt_project/models/features/_features.yml").read_text()
+    text = Template(text).render(target={"type": "duckdb"})
     return {
         FEATURES[model["name"]]: {c["name"]: DBT_TYPES[c["data_type"]] for c in model["columns"]}
         for model in yaml.safe_load(text)["models"]

@@ -14,15 +14,17 @@ from nearline.lake import EVENTS, Lake, hour_groups
 from nearline.schema import EVENT_SCHEMA, EVENT_TS, ITEM_SCHEMA
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
+from pipeline.dbt import run_dbt
 from pipeline.marts import (
+    EXPORTS,
     FEATURES,
     PARTIALS,
+    Export,
     MartReport,
     build_marts,
     domain_table,
     export,
     mart_names,
-    run_dbt,
 )
 from spark_jobs.partials import KEYS, USER_HOURLY, USER_HOURLY_SCHEMA, hourly_partials
 
@@ -104,14 +106,14 @@ def feature_rows(name: str, key: str) -> dict[tuple[str, int], dict[str, object]
 
 def checksums() -> dict[str, str]:
     lake = Lake.open()
-    return {p: lake.manifest(p).sha256 for d in FEATURES.values() for p in lake.files(d)}
+    return {p: lake.manifest(p).sha256 for each in EXPORTS for p in lake.files(each.dataset)}
 
 
 def test_a_run_reports_what_it_built(report: MartReport) -> None:
     assert report.window == WINDOW
     assert report.models > 10
     assert report.tests > 20
-    assert set(report.rows) == set(FEATURES.values())
+    assert set(report.rows) == {*FEATURES.values(), "marts/hourly_quality", "marts/sessions"}
     assert Lake.open().covered("features/user_activity") == [WINDOW]
 
 
@@ -187,7 +189,8 @@ def test_a_failing_test_names_itself_and_publishes_nothing() -> None:
             build_marts(Window.of_hour(hour))
     finally:
         lake.write_hour(USER_HOURLY, hour, good)
-    assert "int_user_hours" in str(caught.value)
+    assert "int_user_types" in str(caught.value)
+    assert "event_type=sneeze, broken_rows=1" in str(caught.value)
     assert checksums() == before
 
 
@@ -197,7 +200,10 @@ def test_unit_tests_of_the_sql_pass() -> None:
     told = [(result.node.name, str(result.status)) for result in outcome.result.results]
     assert outcome.success, told
     assert {name for name, _ in told} == {
-        "user_activity_counts_and_expires",
+        "user_activity_sums_the_types",
+        "user_habits_knows_sessions_across_hours",
+        "item_conversion_is_drawn_to_the_site",
+        "user_searches_fade_and_expire",
         "trending_orders_by_faded_weight",
     }
 
@@ -235,15 +241,16 @@ def test_an_hour_that_lost_its_rows_loses_its_file(tmp_path: Path) -> None:
             [("user_id", pa.string()), EVENT_SCHEMA.field(EVENT_TS).with_name("feature_ts")]
         ),
     )
-    assert export(lake, "features/x", rows, window) == 2
+    to = Export("feat_x", "features/x", ())
+    assert export(lake, to, rows, window) == 2
     assert len(lake.files("features/x")) == 2
-    assert export(lake, "features/x", rows.slice(1), window) == 1
+    assert export(lake, to, rows.slice(1), window) == 1
     assert lake.files("features/x") == [lake.hour_path("features/x", START + HOUR)]
 
 
 def test_marts_are_listed_without_starting_dbt() -> None:
     names = mart_names()
-    assert {"dim_items", "dim_users", "fct_sessions", "fct_hourly_quality"} <= set(names)
+    assert {"dim_items", "fct_sessions", "fct_hourly_quality"} <= set(names)
     assert set(FEATURES) <= set(names)
 
 

@@ -1,78 +1,51 @@
-{{ config(meta={'window': {'column': 'feature_ts', 'ends': true}}) }}
+with types as (
 
-{%- set counts = ['events', 'user_touches'] %}
-{%- set sums = counts + ['valued_events', 'value_millionths'] %}
-
-with hours as (
-
-    select * from {{ ref('int_item_hours') }}
+    {{ weighed_types(ref('int_item_types'), 'item_id') }}
 
 ),
 
 items as (
 
-    select * from {{ ref('dim_items') }}
+    select * from {{ ref('stg_items') }}
 
 ),
 
-marked as (
-
-    {{ active_and_expiring_hours('hours', 'item_id', sums) }}
-
-),
-
-merged as (
+by_hour as (
 
     select
         item_id,
         hour,
-        {% for column in sums -%}
-        sum({{ column }}) as {{ column }},
+        {% for hours in feature_windows() -%}
+        {%- set window = window_name(hours) -%}
+        cast(sum(events_{{ window }}) as bigint) as events_{{ window }},
+        cast(sum(touches_{{ window }}) as bigint) as user_touches_{{ window }},
         {% endfor -%}
-        count(*) as marks
+        sum(scaled_events_30d) as scaled_events_30d,
+        sum(value_millionths_30d) as value_millionths_30d,
+        {{ six_decimals('cast(sum(fading_weight) as double) / 1e6') }} as decayed_weight,
+        {{ arrays_by_type() }}
 
-    from marked
+    from types
     group by item_id, hour
-
-),
-
-rolled as (
-
-    select
-        item_id,
-        hour,
-        {% for column in counts -%}
-        {{ rolling_sums(column) }}
-        {% endfor -%}
-        sum(valued_events) over last_30d as valued_events_30d,
-        sum(value_millionths) over last_30d as value_millionths_30d
-
-    from merged
-    {{ rolling_windows('item_id') }}
-
-),
-
-in_window as (
-
-    select * from rolled
-    where {{ in_window('hour') }}
 
 )
 
 select
-    in_window.item_id,
-    in_window.hour + interval 1 hour as feature_ts,
-    {% for column in counts -%}
+    by_hour.item_id,
+    {{ end_of('by_hour.hour') }} as feature_ts,
+    {% for column in ['events', 'user_touches'] -%}
     {% for hours in feature_windows() -%}
-    in_window.{{ column }}_{{ window_name(hours) }},
+    by_hour.{{ column }}_{{ window_name(hours) }},
     {% endfor -%}
     {% endfor -%}
-    (in_window.events_24h + 1) / (in_window.events_7d / 7.0 + 1) as velocity,
-    (cast(in_window.value_millionths_30d as double) / 1000000 + 10 * 0.5)
-    / (in_window.valued_events_30d + 10) as mean_value_30d,
-    cast(greatest(
-        0, date_diff('second', items.created_ts, in_window.hour + interval 1 hour)
-    ) as double) / 3600 as age_hours
+    (by_hour.events_24h + 1) / (by_hour.events_7d / 7e0 + 1) as velocity,
+    (by_hour.value_millionths_30d / 1e6 + 5) / (by_hour.scaled_events_30d + 10)
+        as mean_value_30d,
+    greatest(
+        0, (by_hour.hour + 1) * 3600 - {{ whole_part('items.created_us', 1000000) }}
+    ) / 3600e0 as age_hours,
+    by_hour.decayed_weight,
+    {{ array_columns() }}
 
-from in_window
-left join items on in_window.item_id = items.item_id
+from by_hour
+left join items on by_hour.item_id = items.item_id

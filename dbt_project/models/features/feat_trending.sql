@@ -1,41 +1,48 @@
-{{ config(meta={'window': {'column': 'feature_ts', 'ends': true}}) }}
-
 with hours as (
 
-    select hours.*
-    from {{ ref('int_item_hours') }} as hours
-    inner join {{ ref('dim_items') }} as items on hours.item_id = items.item_id
+    select
+        hours.item_id,
+        hours.hour,
+        sum(hours.events * event_types.weight) as weight
+
+    from {{ ref('stg_item_hourly') }} as hours
+    semi join {{ ref('stg_items') }} as items on hours.item_id = items.item_id
+    inner join {{ ref('stg_event_types') }} as event_types
+        on hours.event_type = event_types.event_type
     where
-        {{ in_reach('hours.hour', 168) }}
-        and hours.weight > 0
+        hours.hour >= {{ window_start() - 168 }}
+        and event_types.weight > 0
+    group by hours.item_id, hours.hour
 
 ),
 
-scored_hours as (
+marks as (
 
-    select distinct hour from hours
-    where {{ in_window('hour') }}
-    union
-    select distinct hour + interval 168 hour as hour from hours
-    where {{ in_window('hour + interval 168 hour') }}
+    {{ marks('hours', 'item_id', [168]) }}
+
+),
+
+asked_hours as (
+
+    select distinct hour from marks
 
 ),
 
 scored as (
 
     select
-        scored_hours.hour,
+        asked_hours.hour,
         hours.item_id,
-        cast(sum({{ decayed_millionths(
-            'hours.weight', "date_diff('hour', hours.hour, scored_hours.hour)", 24
+        cast(sum({{ rounded(
+            'hours.weight * pow(5e-1, (asked_hours.hour - hours.hour) / 24e0) * 1e6'
         ) }}) as bigint) as millionths
 
-    from scored_hours
+    from asked_hours
     left join hours
         on
-            scored_hours.hour >= hours.hour
-            and scored_hours.hour - interval 168 hour < hours.hour
-    group by scored_hours.hour, hours.item_id
+            asked_hours.hour >= hours.hour
+            and asked_hours.hour - 168 < hours.hour
+    group by asked_hours.hour, hours.item_id
 
 ),
 
@@ -53,15 +60,9 @@ ranked as (
 
 select
     'all' as surface,
-    hour + interval 1 hour as feature_ts,
-    coalesce(
-        list(item_id order by position) filter (where item_id is not null), []
-    ) as item_ids,
-    coalesce(
-        list(cast(millionths as double) / 1000000 order by position)
-        filter (where item_id is not null),
-        []
-    ) as scores
+    {{ end_of('hour') }} as feature_ts,
+    {{ ordered_list('item_id', 'position', only='item_id is not null') }} as item_ids,
+    {{ ordered_list('millionths / 1e6', 'position', only='item_id is not null') }} as scores
 
 from ranked
 where position <= 100

@@ -1,90 +1,42 @@
-{{ config(meta={'window': {'column': 'feature_ts', 'ends': true}}) }}
+with types as (
 
-{%- set sums = ['events', 'positive_events', 'item_touches'] %}
-
-with hours as (
-
-    select * from {{ ref('int_user_hours') }}
+    {{ weighed_types(ref('int_user_types'), 'user_id') }}
 
 ),
 
-marked as (
-
-    {{ active_and_expiring_hours('hours', 'user_id', sums, newest=['last_event_ts']) }}
-
-),
-
-merged as (
+by_hour as (
 
     select
         user_id,
         hour,
-        {% for column in sums + ['active_hours'] -%}
-        sum({{ column }}) as {{ column }},
+        {% for hours in feature_windows() -%}
+        {%- set window = window_name(hours) -%}
+        cast(sum(events_{{ window }}) as bigint) as events_{{ window }},
+        cast(sum(case when positive then events_{{ window }} else 0 end) as bigint)
+            as positive_events_{{ window }},
+        cast(sum(touches_{{ window }}) as bigint) as item_touches_{{ window }},
+        cast(sum(active_hours_{{ window }}) as bigint) as active_hours_{{ window }},
         {% endfor -%}
-        max(last_event_ts) as last_event_ts
+        {{ six_decimals('cast(sum(fading_weight) as double) / 1e6') }} as decayed_weight,
+        max(last_event_us) as last_event_us,
+        {{ arrays_by_type() }}
 
-    from marked
+    from types
     group by user_id, hour
-
-),
-
-rolled as (
-
-    select
-        user_id,
-        hour,
-        {% for column in sums + ['active_hours'] -%}
-        {{ rolling_sums(column) }}
-        {% endfor -%}
-        max(last_event_ts) over last_30d as last_event_ts
-
-    from merged
-    {{ rolling_windows('user_id') }}
-
-),
-
-in_window as (
-
-    select * from rolled
-    where {{ in_window('hour') }}
-
-),
-
-decayed as (
-
-    select
-        in_window.user_id,
-        in_window.hour,
-        sum({{ decayed_millionths(
-            'hours.weight', "date_diff('hour', hours.hour, in_window.hour)", 24
-        ) }}) as millionths
-
-    from in_window
-    inner join hours
-        on
-            in_window.user_id = hours.user_id
-            and in_window.hour >= hours.hour
-            and in_window.hour - interval 720 hour < hours.hour
-    group by in_window.user_id, in_window.hour
 
 )
 
 select
-    in_window.user_id,
-    in_window.hour + interval 1 hour as feature_ts,
-    {% for column in sums + ['active_hours'] -%}
+    user_id,
+    {{ end_of('hour') }} as feature_ts,
+    {% for column in ['events', 'positive_events', 'item_touches', 'active_hours'] -%}
     {% for hours in feature_windows() -%}
-    in_window.{{ column }}_{{ window_name(hours) }},
+    {{ column }}_{{ window_name(hours) }},
     {% endfor -%}
     {% endfor -%}
-    cast(coalesce(decayed.millionths, 0) as double) / 1000000 as decayed_weight,
-    date_diff('second', in_window.last_event_ts, in_window.hour + interval 1 hour)
-        as recency_seconds,
-    in_window.last_event_ts
+    decayed_weight,
+    (hour + 1) * 3600 - {{ whole_part('last_event_us', 1000000) }} as recency_seconds,
+    {{ time_of_us('last_event_us') }} as last_event_ts,
+    {{ array_columns() }}
 
-from in_window
-left join decayed
-    on
-        in_window.user_id = decayed.user_id
-        and in_window.hour = decayed.hour
+from by_hour

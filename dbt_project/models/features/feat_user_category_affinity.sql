@@ -1,75 +1,74 @@
-{{ config(meta={'window': {'column': 'feature_ts', 'ends': true}}) }}
-
 with hours as (
 
-    select * from {{ ref('int_user_category_hours') }}
+    select * from {{ ref('stg_user_category_hourly') }}
 
 ),
 
-scored_hours as (
+marks as (
 
-    select distinct
-        user_id,
-        hour
+    {{ marks('hours', 'user_id', [720]) }}
+
+),
+
+known as (
+
+    select
+        hours.user_id,
+        hours.category,
+        hours.hour,
+        {{ decay_units('hours.weight', 168) }} as units
 
     from hours
-    where {{ in_window('hour') }}
-    union
-    select distinct
-        user_id,
-        hour + interval 720 hour as hour
-
-    from hours
-    where {{ in_window('hour + interval 720 hour') }}
+    semi join marks on hours.user_id = marks.user_id
 
 ),
 
 scored as (
 
-    select
-        scored_hours.user_id,
-        scored_hours.hour,
-        hours.category,
-        cast(sum({{ decayed_millionths(
-            'hours.weight', "date_diff('hour', hours.hour, scored_hours.hour)", 168
-        ) }}) as bigint) as millionths
-
-    from scored_hours
-    left join hours
-        on
-            scored_hours.user_id = hours.user_id
-            and scored_hours.hour >= hours.hour
-            and scored_hours.hour - interval 720 hour < hours.hour
-    group by scored_hours.user_id, scored_hours.hour, hours.category
+    {{ scored_at_marks('known', 'category') }}
 
 ),
 
 ranked as (
 
     select
-        user_id,
-        hour,
-        category,
-        millionths,
-        sum(millionths) over (partition by user_id, hour) as total,
-        row_number() over (
-            partition by user_id, hour order by millionths desc, category asc
-        ) as position
+        *,
+        row_number() over (partition by user_id, hour order by millionths desc, category asc)
+            as position,
+        millionths / sum(millionths) over (partition by user_id, hour) as share,
+        count(*) over (partition by user_id, hour) as categories
 
     from scored
+
+),
+
+by_hour as (
+
+    select
+        user_id,
+        hour,
+        {{ ordered_list('category', 'position', only='position <= 20') }} as categories,
+        {{ ordered_list(six_decimals('share'), 'position', only='position <= 20') }} as affinities,
+        count(*) as distinct_categories,
+        -- Whole billionths: they add up the same in any order.
+        sum({{ rounded('-share * ln(share) * 1e9') }}) / 1e9 / ln(max(greatest(categories, 2)))
+            as diversity
+
+    from ranked
+    group by user_id, hour
 
 )
 
 select
-    user_id,
-    hour + interval 1 hour as feature_ts,
-    coalesce(list(category order by position) filter (where millionths > 0), []) as categories,
-    coalesce(
-        list(round(cast(millionths as double) / cast(total as double), 6) order by position)
-        filter (where millionths > 0),
-        []
-    ) as affinities
+    marks.user_id,
+    {{ end_of('marks.hour') }} as feature_ts,
+    coalesce(by_hour.categories, {{ list_of([]) }}) as categories,
+    coalesce(by_hour.affinities, {{ list_of([]) }}) as affinities,
+    coalesce(by_hour.distinct_categories, 0) as distinct_categories,
+    coalesce({{ six_decimals('by_hour.diversity') }}, 0e0) as diversity
 
-from ranked
-where position <= 20
-group by user_id, hour
+from marks
+left join by_hour
+    on
+        marks.user_id = by_hour.user_id
+        and marks.hour = by_hour.hour

@@ -1,3 +1,5 @@
+{{ config(materialized='view') }}
+
 with items as (
 
     select * from {{ ref('stg_items') }}
@@ -11,7 +13,7 @@ final as (
         title,
         categories,
         available,
-        created_ts
+        {{ time_of_us('created_us') }} as created_ts
 
     from items
 

@@ -1,24 +1,23 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='window',
-    on_schema_change='fail',
-    meta={'window': {'column': 'hour'}}
-) }}
-
-{%- set late_hours = env_var('NEARLINE_LATE_HOURS', '48') | int %}
-
-with accepted as (
+with events as (
 
     select
-        date_trunc('hour', received_ts) as hour,
-        count(*) as events,
-        count_if(event_ts < date_trunc('hour', received_ts)) as late_events
+        event_us,
+        {{ whole_part('received_us', 3600000000) }} as hour
 
     from {{ ref('stg_events') }}
-    where
-        {{ days_in_reach(late_hours + 24) }}
-        and {{ in_window('received_ts') }}
-    group by date_trunc('hour', received_ts)
+
+),
+
+accepted as (
+
+    select
+        hour,
+        count(*) as events,
+        cast(count_if(event_us < hour * 3600000000) as bigint) as late_events
+
+    from events
+    where {{ in_window() }}
+    group by hour
 
 ),
 
@@ -27,12 +26,10 @@ refused_by_reason as (
     select
         hour,
         reason,
-        count(*) as events
+        count(*) as events,
+        row_number() over (partition by hour order by reason) as position
 
     from {{ ref('stg_quarantine') }}
-    where
-        {{ days_in_reach(0) }}
-        and {{ in_window('hour') }}
     group by hour, reason
 
 ),
@@ -42,7 +39,8 @@ refused as (
     select
         hour,
         cast(sum(events) as bigint) as quarantined,
-        map(list(reason order by reason), list(events order by reason)) as quarantined_by_reason
+        {{ ordered_list('reason', 'position') }} as reasons,
+        {{ ordered_list('events', 'position') }} as quarantined_by_reason
 
     from refused_by_reason
     group by hour
@@ -56,7 +54,8 @@ joined as (
         coalesce(accepted.events, 0) as events,
         coalesce(accepted.late_events, 0) as late_events,
         coalesce(refused.quarantined, 0) as quarantined,
-        coalesce(refused.quarantined_by_reason, map()) as quarantined_by_reason
+        coalesce(refused.reasons, {{ list_of([]) }}) as reasons,
+        coalesce(refused.quarantined_by_reason, {{ list_of([]) }}) as quarantined_by_reason
 
     from accepted
     full outer join refused on accepted.hour = refused.hour
@@ -64,11 +63,12 @@ joined as (
 )
 
 select
-    hour,
+    {{ time_of_us('hour * 3600000000') }} as hour,
     events,
     late_events,
     quarantined,
     quarantined / (events + quarantined) as quarantined_share,
+    reasons,
     quarantined_by_reason
 
 from joined

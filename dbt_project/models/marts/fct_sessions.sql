@@ -1,16 +1,11 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='window',
-    on_schema_change='fail',
-    meta={'window': {'column': 'session_start', 'days': true}}
-) }}
-
 with events as (
 
-    select * from {{ ref('stg_events') }}
-    where
-        dt between cast({{ first_day() }} as date) and cast({{ last_day() }} as date)
-        and {{ in_window('event_ts', days=true) }}
+    select
+        *,
+        {{ whole_part('event_us', 86400000000) }} as day
+
+    from {{ ref('stg_events') }}
+    where {{ in_days(whole_part('event_us', 86400000000)) }}
 
 ),
 
@@ -24,13 +19,11 @@ marked as (
 
     select
         *,
-        lag(event_ts) over previous as previous_ts,
+        lag(event_us) over previous as previous_us,
         lag(session_id) over previous as previous_session_id
 
     from events
-    window previous as (
-        partition by user_id, cast(event_ts as date) order by event_ts, event_id
-    )
+    window previous as (partition by user_id, day order by event_us, event_id)
 
 ),
 
@@ -38,31 +31,34 @@ numbered as (
 
     select
         *,
-        cast(event_ts as date) as day,
-        sum(if(
-            previous_ts is null
-            or event_ts > previous_ts + interval 30 minute
-            or session_id is distinct from previous_session_id,
-            1, 0
-        )) over (
-            partition by user_id, cast(event_ts as date) order by event_ts, event_id
-            rows unbounded preceding
+        sum(
+            case
+                when
+                    previous_us is null
+                    or event_us > previous_us + 1800000000
+                    or session_id is distinct from previous_session_id
+                    then 1
+                else 0
+            end
+        ) over (
+            partition by user_id, day order by event_us, event_id rows unbounded preceding
         ) as session_number
 
     from marked
 
 ),
 
-final as (
+summed as (
 
     select
-        numbered.user_id || '/' || numbered.day || '/' || numbered.session_number as session_key,
         numbered.user_id,
-        min(numbered.event_ts) as session_start,
-        max(numbered.event_ts) as session_end,
+        numbered.day,
+        numbered.session_number,
+        min(numbered.event_us) as first_us,
+        max(numbered.event_us) as last_us,
         count(*) as events,
         count(distinct numbered.item_id) as items,
-        count_if(event_types.positive) as positive_events,
+        cast(count_if(event_types.positive) as bigint) as positive_events,
         cast(coalesce(sum(event_types.weight), 0) as double) as weight
 
     from numbered
@@ -71,4 +67,15 @@ final as (
 
 )
 
-select * from final
+select
+    user_id || '/' || cast({{ time_of_us('day * 86400000000') }} as date) || '/' || session_number
+        as session_key,
+    user_id,
+    {{ time_of_us('first_us') }} as session_start,
+    {{ time_of_us('last_us') }} as session_end,
+    events,
+    items,
+    positive_events,
+    weight
+
+from summed

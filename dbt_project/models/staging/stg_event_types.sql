@@ -8,11 +8,13 @@ renamed as (
 
     select
         event_type,
+        position,
+        funnel_step,
         positive,
         cast(weight as decimal(12, 6)) as weight,
-        coalesce(value_required, false) as value_required,
         cast(value_min as decimal(18, 6)) as value_min,
-        cast(value_max as decimal(18, 6)) as value_max
+        case when value_required and value_max > value_min then value_max - value_min end
+            as value_range
 
     from source
 

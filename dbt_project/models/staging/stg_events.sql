@@ -1,6 +1,8 @@
+{%- set late_hours = env_var('NEARLINE_LATE_HOURS', '48') | int %}
+
 with source as (
 
-    select * from {{ lake('events') }}
+    select * from {{ lake('events', lookback_hours=late_hours, whole_days=true) }}
 
 ),
 
@@ -12,9 +14,8 @@ renamed as (
         item_id,
         event_type,
         session_id,
-        cast(event_ts at time zone 'UTC' as timestamp) as event_ts,
-        cast(received_ts at time zone 'UTC' as timestamp) as received_ts,
-        dt
+        {{ epoch_us('event_ts') }} as event_us,
+        {{ epoch_us('received_ts') }} as received_us
 
     from source
 

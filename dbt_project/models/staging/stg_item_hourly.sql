@@ -1,19 +1,19 @@
 with source as (
 
-    select * from {{ lake('item_hourly') }}
+    select * from {{ lake('item_hourly', lookback_hours=720) }}
 
 ),
 
 renamed as (
 
     select
-        item_id,
-        event_type,
-        events,
-        users,
-        value_sum,
-        cast(hour at time zone 'UTC' as timestamp) as hour,
-        dt
+        source.item_id,
+        source.event_type,
+        {{ hour_of('source.hour') }} as hour,
+        source.events,
+        source.users,
+        source.values as valued_events,
+        source.value_sum
 
     from source
 

@@ -11,7 +11,7 @@ renamed as (
         title,
         categories,
         available,
-        cast(created_ts at time zone 'UTC' as timestamp) as created_ts
+        {{ epoch_us('created_ts') }} as created_us
 
     from source
 

@@ -8,8 +8,7 @@ renamed as (
 
     select
         reason,
-        {{ partition_hour() }} as hour,
-        dt
+        {{ hour_of('received_ts') }} as hour
 
     from source
 

@@ -1,6 +1,6 @@
 with source as (
 
-    select * from {{ lake('user_category_hourly') }}
+    select * from {{ lake('user_category_hourly', lookback_hours=720) }}
 
 ),
 
@@ -9,9 +9,8 @@ renamed as (
     select
         user_id,
         category,
-        weight,
-        cast(hour at time zone 'UTC' as timestamp) as hour,
-        dt
+        {{ hour_of('hour') }} as hour,
+        weight
 
     from source
 

@@ -1,19 +1,20 @@
 with source as (
 
-    select * from {{ lake('user_hourly') }}
+    select * from {{ lake('user_hourly', lookback_hours=720) }}
 
 ),
 
 renamed as (
 
     select
-        user_id,
-        event_type,
-        events,
-        items,
-        cast(last_event_ts at time zone 'UTC' as timestamp) as last_event_ts,
-        cast(hour at time zone 'UTC' as timestamp) as hour,
-        dt
+        source.user_id,
+        source.event_type,
+        {{ hour_of('source.hour') }} as hour,
+        source.events,
+        source.items,
+        source.values as valued_events,
+        source.value_sum,
+        {{ epoch_us('source.last_event_ts') }} as last_event_us
 
     from source
 
