@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import duckdb
 import typer
 
+from benchmarks.harness import run
 from nearline.console import JsonFlag, print_json, print_table
 from nearline.errors import BadInput
 
@@ -161,4 +162,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

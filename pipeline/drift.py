@@ -39,15 +39,16 @@ DRIFT_SCHEMA = pa.schema(
         (FEATURE_TS, TIMESTAMP),
     ]
 )
-"""One series of a feature at FEATURE_TS. `psi` is null where the rows are too few to tell."""
+"""One series of a feature at FEATURE_TS. `psi` is null where there is too little to tell."""
 
-STEADY, DRIFTED, TOO_FEW = "steady", "drifted", "too few rows"
+STEADY, DRIFTED, UNKNOWN = "steady", "drifted", "too little to tell"
 
 RECENT_HOURS, BEFORE_HOURS = 24, 168
 LIMIT = 0.25
 LEAST_ROWS = 500
-"""On either side; and the days before need rows of a whole day's hours, as hours differ."""
-_LEAST_HOURS = 24
+"""On either side."""
+LEAST_COVERED = 0.8
+"""Share of the days before that must have been summarised: a young lake's features still grow."""
 _POOLS = 10
 _HALF = 0.5
 """Added to every count, so that an empty bin has a share too."""
@@ -59,7 +60,6 @@ class _Seen:
     """A series over some hours: summaries added up, by bin; nulls are a bin of their own."""
 
     rows: int
-    hours: int
     null_share: float | None
     mean: float | None
     counts: dict[int, int]
@@ -73,7 +73,6 @@ class _Seen:
         values, nulls = (sum(s[name] for s in summaries) for name in ("values", "nulls"))
         return cls(
             rows=sum(s["rows"] for s in summaries),
-            hours=len(summaries),
             null_share=nulls / (nulls + values) if nulls + values else None,
             mean=sum(s["value_sum"] for s in summaries) / values if values else None,
             counts=counts,
@@ -108,8 +107,9 @@ def compare(lake: Lake, end: datetime) -> pa.Table:
     recent = Window.trailing(end, hours=RECENT_HOURS)
     before = Window.trailing(recent.start, hours=BEFORE_HOURS)
     now, then = (_by_series(lake, window) for window in (recent, before))
+    known = _covered_share(lake, before) >= LEAST_COVERED
     rows = [
-        _compared(name, _Seen.of(now.get(name, [])), _Seen.of(then.get(name, [])), end)
+        _compared(name, _Seen.of(now.get(name, [])), _Seen.of(then.get(name, [])), end, known)
         for name in sorted(now.keys() | then.keys())
     ]
     return pa.Table.from_pylist(rows, schema=DRIFT_SCHEMA)
@@ -144,10 +144,20 @@ def _by_series(lake: Lake, window: Window) -> dict[tuple[str, str, str], list[di
     return found
 
 
-def _compared(name: tuple[str, str, str], now: _Seen, then: _Seen, end: datetime) -> dict:
-    enough = min(now.rows, then.rows) >= LEAST_ROWS and then.hours >= _LEAST_HOURS
+def _covered_share(lake: Lake, window: Window) -> float:
+    spans = [
+        min(done.end, window.end) - max(done.start, window.start)
+        for done in lake.covered(FEATURE_SUMMARY)
+    ]
+    return sum(max(span / (window.end - window.start), 0) for span in spans)
+
+
+def _compared(
+    name: tuple[str, str, str], now: _Seen, then: _Seen, end: datetime, known: bool
+) -> dict:
+    enough = known and min(now.rows, then.rows) >= LEAST_ROWS
     psi = stability(now.counts, then.counts, now.rows, then.rows) if enough else None
-    state = TOO_FEW if psi is None else DRIFTED if psi > LIMIT else STEADY
+    state = UNKNOWN if psi is None else DRIFTED if psi > LIMIT else STEADY
     return {
         **dict(zip(("dataset", "feature", "series"), name, strict=True)),
         "rows": now.rows,
