@@ -81,6 +81,18 @@ def evaluate(score: Scorer, data: Interactions, targets: np.ndarray, *, items: i
     return Evaluation(ranks, data.users[targets], shown)
 
 
+def plain_ranks(
+    score: Scorer, data: Interactions, targets: np.ndarray, *, items: int
+) -> np.ndarray:
+    """The rank (from 0) of each target where items may come again: nothing is left out."""
+    ranks = np.zeros(len(targets), dtype=np.int64)
+    step = max(_CHUNK_CELLS // max(items, 1), 1)
+    for start in range(0, len(targets), step):
+        part = targets[start : start + step]
+        ranks[start : start + step] = _ranks(score(part), data.items[part] - 1)
+    return ranks
+
+
 def _ranks(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """How many items come before the wanted one; of equal scores the lower row comes first."""
     own = np.take_along_axis(scores, wanted[:, None], axis=1)

@@ -81,15 +81,18 @@ def fit(
     watch: Watch | None,
     seed: int,
     stop_at: float = math.inf,
+    loss: Loss | None = None,
 ) -> int:
     """Learn `targets` until the watched figure gets no better; keeps the best weights.
 
-    Stops at `stop_at` (time.monotonic seconds) too. With nothing to watch the last weights stay.
+    Stops at `stop_at` (time.monotonic seconds) too. `loss` is the batch's own, without another
+    one. With nothing to watch the last weights stay.
     Returns the passes made or begun. Raises StepFailed when the loss is no number.
     """
     tokens = min(learning.batch_tokens, max(len(targets) // STEPS_A_PASS, model.config.length))
     steps = learning.epochs * sum(1 for _ in _batches(model, data, targets, tokens))
-    teacher = Teacher(model, data, learning.learning_rate, learning.weight_decay, steps)
+    rate, decay = learning.learning_rate, learning.weight_decay
+    teacher = Teacher(model, data, rate, decay, steps, loss)
     weights: dict[str, Tensor] = {}
     best, waited = None, 0
     with tqdm(total=steps, unit="step", desc="train", disable=None) as bar:

@@ -28,7 +28,7 @@ def read_sequences(path: Path) -> dict[str, list[str]]:
     Empty lines are passed over.
     """
     found: dict[str, list[str]] = {}
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(text_of(path).splitlines(), start=1):
         if not line.strip():
             continue
         user, *items = line.split()
@@ -51,7 +51,7 @@ def read_sequences(path: Path) -> dict[str, list[str]]:
 def read_attributes(path: Path) -> dict[str, list[str]]:
     """Each item's attributes. Raises BadInput for a malformed file."""
     try:
-        found = json.loads(_text(path))
+        found = json.loads(text_of(path))
     except (json.JSONDecodeError, RecursionError) as error:
         raise BadInput(f"{path} is not JSON ({error})") from error
     if not isinstance(found, dict):
@@ -66,8 +66,8 @@ def read_attributes(path: Path) -> dict[str, list[str]]:
     return {item: [str(name) for name in attributes] for item, attributes in found.items()}
 
 
-def _text(path: Path) -> str:
-    """The text of a file, unpacked where its name ends in .xz."""
+def text_of(path: Path) -> str:
+    """The text of a file, unpacked where its name ends in .xz. Raises BadInput for none."""
     try:
         packed = path.read_bytes()
         return (lzma.decompress(packed) if path.suffix == ".xz" else packed).decode()

@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 POLICIES = ",".join(
     [
         *("frozen/never", "nightly/never", "hourly/never", "live/never", "live/never/compressed"),
-        *("live/plain", "live/replay", "live/distil", "live/weekly"),
-        *("popular", "popular_30d", "popular_7d", "popular_1d", "item_to_item"),
+        *("live/daily-plain", "live/daily-replay", "live/daily-distil"),
+        *("live/hourly-plain", "live/hourly-replay", "live/hourly-distil"),
+        *("live/weekly", "live/weekly+daily-replay"),
+        *("popular", "popular_30d", "popular_7d", "item_to_item"),
     ]
 )
+
+
+METHODS = "finetune,replay,distil,joint"
 
 
 class Step(StrEnum):
@@ -37,6 +42,9 @@ def replay(
         Path | None,
         typer.Option(help="CSV, JSON lines, parquet, a MovieLens folder, or movielens-100k."),
     ] = None,
+    periods: Annotated[
+        Path | None, typer.Option(help="Lines `period session item` instead; may be .xz.")
+    ] = None,
     items: Annotated[Path | None, typer.Option(help="The catalogue of --events.")] = None,
     mapping: Annotated[
         list[str] | None, typer.Option("--mapping", "-m", help="NAME=COLUMN of --events.")
@@ -48,7 +56,10 @@ def replay(
     ] = 0.7,
     step: Annotated[Step, typer.Option(help="Cadence of a fine-tune without one.")] = Step.HOUR,
     policies: Annotated[
-        str | None, typer.Option(help="STATE/MODEL[/ENCODER] or baselines, with commas.")
+        str | None,
+        typer.Option(
+            help="STATE/MODEL[/ENCODER] or baselines; of --periods: methods. With commas."
+        ),
     ] = None,
     max_minutes: Annotated[float, typer.Option(min=0.0, help="Stops after about this.")] = 60.0,
     workers: Annotated[
@@ -69,6 +80,11 @@ def replay(
     for file in (json_file, plot):
         if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
             raise BadInput(f"cannot write {file}: give a file in a folder that exists")
+    if periods is not None:
+        found = learn_periods(periods, policies or METHODS, max_minutes=max_minutes, seed=seed)
+        _write(found, json_file)
+        show_periods(found)
+        return
     from training.replay.data import Source
 
     names = parse_mapping(mapping or [], RAW_SCHEMA.names)
@@ -82,13 +98,17 @@ def replay(
         workers=workers or os.cpu_count() or 1,
         seed=seed,
     )
-    if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=2) + "\n")
+    _write(found, json_file)
     if plot is not None:
         from training.replay.plot import plot_report
 
         plot_report(found, plot)
     show(found)
+
+
+def _write(found: dict[str, Any], file: Path | None) -> None:
+    if file is not None:
+        file.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def play_events(
@@ -148,3 +168,39 @@ def show(found: dict[str, Any]) -> None:
     if "recommended" in found:
         out.print(f"frontier: {', '.join(found['frontier'])}", highlight=False)
         out.print(f"recommended: {found['recommended']['why']}", highlight=False)
+
+
+def learn_periods(path: Path, methods: str, *, max_minutes: float, seed: int) -> dict[str, Any]:
+    """The report of a file of periods; finished ones are kept under `HOME/replay`."""
+    from nearline.settings import settings
+    from training.publishing import code_version
+    from training.recipe import load_recipe
+    from training.replay import periods
+    from training.replay.store import digest
+
+    asked = [name.strip() for name in methods.split(",")]
+    unknown = [name for name in asked if name not in periods.METHODS]
+    if unknown:
+        raise BadInput(f"no method {unknown[0]!r}: use {', '.join(periods.METHODS)}")
+    sessions, size = periods.read_periods(path), settings().model_size
+    columns = (sessions.periods, sessions.sessions, sessions.items)
+    return periods.play_periods(
+        sessions,
+        asked,
+        load_recipe(size),
+        seed=seed,
+        max_minutes=max_minutes,
+        folder=settings().home / "replay" / digest(*columns, size, seed, code_version()),
+    )
+
+
+def show_periods(found: dict[str, Any]) -> None:
+    """The report of periods for people."""
+    rows = [
+        [row["name"], row["periods"], row["recall@20"], row["mrr@20"], row["compute_seconds"]]
+        for row in found["policies"]
+    ]
+    title = f"periods of {found['data']['clicks']} clicks"
+    print_table(title, ["method", "periods", "recall@20", "MRR@20", "CPU s"], rows)
+    for name in found["cut"]:
+        out.print(f"time ran out: {name} was cut short; start the same command again to go on")

@@ -25,6 +25,9 @@ from training.replay.clocks import Clock, How, encoded_at
 from training.replay.states import ENCODERS, encode_states, known_states
 from training.replay.timeline import Timeline
 
+DISTILLED = 1.0
+"""Weight of the parent's answers where a size leaves them out."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -74,9 +77,13 @@ def tune(
 
 
 def tuning(learning: Learning, how: How) -> Learning:
-    """What a fine-tune does, by its name; `replay` and `distil` as much of it as the size says."""
-    off = {"plain": {"replay_ratio": 0.0, "distillation": 0.0}, "replay": {"distillation": 0.0}}
-    return learning.model_copy(update=off.get(how, {}))
+    """What a fine-tune does, by its name; with as many older events as the size says."""
+    changed = {
+        "plain": {"replay_ratio": 0.0, "distillation": 0.0},
+        "replay": {"distillation": 0.0},
+        "distil": {"distillation": learning.distillation or DISTILLED},
+    }
+    return learning.model_copy(update=changed[how])
 
 
 @dataclass

@@ -1,0 +1,165 @@
+import json
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearline.errors import BadInput
+from training.evaluation import plain_ranks
+from training.recipe import Recipe
+from training.replay.periods import (
+    METHODS,
+    Continual,
+    Sessions,
+    foreseeable,
+    grown,
+    play_period,
+    play_periods,
+    read_periods,
+)
+from training.replay.store import Parts
+
+from .conftest import tiny
+from .test_command import run
+
+ROWS = """
+0 7 100
+0 9 300
+0 7 200
+0 7 100
+1 7 300
+1 7 400
+1 7 100
+1 5 400
+1 5 200
+2 5 400
+2 5 500
+"""
+
+
+def write(folder: Path, rows: str) -> Path:
+    path = folder / "periods.txt.xz"
+    path.write_bytes(lzma.compress(rows.strip().encode()))
+    return path
+
+
+@pytest.fixture
+def sessions(tmp_path: Path) -> Sessions:
+    return read_periods(write(tmp_path, ROWS))
+
+
+def turning(*, periods: int = 4) -> Sessions:
+    """Thirty sessions a period: half go round ten items, half round ten of the period's own."""
+    rows = [
+        (period, 100 * period + number, 10 * ((period * (number % 2)) % 4) + (number + step) % 10)
+        for period in range(periods)
+        for number in range(30)
+        for step in range(4)
+    ]
+    periods_, sessions, items = np.array(rows).T
+    order = {item: row for row, item in enumerate(dict.fromkeys(items.tolist()))}
+    return Sessions(periods_, sessions, np.array([order[item] for item in items.tolist()]))
+
+
+def few_passes() -> Recipe:
+    recipe = tiny()
+    learning = recipe.learning.model_copy(update={"epochs": 4})
+    return recipe.model_copy(update={"learning": learning})
+
+
+def test_sessions_keep_their_order_and_items_come_by_period(sessions: Sessions) -> None:
+    assert sessions.periods.tolist() == [0] * 4 + [1] * 5 + [2] * 2
+    assert sessions.sessions.tolist() == [0, 0, 0, 1, 2, 2, 3, 3, 3, 4, 4]
+    # 100, 200, 300, then 400, then 500.
+    assert sessions.items.tolist() == [0, 1, 0, 2, 3, 1, 2, 3, 0, 3, 4]
+    assert [sessions.known(period) for period in range(4)] == [0, 3, 4, 5]
+
+
+def test_unknown_items_are_dropped_before_a_period_is_foreseen(sessions: Sessions) -> None:
+    first = sessions.tested(1)
+    assert first.items.tolist() == [2, 3, 1]
+    assert foreseeable(first).tolist() == [2]
+    assert foreseeable(sessions.tested(2)).tolist() == []
+
+
+def test_items_may_come_again(sessions: Sessions) -> None:
+    data = sessions.part(sessions.periods == 0)
+    targets = foreseeable(data)
+    assert targets.tolist() == [1, 2]
+    scores = np.array([[0.3, 0.2, 0.1], [0.3, 0.2, 0.1]])
+    assert plain_ranks(lambda part: scores[: len(part)], data, targets, items=3).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("0 1 2\n1 2\n", "line 2: '1 2' is not"),
+        ("0 1 x", "line 1"),
+        ("0 1 2\n0 1 3", "two periods"),
+    ],
+)
+def test_a_malformed_file_is_told(tmp_path: Path, rows: str, told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        read_periods(write(tmp_path, rows))
+
+
+def test_new_items_get_rows_after_the_old_ones() -> None:
+    line = Continual(turning(), "finetune", few_passes(), seed=1)
+    line.learn(0)
+    assert line.model is not None
+    before = line.model.item_matrix()
+    after = grown(line.model, 13).item_matrix()
+    np.testing.assert_array_equal(before.detach(), after[:10].detach())
+    np.testing.assert_array_equal(after[10].detach(), after[12].detach())
+
+
+def recalls(sessions: Sessions, folder: Path, **options: float) -> dict[str, list[float]]:
+    found = play_periods(
+        sessions,
+        METHODS,
+        few_passes(),
+        seed=1,
+        max_minutes=options.get("minutes", 5),
+        folder=folder,
+    )
+    rows = found["policies"]
+    return {row["name"]: [one["mrr@20"] for one in row["by_period"]] for row in rows}
+
+
+def test_a_period_is_foreseen_from_earlier_ones_only(tmp_path: Path) -> None:
+    honest = turning()
+    last = honest.periods == 3
+    other = Sessions(
+        honest.periods, honest.sessions, np.where(last, 39 - honest.items, honest.items)
+    )
+    one, two = (recalls(s, tmp_path / name) for s, name in ((honest, "one"), (other, "two")))
+    for name in METHODS:
+        assert one[name][:2] == two[name][:2]
+        assert one[name][2] != two[name][2]
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    sessions = turning()
+    whole = recalls(sessions, tmp_path / "whole")
+    assert recalls(sessions, tmp_path / "cut", minutes=0) == {name: [] for name in METHODS}
+    for period in (0, 1):
+        for name in METHODS:
+            line = Continual(sessions, name, few_passes(), seed=1)
+            play_period(line, Parts(tmp_path / "cut" / name), period, [0, 1, 2, 3])
+    assert recalls(sessions, tmp_path / "cut") == whole
+
+
+def test_a_file_of_periods_is_played(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    path = write(tmp_path, ROWS)
+    shown = run("--periods", path, "--policies", "finetune,joint", "--json", figures)
+    told = json.loads(figures.read_text())
+    assert [(row["name"], row["periods"]) for row in told["policies"]] == [
+        ("finetune", 1),
+        ("joint", 1),
+    ]
+    assert told["data"] == {"clicks": 11, "sessions": 5, "items": 5, "periods": 2}
+    assert "finetune" in shown
+    with pytest.raises(BadInput, match="no method 'magic'"):
+        run("--periods", path, "--policies", "magic")
