@@ -9,7 +9,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 FIND_LINKS := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down install test check format docs lock clean java
+.PHONY: help demo up down install freshness test check format docs lock clean java
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,11 @@ up: java $(STAMP) ## The same, and stay: Airflow, the API and live traffic
 
 down: $(STAMP) ## End what `make up` left running
 	@NEARLINE_HOME=$(DEMO_HOME) $(BIN)/nearline down
+
+freshness: $(STAMP) ## Tell what each clock is worth on MovieLens-100K
+	@mkdir -p var/freshness
+	@$(BIN)/nearline replay --events movielens-100k --max-minutes 14 \
+	  --json var/freshness/freshness.json --plot var/freshness/freshness.png
 
 test: java $(DEV_STAMP) ## Run all tests
 	@$(BIN)/python -m pytest
