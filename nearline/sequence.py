@@ -25,6 +25,11 @@ def microseconds(ts: datetime) -> int:
     return (ts - _EPOCH) // timedelta(microseconds=1)
 
 
+def at_microseconds(ts_us: int) -> datetime:
+    """The time of whole microseconds since 1970; the inverse of `microseconds`."""
+    return _EPOCH + timedelta(microseconds=ts_us)
+
+
 class History(NamedTuple):
     """Parallel columns of a user's events, oldest first; `event_ts` in microseconds since 1970."""
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from nearline.errors import NotReady
 from nearline.releases import ReleaseStore
 from nearline.settings import settings
+from serving.catalogue import Catalogue
 from serving.following import CatalogueFollower
 from serving.metrics import Metrics
 from serving.release import Encoder, LoadedRelease, Pinned
@@ -48,6 +49,16 @@ class ActiveRelease:
     def open(cls, catalogue: CatalogueFollower, metrics: Metrics) -> "ActiveRelease":
         """The active release of the store that the settings name; nothing is loaded yet."""
         return cls(ReleaseStore.open(), catalogue, metrics, encoder=settings().encoder)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The catalogue as it is, whether or not a release is active."""
+        return self._catalogue.current
+
+    @property
+    def version(self) -> str | None:
+        """The release in use, if there is one."""
+        return self._pinned.release.version if self._pinned else None
 
     def pin(self) -> Pinned:
         """What a request uses, first line to last. Raises NotReady without a release."""

@@ -8,7 +8,9 @@
 | `GET /v1/trending` | ListQuery → ItemList |
 | `POST /v1/events` | one event or a list → EventsAnswer |
 | `PUT /v1/items` | one item or a list → ItemsAnswer |
-| `GET /v1/release` | ReleaseInfo |
+| `GET /v1/search` | SearchQuery → ItemList |
+| `GET /v1/users/{user_id}` | UserKnown |
+| `GET /v1/release`, `GET /v1/releases` | ReleaseInfo, ReleaseList |
 | `GET /healthz`, `GET /readyz` | Health |
 | `GET /metrics` | figures for Prometheus |
 
@@ -32,6 +34,7 @@ from serving.routes.events import add_events
 from serving.routes.items import add_items
 from serving.routes.lists import add_lists
 from serving.routes.operations import add_operations
+from serving.routes.users import add_users
 from serving.service import Service
 
 
@@ -68,5 +71,6 @@ def create_app(
     add_lists(app, service, clock)
     add_events(app, service)
     add_items(app, service)
+    add_users(app, service, clock)
     add_operations(app, service)
     return app

@@ -19,18 +19,21 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from nearline.schema import Event
+from nearline.schema import Event, Item
 from nearline.settings import settings
 from serving.errors import Fault, ServiceFailed, ServiceTimeout, Unreachable, error_for
 from serving.schema import (
     EventsAnswer,
     Health,
     ItemList,
+    ItemsAnswer,
     ListOptions,
     Problem,
     ReleaseInfo,
+    ReleaseList,
     SessionEventIn,
     SessionItemList,
+    UserKnown,
 )
 
 A = TypeVar("A", bound=BaseModel)
@@ -78,6 +81,24 @@ def _trending(options: ListOptions) -> _Call[ItemList]:
 
 def _list(path: str, options: ListOptions) -> _Call[ItemList]:
     return _Call(ItemList, "GET", path, _query(options))
+
+
+def _search(words: str, user_id: str | None, options: ListOptions) -> _Call[ItemList]:
+    given = {"q": words} if user_id is None else {"q": words, "user_id": user_id}
+    return _Call(ItemList, "GET", "/v1/search", given | _query(options))
+
+
+def _user(user_id: str) -> _Call[UserKnown]:
+    return _Call(UserKnown, "GET", f"/v1/users/{quote(user_id, safe='')}")
+
+
+def _put_items(items: Sequence[Item | Mapping[str, Any]]) -> _Call[ItemsAnswer]:
+    rows = [e.model_dump(mode="json") if isinstance(e, Item) else dict(e) for e in items]
+    return _Call(ItemsAnswer, "PUT", "/v1/items", json=rows)
+
+
+def _releases(limit: int) -> _Call[ReleaseList]:
+    return _Call(ReleaseList, "GET", "/v1/releases", {"limit": limit})
 
 
 def _session(
@@ -185,6 +206,24 @@ class Client:
         """Hand events in; each is judged by itself, and accepted ones are on disk."""
         return self._send(_send_events(events))
 
+    def search(
+        self, *, words: str, user_id: str | None = None, **options: Unpack[ListOptions]
+    ) -> ItemList:
+        """Items by keywords, to the taste of a user where one is given."""
+        return self._send(_search(words, user_id, options))
+
+    def user(self, *, user_id: str) -> UserKnown:
+        """What is known of a user. Raises UnknownUser."""
+        return self._send(_user(user_id))
+
+    def put_items(self, *, items: Sequence[Item | Mapping[str, Any]]) -> ItemsAnswer:
+        """Put items into the catalogue; each is judged by itself, and accepted ones are on disk."""
+        return self._send(_put_items(items))
+
+    def releases(self, *, limit: int = 20) -> ReleaseList:
+        """The releases of the store, newest first."""
+        return self._send(_releases(limit))
+
     def release(self) -> ReleaseInfo:
         """The release that answers now. Raises ServiceNotReady without one."""
         return self._send(_RELEASE)
@@ -260,6 +299,24 @@ class AsyncClient:
     async def send_events(self, *, events: Sequence[Event | Mapping[str, Any]]) -> EventsAnswer:
         """Hand events in; each is judged by itself, and accepted ones are on disk."""
         return await self._send(_send_events(events))
+
+    async def search(
+        self, *, words: str, user_id: str | None = None, **options: Unpack[ListOptions]
+    ) -> ItemList:
+        """Items by keywords, to the taste of a user where one is given."""
+        return await self._send(_search(words, user_id, options))
+
+    async def user(self, *, user_id: str) -> UserKnown:
+        """What is known of a user. Raises UnknownUser."""
+        return await self._send(_user(user_id))
+
+    async def put_items(self, *, items: Sequence[Item | Mapping[str, Any]]) -> ItemsAnswer:
+        """Put items into the catalogue; each is judged by itself, and accepted ones are on disk."""
+        return await self._send(_put_items(items))
+
+    async def releases(self, *, limit: int = 20) -> ReleaseList:
+        """The releases of the store, newest first."""
+        return await self._send(_releases(limit))
 
     async def release(self) -> ReleaseInfo:
         """The release that answers now. Raises ServiceNotReady without one."""

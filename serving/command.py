@@ -98,6 +98,20 @@ def session(
             err.print(f"ignored {ignored.item_id}: {ignored.reason}", highlight=False, markup=False)
 
 
+@lookup.command("search", epilog="nearline lookup search star wars --user 42")
+def search(
+    words: Annotated[list[str], typer.Argument(metavar="WORD...")],
+    user_id: Annotated[str | None, typer.Option("--user", help="Whose taste orders.")] = None,
+    limit: Limit = 10,
+    url: Url = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Items by keywords of their titles, categories and texts."""
+    with _client(url) as client:
+        answer = client.search(words=" ".join(words), user_id=user_id, limit=limit)
+    _show(answer, " ".join(words), as_json)
+
+
 @lookup.command("trending", epilog="nearline lookup trending --json")
 def trending(limit: Limit = 10, url: Url = None, as_json: JsonFlag = False) -> None:
     """What the whole site touches now."""

@@ -33,6 +33,7 @@ _USER = [
     *(f"user_sequence:{name}" for name in ("item_ids", "event_types", "event_ts")),
     *(f"user_embedding:{name}" for name in ("release", "embedding")),
 ]
+_OWN_VIEWS = ("user_sequence", "user_embedding")
 _NO_TTL = timedelta(days=3650)
 _TRENDING = ["trending:item_ids", "trending:scores"]
 _NEIGHBOURS = ["item_neighbours:neighbour_ids", "item_neighbours:scores"]
@@ -84,6 +85,13 @@ class Neighbours(NamedTuple):
     scores: Sequence[float] = ()
 
 
+class Profile(NamedTuple):
+    """One feature view's row of a user, and up to when it was known."""
+
+    ts: datetime
+    values: dict[str, Any]
+
+
 class FeatureReader:
     """Reads the feature views that requests need.
 
@@ -115,6 +123,10 @@ class FeatureReader:
     def user(self, user_id: str) -> UserFeatures:
         """What is known of a user. Raises StoreLate or StoreFailed."""
         return self._within_deadline(lambda: self._user(user_id))
+
+    def profile(self, user_id: str) -> dict[str, Profile]:
+        """The row of every feature view of users that has one. Raises StoreLate or StoreFailed."""
+        return self._within_deadline(lambda: self._profile(user_id))
 
     def trending(self) -> Trending | None:
         """The site's trending items, if there are any. Raises StoreLate or StoreFailed."""
@@ -165,6 +177,22 @@ class FeatureReader:
             times["user_embedding"] = ts = _time(row, "user_embedding__release")
             stored = StoredVector(release, np.asarray(vector, dtype=np.float32), ts)
         return UserFeatures(history, stored, times)
+
+    def _profile(self, user_id: str) -> dict[str, Profile]:
+        fields = {
+            view.name: [field.name for field in view.features]
+            for view in self._opened().list_feature_views()
+            if view.entities == ["user"] and view.name not in _OWN_VIEWS
+        }
+        names = [f"{view}:{name}" for view, found in fields.items() for name in found]
+        row = self._read_one(names, {USER_ID: user_id}) if names else {}
+        return {
+            view: Profile(
+                _time(row, f"{view}__{found[0]}"), {name: row[f"{view}__{name}"] for name in found}
+            )
+            for view, found in fields.items()
+            if row.get(f"{view}__{found[0]}__ts")
+        }
 
     def _trending(self) -> Trending | None:
         row = self._read_one(_TRENDING, {"surface": "all"})

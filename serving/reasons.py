@@ -28,5 +28,6 @@ class Reason(StrEnum):
     NEW_ITEM = "the item is in the catalogue, but not yet in the release"
     NO_CATEGORIES = "the item is not yet in the release, and shares no category with another"
     NO_TRENDING = "there is no trending list"
+    ANY_WORD = "no item has every word: these have some of them"
     FEW_MATCH = "the filters left fewer items than were asked for"
     FEW_LEFT = "fewer items than were asked for may still be shown"

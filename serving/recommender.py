@@ -23,6 +23,7 @@ from serving.reasons import Reason, Retriever, Source
 from serving.release import Pinned
 from serving.retrieve import Retrieved
 from serving.rules import Rules
+from serving.search import SearchIndex
 from serving.stored import NeighbourLists, TrendingList
 from serving.users import Users, UserState
 from serving.vectors import UserVectors
@@ -53,6 +54,7 @@ class Recommender:
         reader: FeatureReader,
         domain: Domain,
         metrics: Metrics,
+        index: SearchIndex,
         *,
         category_cap: float,
     ) -> None:
@@ -61,6 +63,7 @@ class Recommender:
         self._neighbours = NeighbourLists(reader, metrics)
         self._vectors = UserVectors(metrics)
         self._domain = domain
+        self._index = index
         self._cap = category_cap
 
     def for_user(self, pinned: Pinned, user_id: str, asked: Asked, *, now: datetime) -> Answer:
@@ -98,6 +101,26 @@ class Recommender:
         if answer.items:
             return answer
         return self._answer(rules, asked, [], self._site(now), now, reason=Reason.NO_CATEGORIES)
+
+    def search(
+        self, pinned: Pinned, words: str, user_id: str | None, asked: Asked, *, now: datetime
+    ) -> Answer:
+        """Items by keywords, ordered to the taste of a user where one is given.
+
+        What the user has touched is found as well. Where no item has every word, those that have
+        some are found.
+        """
+        state = self._users.state(user_id) if user_id is not None else STRANGER
+        vector, _ = self._vectors.of(pinned.release, state, now)
+        rules = _rules(pinned, asked, now)
+        hits = self._index.find(words, pinned.catalogue, every=True)
+        reason = None if hits else Reason.ANY_WORD
+        hits = hits or self._index.find(words, pinned.catalogue, every=False)
+        own: list[Retrieve] = [partial(retrieve.found, hits=hits, vector=vector)]
+        answer = self._answer(
+            rules, asked, own, _Site(), now, state=state, source="search", reason=state.trouble
+        )
+        return replace(answer, reason=answer.reason or (reason if hits else None))
 
     def trending(self, pinned: Pinned, asked: Asked, *, now: datetime) -> Answer:
         """What the whole site touches now; without such a list, what the release saw most."""

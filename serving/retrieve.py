@@ -14,6 +14,9 @@ from serving.features import Neighbours, Trending
 from serving.reasons import Retriever
 from serving.rules import Rules
 
+TASTE = 0.3
+"""How much a user's taste counts in a search, where the best hit by words counts 1."""
+
 _RECENT = 20
 """So many newest events tell which categories a user is in the mood for."""
 
@@ -75,6 +78,28 @@ def newest(rules: Rules, limit: int) -> Retrieved:
     """Items that the release does not know yet, newest first, whatever they are."""
     pairs = ((entry.item_id, 0.0) for entry in rules.pinned.shelf.new)
     return Retrieved("content", _allowed(rules, pairs, limit))
+
+
+def found(
+    rules: Rules,
+    limit: int,
+    *,
+    hits: Sequence[tuple[str, float]],
+    vector: np.ndarray | None = None,
+) -> Retrieved:
+    """Items found by words, those to the user's taste first among equals.
+
+    The score is the share of the best hit's, and TASTE times the cosine with the user's vector.
+    """
+    allowed = _allowed(rules, hits, limit)
+    best = max((score for _, score in allowed), default=1.0) or 1.0
+    item_row, matrix = rules.pinned.release.vocabulary.item_row, rules.pinned.release.matrix
+    scores = {
+        item_id: score / best
+        + (TASTE * float(matrix[row] @ vector) if vector is not None and row is not None else 0.0)
+        for (item_id, score), row in ((hit, item_row.get(hit[0])) for hit in allowed)
+    }
+    return Retrieved("words", _ranked(scores))
 
 
 def alike(rules: Rules, limit: int, *, item_id: str) -> Retrieved:

@@ -1,12 +1,13 @@
 """What goes over the wire: bodies and answers of the API, shared by service and client."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self, TypedDict
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from nearline.schema import Id
+from nearline.sequence import at_microseconds
 from serving.answers import Answer, Asked, ScoredItem
 from serving.filters import Filters
 from serving.reasons import Retriever, Source
@@ -21,7 +22,6 @@ Price = Annotated[float, Field(allow_inf_nan=False)]
 Value = Annotated[str, StringConstraints(max_length=256)]
 EventStatus = Literal["accepted", "duplicate", "refused"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ITEM_LIST: dict[str, Any] = {
     "request_id": "4f1c6a0e",
     "release": "20260102T12-hourly-1f3a9c02",
@@ -109,6 +109,15 @@ class ListQuery(BaseModel):
         return Asked(self.limit, filters, frozenset(self.exclude), self.explain, self.fill)
 
 
+class SearchQuery(ListQuery):
+    """What is looked for, and how the list is wanted."""
+
+    q: Annotated[str, StringConstraints(min_length=1, max_length=500)] = Field(
+        description="Keywords; the beginning of a word will do."
+    )
+    user_id: Id | None = Field(None, description="Whose taste orders what is found.")
+
+
 class OwnEvent(BaseModel):
     """An event of the user's own that speaks for an item."""
 
@@ -157,7 +166,7 @@ def _why(item: ScoredItem) -> WhyItem | None:
             item_id=tie.item_id,
             title=tie.title,
             event_type=tie.event_type,
-            event_ts=_EPOCH + timedelta(microseconds=tie.ts_us),
+            event_ts=at_microseconds(tie.ts_us),
             similarity=tie.similarity,
         )
         for tie in item.why.ties
@@ -301,6 +310,60 @@ class ReleaseInfo(BaseModel):
     encoder: Literal["full", "compressed"]
     items: int = Field(description="Items that the release knows.")
     recommendable: int = Field(description="Of these, available in the catalogue.")
+
+
+class ReleaseLine(BaseModel):
+    """One release of the store."""
+
+    version: str
+    kind: Literal["nightly", "hourly"]
+    parent: str | None
+    window_end: datetime
+    promoted: bool = Field(description="Whether the gate let it pass.")
+    reasons: list[str]
+    metrics: dict[str, float]
+    active: bool = Field(description="Whether the pointer names it.")
+
+
+class ReleaseList(BaseModel):
+    """The releases of the store, newest first."""
+
+    releases: list[ReleaseLine]
+
+
+class KnownEvent(BaseModel):
+    """One event of a user's history."""
+
+    item_id: str
+    title: str | None
+    event_type: str
+    event_ts: datetime
+
+
+class KnownVector(BaseModel):
+    """The user's vector in the online store."""
+
+    release: str
+    ts: datetime = Field(description="It knows the events before this time.")
+    used: bool = Field(description="Whether it is of the active release and nothing came since.")
+
+
+class KnownFeatures(BaseModel):
+    """The row of a feature view."""
+
+    ts: datetime
+    values: dict[str, Any]
+
+
+class UserKnown(BaseModel):
+    """What is known of a user now."""
+
+    user_id: str
+    events: list[KnownEvent] = Field(description="The newest events, newest first.")
+    live_events: int = Field(description="Of these and older ones, accepted in the last hours.")
+    vector: KnownVector | None
+    features: dict[str, KnownFeatures] = Field(description="Feature view → its row.")
+    reason: str | None = Field(description="Why the online store has no part in this; else null.")
 
 
 class Health(BaseModel):

@@ -28,6 +28,7 @@ from serving.following import CatalogueFollower
 from serving.metrics import Metrics
 from serving.recommender import Recommender
 from serving.release import Pinned
+from serving.search import SearchIndex
 from serving.users import LiveEvents, Users
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class Service:
     journal: Journal
     items: ItemJournal
     impressions: ImpressionLog
+    index: SearchIndex
+    users: Users
     recommender: Recommender
     metrics: Metrics
     live_hours: int
@@ -64,7 +67,7 @@ class Service:
         """A service of the settings; what is given stands in for theirs."""
         config, metrics, lake = settings(), Metrics(), Lake.open()
         domain, reader = load_domain(config.domain), reader or FeatureReader.open()
-        items = items or ItemJournal.open()
+        items, index = items or ItemJournal.open(), SearchIndex()
         live = LiveEvents(domain, length=config.sequence_length, hours=config.live_hours)
         users = Users(reader, live, length=config.sequence_length)
         catalogue = CatalogueFollower(lake, Follower(items.root))
@@ -75,8 +78,10 @@ class Service:
             journal=journal or Journal.open(),
             items=items,
             impressions=impressions or ImpressionLog.open(),
+            index=index,
+            users=users,
             recommender=Recommender(
-                users, reader, domain, metrics, category_cap=config.category_cap
+                users, reader, domain, metrics, index, category_cap=config.category_cap
             ),
             metrics=metrics,
             live_hours=config.live_hours,
@@ -156,6 +161,7 @@ class Service:
     def _refresh(self) -> None:
         try:
             self.active.refresh()
+            self.index.follow(self.active.catalogue)
         except Exception:  # the store may be out of reach for a while; what is loaded still answers
             log.exception("the release store could not be looked at")
 

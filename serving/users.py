@@ -94,14 +94,14 @@ def _live(event: Event, item_id: str) -> LiveEvent:
 class UserState:
     """What is known of a user now.
 
-    `stored` is the pushed vector, whatever its release, if it knows all these events; `outdated`
-    says that there is one that does not. `trouble` says why the online store has no part in this;
+    `vector` is the pushed vector, whatever its release; `stored` is the same if it knows all these
+    events. `trouble` says why the online store has no part in this;
     `features` up to when each of its views was known.
     """
 
     history: History
+    vector: StoredVector | None = None
     stored: StoredVector | None = None
-    outdated: bool = False
     trouble: Reason | None = None
     features: Mapping[str, datetime] = field(default_factory=dict)
 
@@ -130,9 +130,9 @@ class Users:
             trouble = Reason.STORE_FAILED
         recent = self._live.of(user_id)
         history = merged(features.history, recent.events, self._length)
-        stored = features.vector
-        outdated = stored is not None and not _covers(stored, history, recent)
-        return UserState(history, None if outdated else stored, outdated, trouble, features.times)
+        vector = features.vector
+        stored = vector if vector and _covers(vector, history, recent) else None
+        return UserState(history, vector, stored, trouble, features.times)
 
 
 def _covers(stored: StoredVector, history: History, recent: Recent) -> bool:

@@ -38,7 +38,7 @@ class UserVectors:
             return stored.vector, "stored"
         if stored is not None:
             self._count("stored_other_release")
-        elif state.outdated:
+        elif state.vector is not None:
             self._count("stored_outdated")
         inputs = model_input(
             state.history, release.vocabulary, now_us=microseconds(now), length=release.length

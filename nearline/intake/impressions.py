@@ -1,7 +1,7 @@
 """What was shown to whom: a log of every list answered, which becomes the lake's `impressions`.
 
 A list is in the log when it is answered, and outlives the process at once; a crash of the machine
-may cost what the last second logged (docs/decisions/0005).
+may cost what the last second logged (docs/decisions/0006).
 """
 
 from collections.abc import Callable

@@ -9,7 +9,14 @@ from fastapi import FastAPI, Query, Request
 from nearline.intake import Impression
 from nearline.schema import Id
 from serving.answers import Answer, SessionEvent
-from serving.schema import IgnoredEvent, ItemList, ListQuery, SessionItemList, SessionRequest
+from serving.schema import (
+    IgnoredEvent,
+    ItemList,
+    ListQuery,
+    SearchQuery,
+    SessionItemList,
+    SessionRequest,
+)
 from serving.service import Service
 
 Asked = Annotated[ListQuery, Query()]
@@ -42,6 +49,15 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         now = clock()
         answer = recommender.similar(service.pin(now), item_id, asked.asked(), now=now)
         return told(service, request, answer, "similar", asked, item_id=item_id)
+
+    @app.get("/v1/search")
+    def search(request: Request, asked: Annotated[SearchQuery, Query()]) -> ItemList:
+        """Items by keywords of their titles, categories and texts, to the taste of a user."""
+        now = clock()
+        answer = recommender.search(
+            service.pin(now), asked.q, asked.user_id, asked.asked(), now=now
+        )
+        return told(service, request, answer, "search", asked, user_id=asked.user_id)
 
     @app.get("/v1/trending")
     def trending(request: Request, asked: Asked) -> ItemList:

@@ -1,8 +1,10 @@
 """What operators and balancers ask: alive, ready, which release, figures."""
 
-from fastapi import FastAPI, Response
+from typing import Annotated
 
-from serving.schema import Health, ReleaseInfo
+from fastapi import FastAPI, Query, Response
+
+from serving.schema import MOST_ITEMS, Health, ReleaseInfo, ReleaseLine, ReleaseList
 from serving.service import Service
 
 
@@ -20,6 +22,21 @@ def add_operations(app: FastAPI, service: Service) -> None:
             encoder=loaded.encoder,
             items=len(loaded.matrix),
             recommendable=int(pinned.shelf.on_offer.sum()),
+        )
+
+    @app.get("/v1/releases")
+    def releases(
+        limit: Annotated[int, Query(ge=1, le=MOST_ITEMS, description="Most releases.")] = 20,
+    ) -> ReleaseList:
+        """The releases of the store, newest first, with the gate's verdicts."""
+        named = active.store.active()
+        newest = active.store.manifests()[::-1][:limit]
+        fields = set(ReleaseLine.model_fields)
+        return ReleaseList(
+            releases=[
+                ReleaseLine(**found.model_dump(include=fields), active=found.version == named)
+                for found in newest
+            ]
         )
 
     @app.get("/healthz")

@@ -125,6 +125,14 @@ class FakeStore:
         row = {"trending__item_ids": items, "trending__scores": scores}
         return row | {"trending__item_ids__ts": int(ts.timestamp())}
 
+    def list_feature_views(self) -> list[Any]:
+        fields = [SimpleNamespace(name=name) for name in ("events_24h", "last_event_ts")]
+        return [
+            SimpleNamespace(name="user_activity", entities=["user"], features=fields),
+            SimpleNamespace(name="user_sequence", entities=["user"], features=fields),
+            SimpleNamespace(name="item_popularity", entities=["item"], features=fields),
+        ]
+
     def get_feature_view(self, name: str) -> Any:
         return SimpleNamespace(ttl=timedelta(days=8))
 

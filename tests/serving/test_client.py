@@ -11,12 +11,13 @@ import pytest
 import uvicorn
 
 from nearline.errors import NearlineError
-from nearline.schema import Event
+from nearline.schema import Event, Item
 from nearline.settings import settings
 from serving import errors
 from serving.client import AsyncClient, Client
 from serving.schema import SessionEventIn
 
+ITEM = {"item_id": "i1", "title": "One", "created_ts": "2026-01-01T00:00:00Z"}
 ITEMS = ("i0", "i1", "i2", "a/b c%?#")
 
 
@@ -40,10 +41,14 @@ def calls(world: Any) -> list[tuple[str, dict[str, Any]]]:
         ("release", {}),
         ("recommendations", {"user_id": "ann/1?", "limit": 2}),
         ("similar", {"item_id": "a/b c%?#", "limit": 2}),
-        ("trending", {"limit": 2}),
+        ("trending", {"limit": 2, "attributes": {"color": ["red"]}, "exclude": ["i0"]}),
+        ("search", {"words": "i1", "user_id": "ann", "categories": ["noir"], "fill": False}),
+        ("releases", {"limit": 5}),
+        ("put_items", {"items": [{"item_id": "i2"}, Item(**ITEM)]}),
         ("session", {"events": ["i1", SessionEventIn(item_id="i0")], "limit": 2}),
         ("send_events", {"events": [event, world.event("e2", "i2"), {"event_id": "e3"}]}),
         ("send_events", {"events": [event]}),
+        ("user", {"user_id": "ann"}),
     ]
 
 
@@ -57,18 +62,20 @@ def without_ids(answers: list[Any]) -> list[dict[str, Any]]:
 
 
 def test_both_clients_get_the_same_answers(world: Any, base_url: str, eventually: Any) -> None:
+    world.catalogue(*({"item_id": item_id, "title": "One"} for item_id in ITEMS))
     world.promote(ITEMS)
     with Client(base_url=base_url) as client:
         with pytest.raises(NearlineError):
             assert client.similar(item_id="nowhere") is None
         eventually(lambda: httpx.get(f"{base_url}/readyz").status_code == 200)
         answers = [getattr(client, name)(**args) for name, args in calls(world)]
-    posted, again = answers[-2:]
+    posted, again, known = answers[-3:]
     assert (posted.accepted, posted.refused, again.duplicate) == (2, 1, 1)
     assert len(answers[2].items) == 2
+    assert [event.item_id for event in known.events] == ["i2", "i1"]
     awaited = asyncio.run(ask_all(base_url, calls(world)))
-    assert without_ids(awaited[:-2]) == without_ids(answers[:-2])
-    assert (awaited[-2].duplicate, awaited[-1].duplicate) == (2, 1)
+    assert without_ids(awaited[:-3]) == without_ids(answers[:-3])
+    assert (awaited[-3].duplicate, awaited[-2].duplicate, awaited[-1]) == (2, 1, known)
 
 
 def test_the_async_client_speaks_to_the_app_in_process(world: Any) -> None:

@@ -52,6 +52,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         (("item", "i3"), "neighbours"),
         (("session", "i1", "i2"), "live"),
         (("trending",), "popular"),
+        (("search", "the", "film", "--user", "ann"), "search"),
     ],
 )
 def test_lookup_prints_json_for_programs(

@@ -1,0 +1,65 @@
+"""What is known of a user."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from fastapi import FastAPI
+
+from nearline.schema import Id
+from nearline.sequence import at_microseconds
+from serving.errors import UnknownUser
+from serving.features import Profile, StoreFailed, StoreLate
+from serving.schema import KnownEvent, KnownFeatures, KnownVector, UserKnown
+from serving.service import Service
+from serving.users import UserState
+
+
+def add_users(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> None:
+    """Add the address that tells what is known of a user. It comes after longer ones."""
+
+    @app.get("/v1/users/{user_id:path}")
+    def known(user_id: Id) -> UserKnown:
+        """The history, the vector and the features that answers to a user are made from."""
+        service.catch_up(clock())
+        state, profile = service.users.state(user_id), _profile(service, user_id)
+        live = service.live.of(user_id).events
+        if not (state.history.item_ids or live or profile or state.vector or state.trouble):
+            raise UnknownUser(f"nothing is known of user {user_id!r}")
+        return UserKnown(
+            user_id=user_id,
+            events=_events(service, state),
+            live_events=len(live),
+            vector=_vector(service, state),
+            features={
+                view: KnownFeatures(ts=row.ts, values=row.values) for view, row in profile.items()
+            },
+            reason=state.trouble,
+        )
+
+
+def _profile(service: Service, user_id: str) -> dict[str, Profile]:
+    """The user's features; none while the store fails, which the state of the user tells."""
+    try:
+        return service.reader.profile(user_id)
+    except (StoreLate, StoreFailed):
+        return {}
+
+
+def _events(service: Service, state: UserState) -> list[KnownEvent]:
+    catalogue = service.active.catalogue
+    return [
+        KnownEvent(
+            item_id=item_id,
+            title=catalogue.title(item_id),
+            event_type=event_type,
+            event_ts=at_microseconds(ts_us),
+        )
+        for item_id, event_type, ts_us in reversed(list(zip(*state.history, strict=True)))
+    ]
+
+
+def _vector(service: Service, state: UserState) -> KnownVector | None:
+    if state.vector is None:
+        return None
+    used = state.stored is not None and state.stored.release == service.active.version
+    return KnownVector(release=state.vector.release, ts=state.vector.ts, used=used)

@@ -1,0 +1,110 @@
+"""Items by keywords: an index over titles, categories and texts, in memory (SQLite FTS5, BM25)."""
+
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator
+from itertools import count
+from threading import Lock
+
+from serving.catalogue import Catalogue, Entry, Snapshot
+
+MOST_FOUND = 2000
+"""So many items, the best, are looked at for one search."""
+
+_MOST_WORDS = 16
+_WORD = re.compile(r"\w+")
+_TABLE = """
+    CREATE VIRTUAL TABLE items USING fts5(
+        item_id UNINDEXED, title, categories, text,
+        tokenize = 'unicode61 remove_diacritics 2', prefix = '2 3'
+    )
+"""
+_PUT = "REPLACE INTO items (rowid, item_id, title, categories, text) VALUES (?, ?, ?, ?, ?)"
+_FIND = """
+    SELECT item_id, -bm25(items, 0, 10, 5, 1) AS score
+    FROM items WHERE items MATCH ? ORDER BY score DESC, item_id LIMIT ?
+"""
+"""A word in the title counts ten times as much as one in the text, in a category five times."""
+
+
+class SearchIndex:
+    """Finds items by words. Safe to use from many threads.
+
+    `follow` makes the index anew for another snapshot, which takes about a second for 50,000
+    items; until it has, items are found as they were. Changes to a snapshot are taken up when
+    items are looked for.
+    """
+
+    def __init__(self) -> None:
+        self._items = _index(())
+        self._snapshot: Snapshot | None = None
+        self._changes: dict[str, Entry] = {}
+        self._added: dict[str, int] = {}
+        self._using = Lock()
+
+    def follow(self, catalogue: Catalogue) -> None:
+        """Take over another snapshot. One thread calls this."""
+        if catalogue.snapshot is self._snapshot:
+            return
+        items = _index(catalogue.snapshot)
+        with self._using:
+            self._items.close()
+            self._items, self._snapshot = items, catalogue.snapshot
+            self._changes, self._added = {}, {}
+
+    def find(self, text: str, catalogue: Catalogue, *, every: bool) -> list[tuple[str, float]]:
+        """Pairs of (item, BM25 score) for the words of a text, the MOST_FOUND best, best first.
+
+        With `every`, items that have every word, or a word that begins with it; else any of them.
+        """
+        words = [_term(word) for word in _WORD.findall(text)[:_MOST_WORDS]]
+        if not words:
+            return []
+        with self._using:
+            self._take_up(catalogue)
+            asked = (" AND " if every else " OR ").join(words)
+            return self._items.execute(_FIND, (asked, MOST_FOUND)).fetchall()
+
+    def _take_up(self, catalogue: Catalogue) -> None:
+        if catalogue.snapshot is not self._snapshot:
+            return
+        changed = [
+            entry
+            for item_id, entry in catalogue.changes.items()
+            if self._changes.get(item_id) is not entry
+        ]
+        if changed:
+            places = [self._place(entry.item_id) for entry in changed]
+            self._items.executemany(_PUT, _rows(places, changed))
+            self._changes = dict(catalogue.changes)
+
+    def _place(self, item_id: str) -> int:
+        """The index's row of an item: that of the snapshot, or one beyond for a new item."""
+        known = int(self._snapshot.rows([item_id])[0]) if self._snapshot else -1
+        if known >= 0:
+            return known
+        size = len(self._snapshot) if self._snapshot else 0
+        return self._added.setdefault(item_id, size + len(self._added))
+
+
+def _index(entries: Iterable[Entry]) -> sqlite3.Connection:
+    items = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+    items.execute(_TABLE)
+    items.execute("BEGIN")
+    items.executemany(_PUT, _rows(count(), entries))
+    items.execute("COMMIT")
+    return items
+
+
+def _rows(
+    places: Iterable[int], entries: Iterable[Entry]
+) -> Iterator[tuple[int, str, str | None, str, str | None]]:
+    return (
+        (place, e.item_id, e.title, " ".join(e.categories), e.text)
+        for place, e in zip(places, entries, strict=False)
+    )
+
+
+def _term(word: str) -> str:
+    """A word as FTS5 takes it: in quotes, so that no word is an operator; of one letter, whole."""
+    return f'"{word}"*' if len(word) > 1 else f'"{word}"'

@@ -1,0 +1,107 @@
+"""Search by keywords, through the real app."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from serving.reasons import Reason
+
+FILMS = {
+    "i0": ("Star Wars", ["space"], "A farm boy leaves home."),
+    "i1": ("Return of the Jedi", ["space"], "The star wars end."),
+    "i2": ("A Star Is Born", ["music"], None),
+    "i3": ("Amélie", ["romance"], "A waitress in Paris, far from any star."),
+    "i4": ("Born Free", ["animals"], 'Lions "AND" men; NOT wars*'),
+    "i5": ("Hidden Star Wars", ["space"], None),
+}
+
+
+@pytest.fixture
+def client(world: Any) -> Any:
+    world.catalogue(
+        *(
+            {"item_id": i, "title": t, "categories": c, "text": text}
+            | ({"attributes": {"hidden": True}} if i == "i5" else {})
+            for i, (t, c, text) in FILMS.items()
+        )
+    )
+    world.promote(tuple(FILMS))
+    with world.client() as found:
+        yield found
+
+
+def find(client: Any, **params: Any) -> list[str]:
+    response = client.get("/v1/search", params=params)
+    assert response.status_code == 200, response.text
+    assert response.json()["source"] == "search"
+    return [item["item_id"] for item in response.json()["items"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("star wars", ["i0", "i1"]),
+        ("STAR   wars!", ["i0", "i1"]),
+        ("sta", ["i2", "i0", "i1", "i3"]),
+        ("space", ["i0", "i1"]),
+        ("amelie", ["i3"]),
+        ('"AND" NOT', ["i4"]),
+        ("lions", ["i4"]),
+        ("zebras unheard", []),
+        ("!?*", []),
+        ("' OR 1=1 --", []),
+    ],
+)
+def test_words_find_items(client: Any, words: str, expected: list[str]) -> None:
+    found = find(client, q=words)
+    assert found[:1] == expected[:1]
+    assert sorted(found) == sorted(expected)
+
+
+def test_where_no_item_has_every_word_some_are_enough(client: Any) -> None:
+    answer = client.get("/v1/search?q=amelie+lions").json()
+    assert {item["item_id"] for item in answer["items"]} == {"i3", "i4"}
+    assert answer["reason"] == Reason.ANY_WORD.value
+
+
+def test_filters_hold_for_what_is_found(client: Any) -> None:
+    assert find(client, q="star", category="space", fill=False) == ["i0", "i1"]
+    assert find(client, q="star", exclude="i0", category="space", fill=False) == ["i1"]
+    answer = client.get("/v1/search?q=star&category=music").json()
+    assert [item["matches"] for item in answer["items"]] == [True, False, False, False]
+
+
+def test_the_users_taste_orders_what_words_find_alike(world: Any) -> None:
+    ids = [f"i{n}" for n in range(9)]
+    world.catalogue(*({"item_id": i, "title": "Song"} for i in ids))
+    release = world.promote(ids)
+    matrix = world.models[release].items[1:]
+    world.store.put_vector("ann", release, matrix[7], world.now)
+    world.store.put_sequence("ann", [("i7", "play", world.now - timedelta(days=1))])
+    order = sorted(ids, key=lambda i: -float(matrix[int(i[1:])] @ matrix[7]))
+    with world.client() as client:
+        assert find(client, q="song", user_id="ann") == order
+        assert find(client, q="song", user_id="nobody") == find(client, q="song") == ids
+
+
+def test_what_is_put_is_found_at_once_under_its_new_words_alone(
+    world: Any, client: Any, eventually: Any
+) -> None:
+    def item(item_id: str, title: str) -> dict[str, Any]:
+        return {"item_id": item_id, "title": title, "created_ts": "2026-01-01T00:00:00Z"}
+
+    client.put("/v1/items", json=[item("i2", "Zebra"), item("new", "Zebra two")])
+    assert find(client, q="zebra") == ["i2", "new"]
+    assert find(client, q="born") == ["i4"]
+    client.put("/v1/items", json=item("new", "Gnu"))
+    assert find(client, q="zebra") == ["i2"]
+    world.catalogue({"item_id": "i0", "title": "Other"}, {"item_id": "i1", "title": "Wars"})
+    eventually(lambda: find(client, q="wars") == ["i1"])
+    assert find(client, q="gnu") == ["new"]
+
+
+def test_nothing_to_look_for_is_refused(client: Any) -> None:
+    for query in ("", "?q=", f"?q={'x' * 501}"):
+        response = client.get(f"/v1/search{query}")
+        assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "query.q")
