@@ -164,7 +164,15 @@ def main(
         figures = compare(*measure(homes, windows))
     rows = [vars(each) for each in figures]
     if as_json:
-        print_json({"machine": machine(), "hours": hours - 1, "steps": rows})
+        print_json(
+            {
+                "machine": machine(),
+                "short_days": short,
+                "long_days": long,
+                "hours": hours - 1,
+                "steps": rows,
+            }
+        )
     else:
         print_table(
             f"an hour after {short} and after {long} days",

@@ -15,7 +15,7 @@ from nearline.schema import FEATURE_TS
 from nearline.windows import Window, hour_floor
 from pipeline import doctor as checks
 from pipeline import steps
-from pipeline.drift import DRIFTED, latest, told
+from pipeline.drift import DESCRIBED, DRIFTED, described, latest, told
 from pipeline.status import dataset_status
 
 
@@ -84,16 +84,9 @@ def drift(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(found)
         return
-    columns = ["dataset", "feature", "series", "PSI", "mean", "was", "null", "was", "rows", "state"]
-    names = ["psi", "mean", "mean_before", "null_share", "null_share_before"]
-    rows = [
-        [row["dataset"].removeprefix("features/"), row["feature"], row["series"]]
-        + [None if row[name] is None else f"{row[name]:.3g}" for name in names]
-        + [row["rows"], row["state"]]
-        for row in found
-    ]
+    rows = [[*map(described(row).get, DESCRIBED)] for row in found]
     known = f"{found[0][FEATURE_TS]:%Y-%m-%dT%H:%M}Z" if found else "nothing compared yet"
-    print_table(f"drift, {known}", columns, rows)
+    print_table(f"drift, {known}", DESCRIBED, rows)
 
 
 def doctor(as_json: JsonFlag = False) -> None:

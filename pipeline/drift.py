@@ -39,9 +39,11 @@ DRIFT_SCHEMA = pa.schema(
         (FEATURE_TS, TIMESTAMP),
     ]
 )
-"""One series of a feature at FEATURE_TS. `psi` is null where there is too little to tell."""
+"""One series of a feature at FEATURE_TS.
 
-STEADY, DRIFTED, UNKNOWN = "steady", "drifted", "too little to tell"
+`psi` is null, and `state` unknown, where there is too little to tell."""
+
+STEADY, DRIFTED, UNKNOWN = "steady", "drifted", "unknown"
 
 RECENT_HOURS, BEFORE_HOURS = 24, 168
 LIMIT = 0.25
@@ -124,17 +126,32 @@ def latest(lake: Lake) -> list[dict]:
     return sorted(found.to_pylist(), key=lambda row: -1 if row["psi"] is None else -row["psi"])
 
 
+DESCRIBED = ("feature", "PSI", "mean", "null share", "rows", "state")
+"""What is told of a series."""
+
+
+def described(row: dict) -> dict[str, str]:
+    """A row of DRIFT_SCHEMA as short texts, the week before and the day after it side by side."""
+    name = f"{row['dataset'].removeprefix('features/')} {row['feature']} ({row['series']})"
+    before_and_now = (
+        f"{_short(row[f'{figure}_before'])} → {_short(row[figure])}"
+        for figure in ("mean", "null_share")
+    )
+    texts = (name, _short(row["psi"]), *before_and_now, str(row["rows"]), row["state"])
+    return dict(zip(DESCRIBED, texts, strict=True))
+
+
 def told(row: dict) -> str:
     """One line about a series that drifted."""
+    found = described(row)
     return (
-        f"drift: {row['dataset']} {row['feature']} ({row['series']}): PSI {row['psi']:.2f} over "
-        f"{LIMIT}; mean {_short(row['mean'])}, was {_short(row['mean_before'])}; null share "
-        f"{_short(row['null_share'])}, was {_short(row['null_share_before'])}"
+        f"drift: {found['feature']}: PSI {found['PSI']} is over {LIMIT}; mean {found['mean']}, "
+        f"null share {found['null share']}, {found['rows']} rows"
     )
 
 
 def _short(number: float | None) -> str:
-    return "none" if number is None else f"{number:.4g}"
+    return "–" if number is None else f"{number:.3g}"
 
 
 def _by_series(lake: Lake, window: Window) -> dict[tuple[str, str, str], list[dict]]:

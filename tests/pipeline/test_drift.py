@@ -72,7 +72,7 @@ def test_a_feature_that_shifts_is_named(lake: Lake, caplog: pytest.LogCaptureFix
     fill(lake, EIGHT_DAYS)
     fill(lake, LAST_DAY, gain=2)
     assert drifted(lake) == {("events", "value")}
-    assert f"drift: {DATASET} events (value): PSI" in caplog.text
+    assert "drift: user_activity events (value): PSI" in caplog.text
     row = latest(lake)[0]
     assert row["mean"] == pytest.approx(40, abs=1)
     assert row["mean_before"] == pytest.approx(20, abs=1)
@@ -98,7 +98,7 @@ def test_what_is_too_little_to_tell_raises_no_alarm(lake: Lake, rows: int, hours
     fill(lake, known, rows=rows)
     fill(lake, LAST_DAY, rows=rows, gain=5)
     assert watch_features(known) == []
-    assert {row["state"] for row in latest(lake)} == {"too little to tell"}
+    assert {row["state"] for row in latest(lake)} == {"unknown"}
     assert {row["psi"] for row in latest(lake)} == {None}
 
 

@@ -1,0 +1,67 @@
+"""The benchmarks can be found, and figure what they say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.backfill import Figures, fits
+from benchmarks.harness import run_command
+from benchmarks.history import compare
+from benchmarks.traits import measure
+from nearline.errors import BadInput, StepFailed
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+COMMANDS = sorted(
+    path.stem
+    for path in FOLDER.glob("*.py")
+    if "typer.Argument" in path.read_text() or "typer.Option" in path.read_text()
+)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_benchmark_is_documented_and_shows_an_example_of_itself(name: str) -> None:
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FOLDER.parent)
+    assert f"python -m benchmarks.{name} " in " ".join(shown.stdout.split())
+    assert f"benchmarks.{name}" in (FOLDER.parent / "docs/benchmarks.md").read_text()
+    assert name in (FOLDER / "README.md").read_text()
+
+
+def test_a_line_through_the_sizes_tells_fixed_cost_from_that_of_an_event() -> None:
+    figures = [Figures(n, "s", 5 + n / 1e5, 0, 0, 0) for n in (100_000, 200_000, 400_000)]
+    (line,) = fits(figures)
+    assert (line.fixed_s, line.us_per_event) == (pytest.approx(5), pytest.approx(10))
+
+
+def test_hours_are_compared_by_their_medians() -> None:
+    def hours(*seconds: float) -> list[dict[str, tuple[float, float]]]:
+        steps = ("spark_features", "dbt_marts", "materialize", "feature_drift")
+        return [dict.fromkeys(steps, (s, s / 2)) for s in seconds]
+
+    whole = compare(hours(1, 9, 2), hours(3, 3, 3))[-1]
+    assert (whole.short_s, whole.long_s, whole.ratio, whole.cpu_ratio) == (8, 12, 1.5, 1.5)
+
+
+def test_a_command_that_fails_says_why() -> None:
+    with pytest.raises(StepFailed, match="no such thing"):
+        run_command([sys.executable, "-c", "raise SystemExit('no such thing')"], {})
+
+
+def test_the_traits_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    rows = ["a,x,0", "a,y,60", "a,x,120", "a,x,86400", "b,x,10"]
+    log.write_text("\n".join(["user,item,at", *rows]))
+    found = measure([log], user="user", item="item", time="at", session=None)
+    assert found["sessions"]["mean"] == pytest.approx(5 / 3, abs=1e-3)
+    assert found["sessions"]["of_one_event"] == pytest.approx(2 / 3, abs=1e-3)
+    assert found["gaps"]["median_s"] == 60
+    assert found["gaps"]["median_days_between_sessions"] == pytest.approx(0.999, abs=1e-3)
+    assert found["repeats"] == {"by_user": 0.4, "in_session": 0.2}
+    assert found["items"]["top_10_percent"] == 0.8
+
+
+def test_a_log_without_times_needs_sessions(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="--session"):
+        measure([tmp_path / "log.csv"], user="u", item="i", time=None, session=None)
