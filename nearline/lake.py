@@ -5,27 +5,27 @@ a day, `<root>/<dataset>/data.parquet` a snapshot. The manifest (rows, checksum,
 the parquet footer, so data and manifest cannot disagree, and a reader sees the old partition or
 the new one. An hour without rows has no file: that it was computed is told by the ledger, one
 small file for each window finished.
+
+The hours of a day that is over may be compacted into its day file. A day file hides the hour files
+of its day, so that compacting, and expanding again, may stop at any moment: each hour is told once.
 """
 
-import hashlib
-import json
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
-from typing import Any
 
 import fsspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from nearline import partition
 from nearline.errors import BadInput, MissingPartition
+from nearline.ledger import Ledger
+from nearline.partition import PartitionManifest
 from nearline.settings import settings
-from nearline.windows import Window, hour_floor, merge
+from nearline.windows import HOUR, Window, hour_floor
 
 RAW = "raw"
 EVENTS = "events"
@@ -33,28 +33,40 @@ QUARANTINE = "quarantine"
 CATALOGUE = "catalogue"
 
 _FILE = "data.parquet"
-_SHORT = timedelta(days=7)
-_SMALL_BYTES = 1 << 20
-"""Most hours are small, and written by the thousand: snappy takes them in half the time of zstd."""
-_MANIFEST_KEY = b"nearline"
-_PARTITION = re.compile(r"dt=(\d{4}-\d{2}-\d{2})(?:/hr=(\d{2}))?/data\.parquet$")
+_DAY = timedelta(days=1)
+_READERS = 8
+"""Files read at once: the wait is for the disk or the network."""
+_PARTITION = re.compile(r"/dt=(\d{4}-\d{2}-\d{2})(?:/hr=(\d{2}))?/data\.parquet$")
+_FOLDER = re.compile(r"/dt=(\d{4}-\d{2}-\d{2})$")
 
 
-@dataclass(frozen=True)
-class PartitionManifest:
-    """What a partition holds: `rows`, `sha256` of its content, and the names of its `inputs`."""
+@dataclass(frozen=True, order=True)
+class _Partition:
+    """The file of an hour, or of a day where there is no `hour`."""
 
+    day: date
+    hour: int | None
     path: str
-    rows: int
-    sha256: str
-    inputs: tuple[str, ...] = ()
+
+    @classmethod
+    def at(cls, path: str) -> "_Partition | None":
+        match = _PARTITION.search(path)
+        if match is None:
+            return None
+        return cls(date.fromisoformat(match[1]), int(match[2]) if match[2] else None, path)
+
+    @property
+    def window(self) -> Window:
+        start = _midnight(self.day) + (self.hour or 0) * HOUR
+        return Window(start, start + (_DAY if self.hour is None else HOUR))
 
 
 class Lake:
     """Reads and writes the datasets under one root, on any fsspec file system."""
 
     def __init__(self, root: str) -> None:
-        self.fs, path = fsspec.core.url_to_fs(root)
+        # Others write too: a listing that was kept would be wrong.
+        self.fs, path = fsspec.core.url_to_fs(root, use_listings_cache=False)
         self.root = path.rstrip("/")
 
     @classmethod
@@ -68,37 +80,65 @@ class Lake:
         """Where the partition of one UTC hour lies."""
         if hour_floor(hour) != hour:
             raise BadInput(f"{hour.isoformat()} is not a whole hour")
-        return f"{self.root}/{dataset}/dt={hour:%Y-%m-%d}/hr={hour:%H}/{_FILE}"
+        return f"{self._day_folder(dataset, hour.date())}/hr={hour:%H}/{_FILE}"
 
     def day_path(self, dataset: str, day: date) -> str:
         """Where the partition of one UTC day lies."""
-        return f"{self.root}/{dataset}/dt={day:%Y-%m-%d}/{_FILE}"
+        return f"{self._day_folder(dataset, day)}/{_FILE}"
 
     def snapshot_path(self, dataset: str) -> str:
         """Where a dataset without partitions lies."""
         return f"{self.root}/{dataset}/{_FILE}"
 
-    def files(self, dataset: str, window: Window | None = None) -> list[str]:
-        """Existing partition files, oldest first; of a daily dataset, each day `window` touches."""
-        found: list[tuple[datetime, str]] = []
-        for path in self._candidates(dataset, window):
-            match = _PARTITION.search(path)
-            if match is None:
-                continue
-            day, hr = match.groups()
-            start = datetime.fromisoformat(day).replace(hour=int(hr or 0), tzinfo=UTC)
-            first = window and (window.start if hr else window.start.replace(hour=0))
-            if window is None or (first and first <= start < window.end):
-                found.append((start, str(path)))
-        return [path for _, path in sorted(found)]
+    def _day_folder(self, dataset: str, day: date) -> str:
+        return f"{self.root}/{dataset}/dt={day:%Y-%m-%d}"
 
-    def _candidates(self, dataset: str, window: Window | None) -> Iterator[str]:
-        """Files that may lie in `window`: a short one looks only into the folders of its days."""
-        short = window is not None and window.end - window.start <= _SHORT
-        days = [f"{day:%Y-%m-%d}" for day in window.days()] if window and short else ["*"]
-        for day in days:
-            yield from self.fs.glob(f"{self.root}/{dataset}/dt={day}/{_FILE}")
-            yield from self.fs.glob(f"{self.root}/{dataset}/dt={day}/hr=*/{_FILE}")
+    def files(self, dataset: str, window: Window | None = None) -> list[str]:
+        """Existing partition files, oldest first; with a window, only its days are listed.
+
+        Of a daily dataset, and of a compacted day, there is the file of each day that `window`
+        touches: `read_file` takes the window's hours out of it.
+        """
+        return [part.path for part in self._partitions(dataset, window)]
+
+    def hours(self, dataset: str, window: Window) -> list[datetime]:
+        """The hours of `window` of which an hourly dataset has rows, oldest first."""
+        found = [
+            hour
+            for part in self._partitions(dataset, window)
+            for hour in (self._hours_of(part) if part.hour is None else [part.window.start])
+        ]
+        return [hour for hour in found if window.contains(hour)]
+
+    def hour_rows(self, dataset: str, window: Window) -> dict[datetime, int]:
+        """How many rows an hourly dataset has of each hour of `window`, by the manifests."""
+        parts = self._partitions(dataset, window)
+        with ThreadPoolExecutor(_READERS) as pool:
+            manifests = list(pool.map(self.manifest, [part.path for part in parts]))
+        found: dict[datetime, int] = {}
+        for part, manifest in zip(parts, manifests, strict=True):
+            if part.hour is not None:
+                found[part.window.start] = manifest.rows
+            found |= {part.window.start + h.hour * HOUR: h.rows for h in manifest.hours}
+        return {hour: rows for hour, rows in found.items() if window.contains(hour)}
+
+    def _hours_of(self, day: _Partition) -> list[datetime]:
+        return [day.window.start + part.hour * HOUR for part in self.manifest(day.path).hours]
+
+    def _partitions(self, dataset: str, window: Window | None) -> list[_Partition]:
+        if window is None:
+            return _visible(self._list(f"{self.root}/{dataset}"))
+        return [
+            part
+            for day in window.days()
+            for part in _visible(self._list(self._day_folder(dataset, day)))
+            if part.hour is None or window.contains(part.window.start)
+        ]
+
+    def _list(self, folder: str) -> list[_Partition]:
+        """Every partition file below a folder, those that a day file hides too."""
+        found = (_Partition.at(path) for path in self.fs.find(folder))
+        return [part for part in found if part is not None]
 
     # Writing
 
@@ -114,7 +154,14 @@ class Lake:
         """Replace one hour atomically; the same rows give the same bytes.
 
         Rows are ordered by `sort_by`, which should name a key. An empty table removes the hour.
+        Raises BadInput where the day is compacted: nobody would see the hour.
         """
+        day = self.day_path(dataset, hour.date())
+        if self.fs.exists(day):
+            raise BadInput(
+                f"{dataset} of {hour:%Y-%m-%dT%H}Z cannot be written, its day is compacted in "
+                f"{day}: call Lake.expand first"
+            )
         return self._write(self.hour_path(dataset, hour), table, inputs, sort_by)
 
     def write_day(
@@ -126,7 +173,7 @@ class Lake:
         inputs: Sequence[str] = (),
         sort_by: Sequence[str] = (),
     ) -> PartitionManifest:
-        """Replace one day atomically, as `write_hour` does an hour."""
+        """Replace one day of a daily dataset atomically, as `write_hour` does an hour."""
         return self._write(self.day_path(dataset, day), table, inputs, sort_by)
 
     def write_snapshot(
@@ -145,35 +192,59 @@ class Lake:
     ) -> PartitionManifest:
         if sort_by:
             table = table.sort_by([(name, "ascending") for name in sort_by])
-        table = table.combine_chunks().replace_schema_metadata(None)
-        manifest = PartitionManifest(path, table.num_rows, content_sha256(table), tuple(inputs))
-        if table.num_rows == 0:
-            if self.fs.exists(path):
-                self.fs.rm_file(path)
-            return manifest
-        body = {"rows": manifest.rows, "sha256": manifest.sha256, "inputs": manifest.inputs}
-        compression = "zstd" if table.nbytes > _SMALL_BYTES else "snappy"
-        staged = f"{path}.{os.getpid()}.tmp"
-        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        with (
-            self.fs.open(staged, "wb") as out,
-            pq.ParquetWriter(out, table.schema, compression=compression) as writer,
+        return partition.write_table(self.fs, path, table, inputs)
+
+    # Days of hours
+
+    def compact_day(self, dataset: str, day: date) -> int:
+        """Put the hours of a day into its day file; returns the hour files that went.
+
+        A day of one file stays as it is, and so does one whose hours differ in their schema. Nobody
+        may write the day meanwhile; reading goes on.
+        """
+        path = self.day_path(dataset, day)
+        parts = self._list(self._day_folder(dataset, day))
+        hours = {part.hour: part.path for part in parts if part.hour is not None}
+        if not any(part.hour is None for part in parts) and (
+            len(hours) < 2 or not partition.compact(self.fs, path, hours)
         ):
-            writer.write_table(table)
-            writer.add_key_value_metadata({_MANIFEST_KEY: json.dumps(body).encode()})
-        self.fs.mv(staged, path)
-        return manifest
+            return 0
+        self._remove_hours(hours.values())
+        return len(hours)
+
+    def expand(self, dataset: str, window: Window) -> int:
+        """Turn compacted days that `window` touches into hours again, so that they can be written.
+
+        The hours have the bytes that they had. Returns the days; 0 at little cost when none is
+        compacted. One caller at a time. Raises BadInput when a day is damaged.
+        """
+        return sum(self._expand_day(dataset, day) for day in window.days())
+
+    def _expand_day(self, dataset: str, day: date) -> bool:
+        path = self.day_path(dataset, day)
+        if not self.fs.exists(path):
+            return False
+        hours = {part.hour for part in self.manifest(path).hours}
+        if not hours:
+            return False
+        start = _midnight(day)
+        partition.expand(
+            self.fs, path, {h: self.hour_path(dataset, start + h * HOUR) for h in hours}
+        )
+        there = self._list(self._day_folder(dataset, day))
+        self._remove_hours(part.path for part in there if part.hour not in {None, *hours})
+        self.fs.rm_file(path)
+        return True
+
+    def _remove_hours(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self.fs.rm(path.rsplit("/", 1)[0], recursive=True)
 
     # Reading
 
     def manifest(self, path: str) -> PartitionManifest:
         """The manifest in a partition's footer. Raises BadInput for a file of another maker."""
-        with self.fs.open(path, "rb") as source:
-            metadata = pq.read_metadata(source).metadata or {}
-        if _MANIFEST_KEY not in metadata:
-            raise BadInput(f"{path} carries no manifest: it was not written by this lake")
-        body = json.loads(metadata[_MANIFEST_KEY])
-        return PartitionManifest(path, body["rows"], body["sha256"], tuple(body["inputs"]))
+        return partition.read_manifest(self.fs, path)
 
     def read(
         self,
@@ -184,25 +255,65 @@ class Lake:
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """The rows of `window` (all, without one), oldest partition first; no rows, no error."""
-        return self._read(self.files(dataset, window), schema, columns)
+        return self._read(self.files(dataset, window), schema, columns, window)
 
     def read_snapshot(self, dataset: str, *, schema: pa.Schema) -> pa.Table:
         """A dataset without partitions; empty when it was never written."""
         path = self.snapshot_path(dataset)
-        return self._read([path] if self.fs.exists(path) else [], schema, None)
+        return self._read([path] if self.fs.exists(path) else [], schema, None, None)
 
     def _read(
-        self, paths: Sequence[str], schema: pa.Schema, columns: Sequence[str] | None
+        self,
+        paths: Sequence[str],
+        schema: pa.Schema,
+        columns: Sequence[str] | None,
+        window: Window | None,
     ) -> pa.Table:
-        names = list(columns) if columns is not None else schema.names
-        wanted = pa.schema([schema.field(name) for name in names])
-        tables = [
-            pq.read_table(path, columns=names, filesystem=self.fs, partitioning=None)
-            for path in paths
-        ]
-        if not tables:
-            return wanted.empty_table()
-        return pa.concat_tables(t.replace_schema_metadata(None).cast(wanted) for t in tables)
+        def read(path: str) -> pa.Table:
+            return self.read_file(path, schema=schema, columns=columns, window=window)
+
+        if not paths:
+            return _wanted(schema, columns).empty_table()
+        with ThreadPoolExecutor(min(_READERS, len(paths))) as pool:
+            return pa.concat_tables(pool.map(read, paths))
+
+    def read_file(
+        self,
+        path: str,
+        *,
+        schema: pa.Schema,
+        columns: Sequence[str] | None = None,
+        window: Window | None = None,
+    ) -> pa.Table:
+        """The rows of a file that `files` told of: `columns` of `schema`, all without.
+
+        Of a compacted day only the hours of `window`, where one is given. A file that was compacted
+        or expanded since it was told of is read where its rows are now.
+        """
+        wanted = _wanted(schema, columns)
+        try:
+            table = self._read_part(path, wanted.names, window)
+        except FileNotFoundError:
+            table = self._read_moved(path, wanted.names, window)
+        return table.select(wanted.names).replace_schema_metadata(None).cast(wanted)
+
+    def _read_part(self, path: str, names: Sequence[str], window: Window | None) -> pa.Table:
+        part = _Partition.at(path)
+        hours = _hours_within(window, part.day) if window and part and part.hour is None else None
+        with self.fs.open(path, "rb") as source:
+            return partition.read_rows(source, names, hours)
+
+    def _read_moved(self, path: str, names: Sequence[str], window: Window | None) -> pa.Table:
+        part = _Partition.at(path)
+        if part is None:
+            raise FileNotFoundError(path)
+        folder = path.rsplit("/", 2 if part.hour is not None else 1)[0]
+        if part.hour is not None:
+            return self._read_part(f"{folder}/{_FILE}", names, part.window)
+        hours = [p for p in self._list(folder) if window is None or window.contains(p.window.start)]
+        if not hours:
+            raise FileNotFoundError(path)
+        return pa.concat_tables(self._read_part(p.path, names, None) for p in sorted(hours))
 
     # The ledger: which windows are finished
 
@@ -213,49 +324,30 @@ class Lake:
 
         `since` is the oldest hour that was written again for rows that came late, if any.
         """
-        path = self._ledger_path(dataset, window)
-        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        entry = {
-            "start": window.start.isoformat(),
-            "end": window.end.isoformat(),
-            "rows": rows,
-        }
-        if since is not None and since < window.start:
-            entry["since"] = since.isoformat()
-        with self.fs.open(f"{path}.tmp", "w") as out:
-            json.dump(entry, out)
-        self.fs.mv(f"{path}.tmp", path)
+        self.ledger(dataset).mark(window, rows=rows, since=since)
 
     def changed(self, dataset: str, window: Window) -> Window:
-        """The hours that finishing `window` may have changed: those of late rows come before it."""
-        path = self._ledger_path(dataset, window)
-        if not self.fs.exists(path):
-            return window
-        entry = json.loads(self.fs.cat_file(path))
-        return Window.parse(entry.get("since", entry["start"]), entry["end"])
+        """The hours that finishing `window` may have changed: those of late rows come before it.
 
-    def _ledger_path(self, dataset: str, window: Window) -> str:
-        name = f"{window.start:%Y%m%dT%H}_{window.end:%Y%m%dT%H}.json"
-        return f"{self.root}/_ledger/{dataset}/{name}"
+        All that was finished and overlaps `window` is asked; but no row is later than `late_hours`.
+        """
+        asked = self.ledger(dataset).accounts(window)
+        latest = window.start - settings().late_hours * HOUR
+        since = min((account.since for account in asked), default=window.start)
+        return Window(min(window.start, max(since, latest)), window.end)
 
-    def ledger(self, dataset: str) -> list[dict[str, Any]]:
-        """Every finished window of a dataset, oldest first, with its rows."""
-        paths = sorted(self.fs.glob(f"{self.root}/_ledger/{dataset}/*.json"))
-        return [json.loads(self.fs.cat_file(path)) for path in paths]
+    def ledger(self, dataset: str) -> Ledger:
+        """The ledger of a dataset."""
+        return Ledger(self.fs, f"{self.root}/_ledger/{dataset}")
 
     def covered(self, dataset: str) -> list[Window]:
         """The finished hours, as the fewest windows."""
-        return merge(Window.parse(e["start"], e["end"]) for e in self.ledger(dataset))
+        return self.ledger(dataset).covered()
 
     def watermark(self, dataset: str) -> datetime | None:
         """The end of the newest finished hour, if any."""
         covered = self.covered(dataset)
         return covered[-1].end if covered else None
-
-    def gaps(self, dataset: str) -> list[Window]:
-        """The hours between finished ones that were never computed."""
-        covered = self.covered(dataset)
-        return [Window(a.end, b.start) for a, b in pairwise(covered)]
 
     def require_complete(self, dataset: str, window: Window) -> None:
         """Raise MissingPartition unless every hour of `window` is finished."""
@@ -267,39 +359,69 @@ class Lake:
 
     def datasets(self) -> list[str]:
         """The datasets that have a ledger."""
-        paths = self.fs.glob(f"{self.root}/_ledger/**/*.json")
+        paths = self.fs.find(f"{self.root}/_ledger")
         return sorted({p.split("/_ledger/", 1)[1].rsplit("/", 1)[0] for p in paths})
 
+    # Retention
 
-def content_sha256(table: pa.Table) -> str:
-    """A checksum of a table's rows and types, whatever its chunks.
+    def expire(self, dataset: str, before: datetime) -> int:
+        """Remove the days of a dataset that end by `before`; returns how many.
 
-    The rows are copied first: a slice drags along bits of its neighbours, which would be hashed.
-    """
-    table = table.combine_chunks().take(pa.array(np.arange(table.num_rows)))
-    digest = hashlib.sha256()
-    with pa.ipc.new_stream(_HashSink(digest), table.schema.remove_metadata()) as writer:
-        for batch in table.combine_chunks().to_batches():
-            writer.write_batch(batch)
-    return digest.hexdigest()
+        The ledger tells first: from then on `require_kept` refuses to read there.
+        """
+        edge = _midnight(before.date())
+        days = [path for path in self._day_folders(dataset) if _day_of(path) < edge.date()]
+        if days:
+            self.ledger(dataset).expire(edge)
+        for path in days:
+            self.fs.rm(path, recursive=True)
+        return len(days)
+
+    def require_kept(self, dataset: str, window: Window) -> None:
+        """Raise MissingPartition when hours of `window` were removed because of their age.
+
+        For steps that reach back: what is missing there would make their result wrong in silence.
+        """
+        expired = self.ledger(dataset).expired()
+        if expired is not None and window.start < expired:
+            layer = dataset.split("/", 1)[0].upper()
+            raise MissingPartition(
+                f"{dataset} is needed for {window}, but its days before {expired:%Y-%m-%d} were "
+                f"removed for their age: begin later, or keep more (NEARLINE_KEEP_{layer}_DAYS)"
+            )
+
+    def _day_folders(self, dataset: str) -> list[str]:
+        try:
+            names = self.fs.ls(f"{self.root}/{dataset}", detail=False)
+        except FileNotFoundError:
+            return []
+        return [path for path in (name.rstrip("/") for name in names) if _FOLDER.search(path)]
 
 
-class _HashSink:
-    """A file that keeps a hash of what is written to it, and nothing else."""
+def _visible(parts: Sequence[_Partition]) -> list[_Partition]:
+    """The partitions that readers see, oldest first: a day file hides its hours."""
+    whole = {part.day for part in parts if part.hour is None}
+    seen = [part for part in parts if part.hour is None or part.day not in whole]
+    return sorted(seen, key=lambda part: part.window)
 
-    closed = False
 
-    def __init__(self, digest: Any) -> None:
-        self._digest = digest
+def _hours_within(window: Window, day: date) -> range:
+    """The hours of a day, 0 to 23, that lie in `window`."""
+    start = _midnight(day)
+    first, end = (round((ts - start) / HOUR) for ts in (window.start, window.end))
+    return range(max(first, 0), max(0, min(end, 24)))
 
-    def write(self, data: bytes) -> int:
-        self._digest.update(data)
-        return len(data)
 
-    def flush(self) -> None: ...
+def _wanted(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
+    return pa.schema([schema.field(name) for name in columns or schema.names])
 
-    def close(self) -> None:
-        self.closed = True
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def _day_of(folder: str) -> date:
+    return date.fromisoformat(folder[-10:])
 
 
 def hour_groups(table: pa.Table, column: str) -> Iterator[tuple[datetime, pa.Table]]:

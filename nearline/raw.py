@@ -17,6 +17,7 @@ def merge_raw(lake: Lake, rows: pa.Table) -> None:
     So the same rows give the same bytes, however often and in whatever parts they are added.
     """
     for hour, arrived in hour_groups(rows, RECEIVED_TS):
+        lake.expand(RAW, Window.of_hour(hour))
         there = lake.read(RAW, Window.of_hour(hour), schema=RAW_SCHEMA)
         both = pa.concat_tables([there, arrived.cast(RAW_SCHEMA)])
         unique = both.group_by(RAW_SCHEMA.names, use_threads=False).aggregate([])

@@ -152,6 +152,8 @@ def _write_hours(lake: Lake, to: Export, table: pa.Table, window: Window) -> Non
     partitions = dict.fromkeys(window.hours(), table.schema.empty_table())
     partitions |= dict(hour_groups(table.append_column(_HOUR, hours), _HOUR))
 
+    lake.expand(dataset, window)
+
     def write(hour: datetime) -> None:
         rows = partitions[hour].select(table.column_names)
         lake.write_hour(to.dataset, hour, rows, inputs=to.inputs)

@@ -31,6 +31,6 @@ def _status(lake: Lake, dataset: str, now: datetime) -> DatasetStatus:
         complete_from=covered[0].start,
         complete_until=covered[-1].end,
         age=max(now - covered[-1].end, timedelta()),
-        gaps=lake.gaps(dataset),
-        rows=sum(entry["rows"] for entry in lake.ledger(dataset)),
+        gaps=lake.ledger(dataset).gaps(),
+        rows=lake.ledger(dataset).rows(),
     )

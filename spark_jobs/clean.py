@@ -46,6 +46,7 @@ from nearline.windows import HOUR, Window
 from spark_jobs.partials import KEYS, SCHEMAS, hourly_partials
 from spark_jobs.partitions import (
     epoch_hour,
+    expand_hours,
     files_of,
     hour_start,
     hours_there,
@@ -109,9 +110,12 @@ def clean_hours(spark: SparkSession, window: Window) -> CleanReport:
     catalogue = read_catalogue(spark, lake)
     arrived = [epoch_hour(hour) for hour in window.hours()]
     arrived += overtaken(spark, lake, window, rules)
-    raw = read_files(spark, lake, files_of(lake, RAW, arrived), RAW_SCHEMA)
+    raw = with_arrival(read_files(spark, lake, files_of(lake, RAW, arrived), RAW_SCHEMA))
+    raw = raw.where(_among("arrival_hour", arrived)).drop("arrival_hour")
     hours = sorted({*touched_hours(raw, rules), *hours_there(lake, EVENTS, window)})
     judged = judge(raw, catalogue, rules, settled_ids(spark, lake, arrived, rules))
+    expand_hours(lake, (EVENTS, *SCHEMAS), hours)
+    expand_hours(lake, [QUARANTINE], arrived)
     kept = stored_events(spark, lake, hours, arrived, catalogue, rules)
     written = write_hours(lake, judged.unionByName(kept, allowMissingColumns=True), window)
     for dataset, schema in {EVENTS: EVENT_SCHEMA, **SCHEMAS}.items():
@@ -129,7 +133,7 @@ def overtaken(spark: SparkSession, lake: Lake, window: Window, rules: Rules) -> 
     if done is None or done <= window.end:
         return []
     after = Window(window.end, window.end + rules.late_hours * HOUR)
-    ids = read_files(spark, lake, lake.files(RAW, window), RAW_SCHEMA, [EVENT_ID])
+    ids = read_files(spark, lake, lake.files(RAW, window), RAW_SCHEMA, [EVENT_ID], window)
     again = accepted_ids(spark, lake, after, rules).join(ids, EVENT_ID, "left_semi")
     return sorted(row.arrival_hour for row in again.select("arrival_hour").distinct().collect())
 
@@ -153,8 +157,9 @@ def settled_ids(spark: SparkSession, lake: Lake, arrived: Sequence[int], rules: 
     reach = Window(
         hour_start(min(arrived)) - rules.late_hours * HOUR, hour_start(max(arrived)) + HOUR
     )
+    columns = [*_ID_COLUMNS, "reason"]
     refused = read_files(
-        spark, lake, lake.files(QUARANTINE, reach), QUARANTINE_SCHEMA, [*_ID_COLUMNS, "reason"]
+        spark, lake, lake.files(QUARANTINE, reach), QUARANTINE_SCHEMA, columns, reach
     )
     good = with_arrival(refused.where(F.col("reason").isin(DUPLICATE, BOT)).drop("reason"))
     ids = accepted_ids(spark, lake, reach, rules).unionByName(good)
@@ -164,7 +169,7 @@ def settled_ids(spark: SparkSession, lake: Lake, arrived: Sequence[int], rules: 
 def accepted_ids(spark: SparkSession, lake: Lake, window: Window, rules: Rules) -> DataFrame:
     """The ids of the events that arrived in `window`, with `received_ts` and `arrival_hour`."""
     reach = Window(window.start - rules.late_hours * HOUR, window.end)
-    events = read_files(spark, lake, lake.files(EVENTS, reach), EVENT_SCHEMA, _ID_COLUMNS)
+    events = read_files(spark, lake, lake.files(EVENTS, reach), EVENT_SCHEMA, _ID_COLUMNS, reach)
     first, last = epoch_hour(window.start), epoch_hour(window.end) - 1
     return with_arrival(events).where(F.col("arrival_hour").between(first, last))
 

@@ -101,9 +101,10 @@ def item_neighbours(spark: SparkSession, end: datetime) -> int:
     past = lake.files(COOCCURRENCE, Window(today - HISTORY_DAYS * DAY, today))
     pairs = read_files(spark, lake, past, PAIR_SCHEMA)
     if today < end:
-        events = read_sequence_events(spark, lake, lake.files(EVENTS, Window(today, end)))
-        begun = map_groups(by_day(events), ["day"], lambda _, day: day_pairs(day), PAIR_SCHEMA)
-        pairs = pairs.unionByName(begun)
+        begun = Window(today, end)
+        events = read_sequence_events(spark, lake, lake.files(EVENTS, begun), begun)
+        met = map_groups(by_day(events), ["day"], lambda _, day: day_pairs(day), PAIR_SCHEMA)
+        pairs = pairs.unionByName(met)
     return write_neighbours(lake, nearest(pairs, end.date()), end)
 
 
@@ -204,6 +205,7 @@ def write_neighbours(lake: Lake, neighbours: DataFrame, end: datetime) -> int:
         return [(ITEM_NEIGHBOURS, key[0], None, table.num_rows)]
 
     hour = epoch_hour(end - HOUR)
+    lake.expand(ITEM_NEIGHBOURS, Window.trailing(end, hours=1))
     written = write_groups(neighbours.withColumn("hour", F.lit(hour)), ["hour"], write)
     remove_stale(lake, ITEM_NEIGHBOURS, [hour], written, NEIGHBOUR_SCHEMA)
     return sum(share.rows for share in written)

@@ -82,15 +82,18 @@ def update_sequences(spark: SparkSession, window: Window) -> dict[str, int]:
     tails = write_tails(lake, day_tails(today, length))
     remove_stale_days(lake, USER_TAIL, days, tails, TAIL_SCHEMA)
     past = read_files(spark, lake, history_files(lake, days), TAIL_SCHEMA)
+    lake.expand(USER_SEQUENCE, window)
     sequences = write_sequences(lake, sequences_at(today, past, window, length))
     remove_stale(lake, USER_SEQUENCE, hours, sequences, SEQUENCE_SCHEMA)
     today.unpersist()
     return {USER_TAIL: _rows(tails), USER_SEQUENCE: _rows(sequences)}
 
 
-def read_sequence_events(spark: SparkSession, lake: Lake, files: Sequence[str]) -> DataFrame:
-    """The events of partition files that belong in a sequence (TAIL_SCHEMA)."""
-    events = read_files(spark, lake, files, EVENT_SCHEMA, TAIL_SCHEMA.names)
+def read_sequence_events(
+    spark: SparkSession, lake: Lake, files: Sequence[str], window: Window | None = None
+) -> DataFrame:
+    """The events of partition files that belong in a sequence (TAIL_SCHEMA), as `read_files`."""
+    events = read_files(spark, lake, files, EVENT_SCHEMA, TAIL_SCHEMA.names, window)
     return sequence_events(events, load_domain(settings().domain))
 
 

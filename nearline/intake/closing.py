@@ -37,7 +37,7 @@ def close_hours(window: Window, *, clock: Callable[[], datetime] = utc_now) -> i
         lock.bar(min(window.end, now))
     for hour in window.hours():
         _merge(lake, root, hour)
-    total = sum(lake.manifest(path).rows for path in lake.files(RAW, window))
+    total = sum(lake.hour_rows(RAW, window).values())
     lake.mark_complete(RAW, window, rows=total)
     return total
 

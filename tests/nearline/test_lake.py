@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nearline.errors import BadInput, MissingPartition
-from nearline.lake import Lake, content_sha256, hour_groups
+from nearline.lake import Lake, hour_groups
+from nearline.partition import content_sha256
 from nearline.windows import Window
 
 HOUR = timedelta(hours=1)
@@ -85,7 +86,7 @@ def test_the_ledger_knows_what_is_finished_and_what_is_missing(lake: Lake) -> No
     lake.mark_complete("x", early, rows=0)
     lake.mark_complete("x", late, rows=7)
     assert lake.watermark("x") == late.end
-    assert lake.gaps("x") == [Window(early.end, late.start)]
+    assert lake.ledger("x").gaps() == [Window(early.end, late.start)]
     lake.require_complete("x", Window(T0 + HOUR, T0 + 2 * HOUR))
     with pytest.raises(MissingPartition, match="x is not complete"):
         lake.require_complete("x", Window(T0, late.end))

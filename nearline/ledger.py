@@ -1,0 +1,172 @@
+"""The ledger of one dataset: which windows are finished, a small file for each.
+
+`<start>_<end>.json` is a finished window, `<start>_<end>.settled.json` a stretch of old ones that
+housekeeping put together, `expired_<before>.json` tells that older hours were removed. The names
+tell the windows: what is covered costs one listing, and no file is opened.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+from nearline.windows import Window, merge
+
+_TIME = "%Y%m%dT%H"
+_ENTRY = re.compile(r"/(\d{8}T\d{2})_(\d{8}T\d{2})(\.settled)?\.json$")
+_EXPIRED = re.compile(r"/expired_(\d{8}T\d{2})\.json$")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file: the window that it tells of; whether housekeeping is done with it (`settled`)."""
+
+    path: str
+    window: Window
+    settled: bool
+
+
+@dataclass(frozen=True)
+class Account:
+    """What the file of an entry says: `rows` of its window, and the oldest hour that changed."""
+
+    window: Window
+    rows: int
+    since: datetime
+
+
+class Ledger:
+    """The finished windows of one dataset, in a folder of any fsspec file system."""
+
+    def __init__(self, fs: Any, folder: str) -> None:
+        self._fs = fs
+        self._folder = folder
+
+    def mark(self, window: Window, *, rows: int, since: datetime | None = None) -> None:
+        """Record a finished window; `since` is the oldest hour that its late rows changed."""
+        self._write(
+            self._path(window), Account(window, rows, min(since or window.start, window.start))
+        )
+
+    def covered(self) -> list[Window]:
+        """The finished hours that were not removed, as the fewest windows."""
+        expired = self.expired()
+        windows = merge(entry.window for entry in self._entries())
+        if expired is None:
+            return windows
+        return [Window(max(w.start, expired), w.end) for w in windows if w.end > expired]
+
+    def gaps(self) -> list[Window]:
+        """The hours between finished ones that were never computed."""
+        return [Window(a.end, b.start) for a, b in pairwise(self.covered())]
+
+    def rows(self) -> int:
+        """The rows of all windows; a window within another one is not counted again."""
+        return sum(account.rows for account in self._outermost(self._entries()))
+
+    def accounts(self, window: Window) -> list[Account]:
+        """What was recorded of windows that share an hour with `window`."""
+        return [self._read(e) for e in self._entries() if _overlap(e.window, window)]
+
+    def unsettled(self, before: datetime) -> list[Account]:
+        """What was finished since housekeeping looked last, of windows that end by `before`."""
+        found = [e for e in self._entries() if not e.settled and e.window.end <= before]
+        return [self._read(entry) for entry in found]
+
+    def settle(self, before: datetime) -> int:
+        """Put the entries that end by `before` together where they touch; returns how many went.
+
+        The whole is written before its parts go: at any moment the same hours are covered.
+        """
+        entries = [entry for entry in self._entries() if entry.window.end <= before]
+        went = 0
+        for stretch in merge(entry.window for entry in entries):
+            parts = [entry for entry in entries if stretch.covers(entry.window)]
+            target = self._path(stretch, settled=True)
+            if [part.path for part in parts] == [target]:
+                continue
+            rows = sum(account.rows for account in self._outermost(parts))
+            self._write(target, Account(stretch, rows, stretch.start))
+            went += self._remove(part.path for part in parts if part.path != target)
+        return went
+
+    def expire(self, before: datetime) -> None:
+        """Record that everything before `before` is removed, and forget its windows."""
+        earlier = [path for path in self._names() if _EXPIRED.search(path)]
+        target = f"{self._folder}/expired_{before:{_TIME}}.json"
+        self._put(target, {"before": before.isoformat()})
+        self._remove(path for path in earlier if path != target)
+        self._remove(e.path for e in self._entries() if e.window.end <= before)
+
+    def expired(self) -> datetime | None:
+        """Before when everything was removed, if anything was."""
+        found = [match for path in self._names() if (match := _EXPIRED.search(path))]
+        return max((_time(match[1]) for match in found), default=None)
+
+    def _entries(self) -> list[Entry]:
+        found = [(path, match) for path in self._names() if (match := _ENTRY.search(path))]
+        return [
+            Entry(path, Window(_time(m[1]), _time(m[2])), settled=m[3] is not None)
+            for path, m in found
+        ]
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(self._fs.ls(self._folder, detail=False))
+        except FileNotFoundError:
+            return []
+
+    def _outermost(self, entries: Sequence[Entry]) -> Iterator[Account]:
+        """The accounts of windows that lie in no other; of two of the same window, the newer."""
+        by_window = {e.window: e for e in sorted(entries, key=lambda e: not e.settled)}
+        reached: datetime | None = None
+        for window in sorted(by_window, key=lambda w: (w.start, -w.end.timestamp())):
+            if reached is None or window.end > reached:
+                reached = window.end
+                yield self._read(by_window[window])
+
+    def _read(self, entry: Entry) -> Account:
+        body = json.loads(self._fs.cat_file(entry.path))
+        since = body.get("since")
+        return Account(
+            entry.window,
+            body["rows"],
+            datetime.fromisoformat(since) if since else entry.window.start,
+        )
+
+    def _write(self, path: str, account: Account) -> None:
+        body = {
+            "start": account.window.start.isoformat(),
+            "end": account.window.end.isoformat(),
+            "rows": account.rows,
+        }
+        if account.since < account.window.start:
+            body["since"] = account.since.isoformat()
+        self._put(path, body)
+
+    def _put(self, path: str, body: dict[str, Any]) -> None:
+        self._fs.makedirs(self._folder, exist_ok=True)
+        with self._fs.open(f"{path}.tmp", "w") as out:
+            json.dump(body, out)
+        self._fs.mv(f"{path}.tmp", path)
+
+    def _remove(self, paths: Iterator[str]) -> int:
+        gone = list(paths)
+        for path in gone:
+            self._fs.rm_file(path)
+        return len(gone)
+
+    def _path(self, window: Window, *, settled: bool = False) -> str:
+        name = f"{window.start:{_TIME}}_{window.end:{_TIME}}{'.settled' if settled else ''}"
+        return f"{self._folder}/{name}.json"
+
+
+def _time(text: str) -> datetime:
+    return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
+
+
+def _overlap(a: Window, b: Window) -> bool:
+    return a.start < b.end and b.start < a.end
