@@ -30,7 +30,7 @@ def test_a_late_event_finds_its_hour_in_a_compacted_day(
             )
         world.run(0, 24)
         if compacted:
-            assert compact(world) == len(HOURLY) * 4
+            assert compact(world) == 4 * (len(HOURLY) - 1), "nobody searches here"
         late = {"received": 25.5, "user_id": "bob", "item_id": "casablanca"}
         world.arrive(world.row("late", 1.75, **late), world.row("a2", 24.5, item_id="brazil"))
         report = world.run(24, 26)
