@@ -96,6 +96,7 @@ def watch_features(window: Window) -> list[dict]:
     rows = write_summaries(lake, datasets, Window(since, window.end))
     lake.mark_complete(FEATURE_SUMMARY, window, rows=rows, since=since)
     found = compare(lake, window.end)
+    lake.expand(FEATURE_DRIFT, window)
     lake.write_hour(FEATURE_DRIFT, window.end - HOUR, found)
     lake.mark_complete(FEATURE_DRIFT, window, rows=found.num_rows)
     drifted = [row for row in found.to_pylist() if row["state"] == DRIFTED]

@@ -151,8 +151,7 @@ def _write_hours(lake: Lake, to: Export, table: pa.Table, window: Window) -> Non
         hours = pc.subtract(hours, pa.scalar(HOUR, pa.duration("us")))
     partitions = dict.fromkeys(window.hours(), table.schema.empty_table())
     partitions |= dict(hour_groups(table.append_column(_HOUR, hours), _HOUR))
-
-    lake.expand(dataset, window)
+    lake.expand(to.dataset, window)
 
     def write(hour: datetime) -> None:
         rows = partitions[hour].select(table.column_names)

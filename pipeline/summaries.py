@@ -51,6 +51,7 @@ def write_summaries(lake: Lake, datasets: list[str], window: Window) -> int:
         table = pa.concat_tables(found)
         return lake.write_hour(FEATURE_SUMMARY, hour, table, sort_by=_KEY).rows
 
+    lake.expand(FEATURE_SUMMARY, window)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return sum(pool.map(write, window.hours()))
 
