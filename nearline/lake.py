@@ -329,12 +329,10 @@ class Lake:
     def changed(self, dataset: str, window: Window) -> Window:
         """The hours that finishing `window` may have changed: those of late rows come before it.
 
-        All that was finished and overlaps `window` is asked; but no row is later than `late_hours`.
+        No row is later than `late_hours`, whatever longer windows were finished at once.
         """
-        asked = self.ledger(dataset).accounts(window)
         latest = window.start - settings().late_hours * HOUR
-        since = min((account.since for account in asked), default=window.start)
-        return Window(min(window.start, max(since, latest)), window.end)
+        return Window(max(self.ledger(dataset).since(window), latest), window.end)
 
     def ledger(self, dataset: str) -> Ledger:
         """The ledger of a dataset."""

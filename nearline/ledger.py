@@ -31,7 +31,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Account:
-    """What the file of an entry says: `rows` of its window, and the oldest hour that changed."""
+    """What the file of an entry says: `rows` of its window, and `since` when hours changed.
+
+    That is the window's start, or an older hour that was written again for rows that came late.
+    """
 
     window: Window
     rows: int
@@ -46,10 +49,14 @@ class Ledger:
         self._folder = folder
 
     def mark(self, window: Window, *, rows: int, since: datetime | None = None) -> None:
-        """Record a finished window; `since` is the oldest hour that its late rows changed."""
-        self._write(
-            self._path(window), Account(window, rows, min(since or window.start, window.start))
-        )
+        """Record a finished window; `since` is the oldest hour that its late rows changed.
+
+        What was recorded of windows within it is forgotten.
+        """
+        path, since = self._path(window), min(since or window.start, window.start)
+        older = [entry.path for entry in self._entries() if window.covers(entry.window)]
+        self._write(path, Account(window, rows, since))
+        self._remove(old for old in older if old != path)
 
     def covered(self) -> list[Window]:
         """The finished hours that were not removed, as the fewest windows."""
@@ -67,9 +74,18 @@ class Ledger:
         """The rows of all windows; a window within another one is not counted again."""
         return sum(account.rows for account in self._outermost(self._entries()))
 
-    def accounts(self, window: Window) -> list[Account]:
-        """What was recorded of windows that share an hour with `window`."""
-        return [self._read(e) for e in self._entries() if _overlap(e.window, window)]
+    def since(self, window: Window) -> datetime:
+        """The oldest hour that changed when `window` was finished.
+
+        Entries within the window tell, as each is newer than those around it; where they leave
+        hours out, all that overlap it.
+        """
+        told = [entry for entry in self._entries() if _overlap(entry.window, window)]
+        within = [entry for entry in told if window.covers(entry.window)]
+        if any(w.covers(window) for w in merge(entry.window for entry in within)):
+            told = within
+        late = (a.since for a in map(self._read, told) if a.since < a.window.start)
+        return min((window.start, *late))
 
     def unsettled(self, before: datetime) -> list[Account]:
         """What was finished since housekeeping looked last, of windows that end by `before`."""

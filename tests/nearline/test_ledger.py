@@ -105,6 +105,21 @@ def test_late_rows_are_told_by_whatever_overlaps(lake: Lake) -> None:
     assert lake.changed("never", hours(0, 1)) == hours(0, 1)
 
 
+def test_an_hour_of_a_longer_run_reaches_back_no_farther_than_late_rows_can(lake: Lake) -> None:
+    lake.mark_complete("x", hours(300, 400), rows=1)
+    assert lake.changed("x", hours(350, 351)) == hours(350, 351)
+    lake.mark_complete("x", hours(300, 400), rows=1, since=T0 + 290 * HOUR)
+    assert lake.changed("x", hours(350, 351)) == hours(302, 351)
+    lake.mark_complete("x", hours(350, 351), rows=1)
+    assert lake.changed("x", hours(350, 351)) == hours(350, 351), "the hour alone is newer"
+
+
+def test_a_longer_run_supersedes_what_was_recorded_of_its_hours(lake: Lake) -> None:
+    lake.mark_complete("x", hours(60, 61), rows=1, since=T0 + 55 * HOUR)
+    lake.mark_complete("x", hours(60, 62), rows=1)
+    assert lake.changed("x", hours(60, 61)) == hours(60, 61)
+
+
 def test_no_row_is_later_than_late_hours(lake: Lake) -> None:
     lake.mark_complete("x", hours(100, 200), rows=1, since=T0 + 90 * HOUR)
     assert lake.changed("x", hours(150, 151)) == hours(102, 151)
