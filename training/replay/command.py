@@ -163,6 +163,20 @@ def show(found: dict[str, Any]) -> None:
     against = found["policies"][0]["difference"]["to"]
     title = f"replay of {data['replayed']} of {data['events']} events from {data['start']}"
     print_table(title, [*columns, f"against {against}"], rows)
+    memory = [
+        [
+            row["model"],
+            f"{row['ndcg@10']:.4f}",
+            f"{row['first_night']:.4f}",
+            "{:+.4f} to {:+.4f}".format(*row["difference"]),
+        ]
+        for row in found["forgetting"]
+    ]
+    print_table(
+        "what is left of the time before the replay",
+        ["model", "NDCG@10", "first night", "difference, 95 %"],
+        memory,
+    )
     for name in found["cut"]:
         out.print(f"time ran out: {name} was cut short; start the same command again to go on")
     if "recommended" in found:

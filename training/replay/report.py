@@ -31,6 +31,7 @@ def report(played: Played, *, seed: int) -> dict[str, Any]:
         "seed": seed,
         "night_seconds": round(played.night_seconds, 2),
         "policies": [judge.row(o) for o in played.outcomes],
+        "forgetting": forgetting(played, seed),
         "cut": [o.policy.name for o in played.outcomes if not judge.complete(o)],
     }
     if whole:
@@ -52,6 +53,27 @@ def facts(timeline: Timeline) -> dict[str, Any]:
         "replayed_users": len(np.unique(data.users[targets])),
         "replayed_of": {name: int(there.sum()) for name, there in groups(timeline).items()},
     }
+
+
+def forgetting(played: Played, seed: int) -> list[dict[str, Any]]:
+    """What each model still foresees of the time before the replay, against the first night's."""
+    if not played.memory:
+        return []
+    before = played.memory["never"]
+    return [
+        {
+            "model": name,
+            "events": len(after.ranks),
+            "ndcg@10": _mean(after.ndcg),
+            "first_night": _mean(before.ndcg),
+            "difference": [
+                round(edge, 6)
+                for edge in interval(after.ndcg - before.ndcg, after.users, seed=seed)
+            ],
+        }
+        for name, after in played.memory.items()
+        if name != "never"
+    ]
 
 
 class Judge:

@@ -14,9 +14,11 @@ from tqdm import tqdm
 
 from nearline.console import progress
 from nearline.settings import settings
+from training.evaluation import Evaluation
 from training.learning import reproducible
 from training.publishing import code_version
 from training.replay.clocks import BASELINES, Clock, Policy, clocks_of
+from training.replay.memory import remembered
 from training.replay.models import ModelLine, learn_night
 from training.replay.play import Answer, Line, play
 from training.replay.rivals import BaselineLine
@@ -48,11 +50,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Played:
-    """A replay, whole or cut short; `night_seconds` is what the model that all began with cost."""
+    """A replay, whole or cut short; `night_seconds` is what the model that all began with cost.
+
+    `memory` tells what each model clock's model still foresees of what came before the replay,
+    after what the first night's model does (`never`).
+    """
 
     timeline: Timeline
     outcomes: list[Outcome]
     night_seconds: float
+    memory: dict[str, Evaluation]
 
 
 def replay(
@@ -90,7 +97,7 @@ def replay(
         )
         for policy in policies
     ]
-    return Played(timeline, outcomes, night_seconds)
+    return Played(timeline, outcomes, night_seconds, memories(timeline, kept, here, seed=seed))
 
 
 def key(timeline: Timeline, seed: int) -> str:
@@ -119,6 +126,23 @@ def first_night(timeline: Timeline, folder: Path, *, seed: int, minutes: float) 
         ModelLine(timeline, Clock("never"), seed, bundle, timeline.start).save(path)
         costs.write_text(json.dumps(seconds))
     return float(json.loads(costs.read_text()))
+
+
+def memories(
+    timeline: Timeline, kept: Mapping[Clock, Parts], folder: Path, *, seed: int
+) -> dict[str, Evaluation]:
+    """What the first night's model remembers, and each that has learned since."""
+    found: dict[str, Evaluation] = {}
+    models = {clock: parts for clock, parts in kept.items() if clock.name not in BASELINES}
+    with reproducible(seed):
+        if models:
+            line = ModelLine.kept(folder / "night.line", timeline, Clock("never"), seed=seed)
+            found["never"] = remembered(timeline, line)
+        for clock, parts in models.items():
+            if parts.days() and clock.name not in found:
+                line = ModelLine.kept(parts.line(parts.days()[-1]), timeline, clock, seed=seed)
+                found[clock.name] = remembered(timeline, line)
+    return found
 
 
 def make_line(timeline: Timeline, clock: Clock, folder: Path, *, seed: int) -> Line:

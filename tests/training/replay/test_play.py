@@ -176,6 +176,10 @@ def test_a_killed_run_goes_on_to_the_same_figures(
     monkeypatch.setattr("training.replay.run.play", lambda *args, **options: None)
     kept = run(world, tmp_path / "broken")
     assert kept.night_seconds == again.night_seconds
+    assert list(whole.memory) == ["never", "daily-plain", "daily-distil"]
+    for name, memory in whole.memory.items():
+        np.testing.assert_array_equal(memory.ranks, again.memory[name].ranks)
+    assert whole.memory["never"].ndcg.sum() > 0
     assert [len(outcome.ranks) for outcome in kept.outcomes] == [len(world.targets)] * 8
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from training.baselines import DAY_US
+from training.evaluation import Evaluation
 from training.replay.ages import by_age
 from training.replay.clocks import parse_policies
 from training.replay.plot import plot_report
@@ -41,7 +43,7 @@ def played(events: Events) -> Played:
         if policy.name == "live/nightly":
             found, age = found[:40], age[:40]
         outcomes.append(Outcome(policy, found, age, costs[policy.name], 0.0))
-    return Played(world, outcomes, 7.0)
+    return Played(world, outcomes, 7.0, {})
 
 
 def row(found: dict[str, Any], name: str) -> dict[str, Any]:
@@ -84,13 +86,25 @@ def test_what_cannot_be_told_from_the_best_is_enough(played: Played) -> None:
         Outcome(live.policy, cheap, live.model_ages, 3.0, 0.0),
         Outcome(tuned.policy, 1 - cheap, tuned.model_ages, 10.0, 0.0),
     ]
-    found = report(Played(played.timeline, outcomes, 7.0), seed=1)
+    found = report(Played(played.timeline, outcomes, 7.0, {}), seed=1)
     assert found["frontier"] == ["live/never", "live/daily-plain"]
     assert (found["recommended"]["policy"], found["recommended"]["best"]) == (
         "live/never",
         "live/daily-plain",
     )
     assert "within noise" in found["recommended"]["why"]
+
+
+def test_forgetting_is_told_against_the_first_night(played: Played) -> None:
+    users, shown = np.array([1, 1, 2]), np.zeros(0, dtype=bool)
+    memory = {
+        "never": Evaluation(np.array([0, 0, 2]), users, shown),
+        "daily-plain": Evaluation(np.array([2, 2, 2]), users, shown),
+    }
+    (row,) = report(replace(played, memory=memory), seed=1)["forgetting"]
+    assert (row["model"], row["events"]) == ("daily-plain", 3)
+    assert (row["ndcg@10"], row["first_night"]) == (0.5, round(2.5 / 3, 6))
+    assert row["difference"] == [-0.5, 0.0]
 
 
 def test_curves_compare_the_same_events(played: Played) -> None:
