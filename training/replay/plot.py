@@ -3,6 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from training.replay.ages import AGES
+
+ENOUGH = 200
+"""Events of an age; fewer say nothing."""
+
 INK, ACCENT, MUTED = "#22313f", "#d35400", "#95a5a6"
 
 
@@ -38,15 +43,17 @@ def _bars(axes: Any, rows: list[dict[str, Any]]) -> None:
 
 
 def _ages(axes: Any, rows: list[dict[str, Any]]) -> None:
+    names = list(AGES)
     for row in rows:
         for kind, line in (("by_state_age", "-"), ("by_model_age", ":")):
-            points = [point for point in row[kind] if point["freshest"] > 0]
+            points = [p for p in row[kind] if p["freshest"] > 0 and p["events"] >= ENOUGH]
             shares = [point["ndcg@10"] / point["freshest"] for point in points]
-            if len(points) > 1 and any(share != 1 for share in shares):
+            if any(share != 1 for share in shares):
                 label = f"{row['name']}, {'state' if line == '-' else 'model'}"
-                axes.plot([p["age"] for p in points], shares, line, marker="o", label=label)
+                places = [names.index(point["age"]) for point in points]
+                axes.plot(places, shares, line, marker="o", label=label)
     axes.axhline(1, color=MUTED, linewidth=1)
-    axes.tick_params(axis="x", rotation=40)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
     axes.set_title(
         "What is left by age, the freshest on the same events = 1", loc="left", color=INK
     )
@@ -59,11 +66,14 @@ def _costs(axes: Any, rows: list[dict[str, Any]], frontier: list[str]) -> None:
     for row in rows:
         cost, on = max(row["compute_seconds"], 0.01), row["name"] in frontier
         axes.scatter(cost, row["ndcg@10"], color=ACCENT if on else MUTED, zorder=2)
-        axes.annotate(row["name"], (cost, row["ndcg@10"]), fontsize=7, color=INK)
+        if on:
+            place, aside = (cost, row["ndcg@10"]), {"xytext": (6, -10), "ha": "left"}
+            axes.annotate(row["name"], place, textcoords="offset points", fontsize=8, **aside)
     best = [by_name[name] for name in frontier]
     axes.plot(
         [max(r["compute_seconds"], 0.01) for r in best], [r["ndcg@10"] for r in best], color=ACCENT
     )
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter("")
     axes.set_title("Accuracy against cost, and its frontier", loc="left", color=INK)
     axes.set_xlabel("CPU seconds after the first night (log)")
