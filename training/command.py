@@ -67,6 +67,10 @@ def evaluate(
     sequences: Annotated[
         Path, typer.Option(help="One user a line, `user item item …`, oldest first; may be .xz.")
     ],
+    targets: Annotated[
+        Path | None,
+        typer.Option(help="Each line's last item, where it is split off; lines have no user then."),
+    ] = None,
     attributes: Annotated[
         Path | None, typer.Option(help="JSON, item to list of attribute ids; may be .xz.")
     ] = None,
@@ -89,14 +93,14 @@ def evaluate(
     """
     from training.protocols import judge_leave_one_out
     from training.recipe import load_recipe
-    from training.sequences import read_attributes, read_sequences
+    from training.sequences import read_attributes, read_sequences, read_split_sequences
 
     if json_file is not None and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
         raise BadInput(f"cannot write {json_file}: give a file in a folder that exists")
     recipe = load_recipe(size)
     told: dict[str, Any] = {"protocol": protocol.value, "size": size, "seed": seed}
     told |= judge_leave_one_out(
-        read_sequences(sequences),
+        read_split_sequences(sequences, targets) if targets else read_sequences(sequences),
         None if attributes is None else read_attributes(attributes),
         recipe,
         max_minutes=max_minutes,

@@ -7,29 +7,35 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from nearline.errors import StepFailed
 from nearline.settings import settings
 from training.dataset import Batch, Interactions, batches
-from training.losses import catalogue_softmax, distillation
+from training.losses import catalogue_softmax, distillation, fast_precision
 from training.model import Model
 from training.recipe import Learning
 
 log = logging.getLogger(__name__)
 
 _CLIP = 1.0
-_MOST_LOGITS = 50_000_000
-"""Scores of one step, targets times items: what bounds the memory with a large catalogue."""
+_MOST_ANSWERS = 50_000_000
+"""Scores that a step of distillation compares, targets times items: they are all in memory."""
 
 STEPS_A_PASS = 4
 """The least, where there are so many sequences: fewer events make smaller steps, not fewer."""
 
 
+WARM_UP_STEPS = 100
+"""Of the first pass, at most: the rate rises to its full height."""
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 Loss = Callable[[Model, Interactions, Batch], Tensor]
 
 
@@ -85,36 +91,45 @@ def fit(
 ) -> int:
     """Learn `targets` until the watched figure gets no better; keeps the best weights.
 
+    The rate stays constant and the weights are averaged over the newest tenth of the steps or so,
+    so that every pass is as good an end as a planned one. The average is what is watched and kept.
+
     Stops at `stop_at` (time.monotonic seconds) too. `loss` is the batch's own, without another
     one. With nothing to watch the last weights stay.
     Returns the passes made or begun. Raises StepFailed when the loss is no number.
     """
-    tokens = min(learning.batch_tokens, max(len(targets) // STEPS_A_PASS, model.config.length))
-    steps = learning.epochs * sum(1 for _ in _batches(model, data, targets, tokens))
-    rate, decay = learning.learning_rate, learning.weight_decay
-    teacher = Teacher(model, data, rate, decay, steps, loss)
+    tokens = min(
+        _tokens(model, learning, loss), max(len(targets) // STEPS_A_PASS, model.config.length)
+    )
+    steps = sum(1 for _ in _batches(model, data, targets, tokens))
+    rates = _constant(min(steps, WARM_UP_STEPS))
+    teacher = Teacher(model, data, learning.learning_rate, learning.weight_decay, rates, loss)
+    average = AveragedModel(model, multi_avg_fn=newest_tenth)
+    mean = cast(Model, average.module)
     weights: dict[str, Tensor] = {}
     best, waited = None, 0
-    with tqdm(total=steps, unit="step", desc="train", disable=None) as bar:
+    with tqdm(total=learning.epochs * steps, unit="step", desc="train", disable=None) as bar:
         for epoch in range(learning.epochs):
             rng = np.random.default_rng([seed, epoch])
             for batch in _batches(model, data, targets, tokens, rng):
                 teacher.step(batch)
+                average.update_parameters(model)
                 bar.update()
                 if time.monotonic() > stop_at:
                     break
             if watch is not None:
-                figure = watch.figure(model, data)
+                figure = watch.figure(mean, data)
                 bar.set_postfix(watched=f"{watch.name} {figure:.4f}")
                 log.info("pass %d: %s %.4f on what is watched", epoch + 1, watch.name, figure)
                 if watch.better(figure, best):
-                    weights, best, waited = _copy(model), figure, 0
+                    weights, best, waited = _copy(mean), figure, 0
                 else:
                     waited += 1
-            if waited >= learning.patience or time.monotonic() > stop_at:
+            # The average turns slowly in a long training: so its figure is given time.
+            patience = max(learning.patience, epoch // 5)
+            if waited >= patience or time.monotonic() > stop_at:
                 break
-    if weights:
-        model.load_state_dict(weights)
+    model.load_state_dict(weights or mean.state_dict())
     return epoch + 1
 
 
@@ -139,13 +154,15 @@ def warm(
     rng = np.random.default_rng([seed, len(new)])
     repeated = replay(data, old, int(learning.replay_ratio * len(new)), rng)
     mixed = np.concatenate([new, repeated])
-    parts = list(_batches(model, data, mixed, learning.batch_tokens, rng))[: learning.warm_steps]
-    # Adam steps as far for ten events as for thousands: a step counts for as much as it has seen.
-    rate = learning.warm_learning_rate * min(len(mixed) / learning.batch_tokens, 1.0)
     loss: Loss = batch_loss
     if learning.distillation and len(repeated):
         loss = Parent(model, repeated, learning.distillation).loss
-    teacher = Teacher(model, data, rate, learning.weight_decay, len(parts), loss)
+    tokens = _tokens(model, learning, loss)
+    parts = list(_batches(model, data, mixed, tokens, rng))[: learning.warm_steps]
+    # Adam steps as far for ten events as for thousands: a step counts for as much as it has seen.
+    rate = learning.warm_learning_rate * min(len(mixed) / learning.batch_tokens, 1.0)
+    rates = _cosine(len(parts))
+    teacher = Teacher(model, data, rate, learning.weight_decay, rates, loss)
     for batch in parts:
         teacher.step(batch)
     return len(parts)
@@ -161,7 +178,7 @@ def replay(data: Interactions, old: np.ndarray, count: int, rng: np.random.Gener
 
 
 class Teacher:
-    """Optimizer and schedule: AdamW, a short warm-up, then a cosine down to nothing.
+    """AdamW with a schedule: `rates` gives the share of `rate` that a step takes.
 
     `loss` is what a step goes down.
     """
@@ -172,14 +189,14 @@ class Teacher:
         data: Interactions,
         rate: float,
         weight_decay: float,
-        steps: int,
+        rates: Callable[[int], float],
         loss: Loss | None = None,
     ) -> None:
         self.model, self.data, self.loss = model, data, loss or batch_loss
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=rate, weight_decay=weight_decay, betas=(0.9, 0.98)
+            model.parameters(), lr=rate, weight_decay=weight_decay, betas=(0.9, 0.98), fused=True
         )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, _cosine(steps))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rates)
 
     def step(self, batch: Batch) -> None:
         """One step down. Raises StepFailed when the loss is no number any more."""
@@ -211,7 +228,13 @@ def _answers(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
 
 def _loss(model: Model, data: Interactions, batch: Batch, states: Tensor, matrix: Tensor) -> Tensor:
     wanted = torch.from_numpy(data.items[batch.targets] - 1)
-    return catalogue_softmax(states, matrix, wanted, temperature=model.config.temperature)
+    return catalogue_softmax(
+        states,
+        matrix,
+        wanted,
+        temperature=model.config.temperature,
+        precision=fast_precision(matrix.device),
+    )
 
 
 class Parent:
@@ -253,8 +276,25 @@ def _batches(
 ) -> Iterator[Batch]:
     """Half-overlapping sequences: every state has read at least half of what the model can read."""
     length = model.config.length
-    tokens = min(tokens, max(_MOST_LOGITS // model.config.items, length))
     return batches(data, targets, length=length, stride=length // 2, tokens=tokens, rng=rng)
+
+
+def _tokens(model: Model, learning: Learning, loss: Loss | None) -> int:
+    """Events of a step; fewer where another loss holds the scores of all its targets at once."""
+    if loss in (None, batch_loss):
+        return learning.batch_tokens
+    return min(learning.batch_tokens, max(_MOST_ANSWERS // model.config.items, model.config.length))
+
+
+def newest_tenth(average: Tensors, weights: Tensors, steps: Tensor | int) -> None:
+    """Polynomial-decay averaging (Shamir & Zhang 2013, section 4, with eta = 9)."""
+    share = float(10 / (steps + 10))
+    for mean, newest in zip(average, weights, strict=True):
+        mean.lerp_(newest, share)
+
+
+def _constant(warm_up: int) -> Callable[[int], float]:
+    return lambda step: min((step + 1) / max(warm_up, 1), 1.0)
 
 
 def _cosine(steps: int) -> Callable[[int], float]:

@@ -20,7 +20,7 @@ class Shape(BaseModel):
     dropout: float = Field(ge=0, lt=1)
     content_buckets: int = Field(ge=16, description="rows that content words are hashed to")
     id_dropout: float = Field(ge=0, lt=1, description="share of items shown by content alone")
-    temperature: float = Field(gt=0)
+    temperature: float = Field(ge=0.02, description="of the softmax; exp(1 / it) must be finite")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "Shape":

@@ -1,12 +1,14 @@
 """Files of users' items without times, as public benchmarks have them.
 
-One user a line, `user item item …`, separated by spaces or tabs, the oldest item first. Attributes
-are one JSON object: item to a list of attribute ids. Either file may be compressed as `.xz`.
+One user a line, `user item item …`, separated by spaces or tabs, the oldest item first. Some
+benchmarks split off the last item of each user: then a line is `item item …`, and the same line of
+a second file is the item that follows. Attributes are one JSON object: item to a list of attribute
+ids. Any file may be compressed as `.xz`.
 """
 
 import json
 import lzma
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +30,7 @@ def read_sequences(path: Path) -> dict[str, list[str]]:
     Empty lines are passed over.
     """
     found: dict[str, list[str]] = {}
-    for number, line in enumerate(text_of(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        user, *items = line.split()
+    for number, (user, *items) in _lines(path):
         if not items:
             raise BadInput(
                 f"{path}, line {number}: user {user!r} has no items; "
@@ -46,6 +45,32 @@ def read_sequences(path: Path) -> dict[str, list[str]]:
     if not found:
         raise BadInput(f"{path} is empty: it needs a line `user item item …` for each user")
     return found
+
+
+def read_split_sequences(path: Path, targets: Path) -> dict[str, list[str]]:
+    """Each line's items with the target of the same line at the end; users are numbered.
+
+    Raises BadInput, with the line, where the two files do not belong together.
+    """
+    histories, lasts = dict(_lines(path)), dict(_lines(targets))
+    if not histories:
+        raise BadInput(f"{path} is empty: it needs a line `item item …` for each user")
+    for number in sorted(histories.keys() | lasts.keys()):
+        if number not in histories or len(lasts.get(number, [])) != 1:
+            raise BadInput(
+                f"{path} and {targets}, line {number}: "
+                f"{' '.join(histories.get(number, []))[:40]!r} is followed by "
+                f"{' '.join(lasts.get(number, []))[:40]!r}; "
+                "each line of items needs one target on the same line of the other file"
+            )
+    return {str(number): histories[number] + lasts[number] for number in histories}
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The words of each line that has any, with its number from 1."""
+    for number, line in enumerate(text_of(path).splitlines(), start=1):
+        if line.strip():
+            yield number, line.split()
 
 
 def read_attributes(path: Path) -> dict[str, list[str]]:

@@ -1,11 +1,9 @@
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 
 from nearline.errors import ConfigError
-from training.losses import catalogue_softmax
 from training.model import Model, ModelConfig, rearranged
 from training.recipe import load_recipe, parse_recipe
 
@@ -70,17 +68,6 @@ def test_other_items_keep_their_vectors_and_new_ones_come_from_content(model: Mo
     torch.testing.assert_close(new[2], old[3] - model.item_tower.delta.weight[3])
     assert not torch.equal(new[2], new[0])
     assert other.config.items == 3
-
-
-def test_the_loss_is_the_formula() -> None:
-    states = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), dim=1)
-    matrix = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1, -1]]), dim=1)
-    targets = torch.tensor([0, 1])
-    cosine = states.numpy() @ matrix.numpy().T / 0.5
-    chances = np.exp(cosine) / np.exp(cosine).sum(axis=1, keepdims=True)
-    expected = -np.log(chances[[0, 1], targets]).mean()
-    found = catalogue_softmax(states, matrix, targets, temperature=0.5)
-    assert found.item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("size", ["small", "base", "large"])

@@ -10,7 +10,7 @@ from nearline.settings import settings
 from training import protocols
 from training.dataset import Interactions
 from training.evaluation import evaluate
-from training.learning import Watch, fit, reproducible, watched_loss
+from training.learning import Watch, fit, newest_tenth, reproducible, watched_loss
 from training.model import Model
 from training.protocols import (
     Split,
@@ -248,6 +248,18 @@ def test_the_best_pass_is_kept(
     figures: list[float], rises: bool, patience: int, expected: tuple[int, int]
 ) -> None:
     assert learn(figures, rises=rises, patience=patience) == expected
+
+
+def test_the_kept_weights_are_an_average_of_the_newest_steps() -> None:
+    mean, steps = torch.zeros(1), [torch.tensor([float(step)]) for step in range(1, 1001)]
+    for number, step in enumerate(steps, start=1):
+        newest_tenth([mean], [step], torch.tensor(number))
+    assert 890 < mean.item() < 920
+    torch.manual_seed(0)
+    noisy = torch.randn(1000)
+    for number, step in enumerate(noisy, start=1):
+        newest_tenth([mean], [step.unsqueeze(0)], torch.tensor(number))
+    assert abs(mean.item()) < 0.3
 
 
 def test_nothing_to_watch_keeps_the_last_weights() -> None:

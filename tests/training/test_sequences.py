@@ -11,6 +11,7 @@ from training.sequences import (
     attribute_ids,
     read_attributes,
     read_sequences,
+    read_split_sequences,
     vocabulary_of,
 )
 
@@ -48,6 +49,30 @@ def test_a_malformed_file_is_named(
 ) -> None:
     with pytest.raises(BadInput, match=message):
         read_sequences(write(tmp_path, content, name))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_last_items_may_lie_in_a_file_of_their_own(tmp_path: Path, packed: bool) -> None:
+    pack, end = (lzma.compress, ".xz") if packed else (bytes, "")
+    histories = write(tmp_path, pack(b"5 3 3\n\n8\n"), f"histories.txt{end}")
+    targets = write(tmp_path, pack(b"4\n\n5\n"), f"targets.txt{end}")
+    assert read_split_sequences(histories, targets) == {"1": ["5", "3", "3", "4"], "3": ["8", "5"]}
+
+
+@pytest.mark.parametrize(
+    ("histories", "targets", "message"),
+    [
+        ("1 2\n3 4\n", "5\n", "line 2: '3 4' is followed by ''"),
+        ("1 2\n", "5\n6\n", "line 2: '' is followed by '6'"),
+        ("1 2\n", "5 6\n", "line 1: '1 2' is followed by '5 6'"),
+        ("\n", "5\n", "a.txt is empty"),
+    ],
+)
+def test_last_items_of_other_lines_are_refused(
+    tmp_path: Path, histories: str, targets: str, message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        read_split_sequences(write(tmp_path, histories, "a.txt"), write(tmp_path, targets, "b.txt"))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

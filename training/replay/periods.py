@@ -41,6 +41,9 @@ TOP = 20
 EPOCHS = 3
 """Passes over a period that a model goes on to learn."""
 
+FIRST_EPOCHS = 8
+"""Passes from scratch: nothing is held back that could tell when to stop."""
+
 REPEATED = 0.5
 """Older events that are repeated, for each new one."""
 
@@ -122,13 +125,15 @@ class Continual:
         data = self.sessions.part(self.sessions.periods <= period)
         targets = foreseeable(data)
         loss: Loss = batch_loss
+        passes = FIRST_EPOCHS
         with reproducible(self.seed):
             if self.model is None or self.method == "joint":
                 self.model = new_model(self.recipe.model, np.ones((items, 1), dtype=np.int64))
             else:
                 self.model = grown(self.model, items)
-                learning = learning.model_copy(update={"epochs": EPOCHS})
+                passes = EPOCHS
                 targets, loss = self._mixed(self.model, data, targets, period)
+            learning = learning.model_copy(update={"epochs": passes})
             fit(self.model, data, targets, learning, watch=None, seed=self.seed, loss=loss)
 
     def _mixed(
