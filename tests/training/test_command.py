@@ -121,6 +121,16 @@ def test_a_file_of_sequences_is_judged(home: Path) -> None:
     assert str(told["ndcg@10"]) in shown
 
 
+def test_last_items_are_taken_from_a_file_of_their_own(home: Path) -> None:
+    sequences, targets, figures = (home / n for n in ("s.txt", "t.txt", "figures.json"))
+    lines = [" ".join(f"i{(n + step) % 9}" for step in range(4)) for n in range(20)]
+    sequences.write_text("\n".join(lines))
+    targets.write_text("\n".join(f"i{(n + 4) % 9}" for n in range(20)))
+    run_evaluate("--sequences", sequences, "--targets", targets, "--json", figures)
+    told = json.loads(figures.read_text())
+    assert (told["users"], told["items"], told["left_out"]) == (20, 9, 0)
+
+
 def test_what_cannot_be_judged_is_refused_before_it_is_learned(tmp_path: Path) -> None:
     sequences = tmp_path / "s.txt"
     with pytest.raises(BadInput, match=r"cannot read .*s.txt"):
