@@ -1,0 +1,291 @@
+"""What answering costs: recommendations over HTTP on loopback, against an empty route.
+
+A release of the small size, untrained (its weights cost what trained ones do), a catalogue with
+categories, and the users' sequences in Feast's SQLite store. One process asks over a number of
+connections, each waiting for its answer; the server is `nearline serve` in a process of its own.
+"""
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow as pa
+import torch
+import typer
+from fastapi import FastAPI
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.harness import END
+
+PORT = 8977
+EVENTS = 50
+"""Events of each user: as many as the small model reads."""
+
+_TYPES = ("play", "rating", "comment")
+_CATEGORIES = tuple(f"c{n}" for n in range(20))
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Requests a second with all connections busy; milliseconds of an answer at half of that.
+
+    `cpu_ms` is the server's processor time for each request: it tells most on a machine that has
+    other work.
+    """
+
+    what: str
+    rps: float
+    cpu_ms: float
+    p50_ms: float
+    p99_ms: float
+
+
+def empty_app() -> FastAPI:
+    """The least that the same framework can answer."""
+    app = FastAPI()
+
+    @app.get("/empty")
+    def empty() -> dict[str, str]:
+        return {}
+
+    return app
+
+
+def prepare(items: int, users: int) -> None:
+    """Fill the home of the settings: catalogue, release, online store."""
+    from nearline.lake import CATALOGUE, Lake
+    from nearline.schema import ITEM_SCHEMA
+
+    rng = np.random.default_rng(17)
+    ids = [f"item-{n}" for n in range(items)]
+    rows = [
+        {
+            "item_id": item_id,
+            "title": f"Title {item_id}",
+            "categories": [_CATEGORIES[at] for at in rng.integers(0, len(_CATEGORIES), 2)],
+            "created_ts": END,
+            "available": True,
+            "attributes": json.dumps({"price": round(float(rng.lognormal(3, 1)), 2)}),
+        }
+        for item_id in ids
+    ]
+    Lake.open().write_snapshot(CATALOGUE, pa.Table.from_pylist(rows, schema=ITEM_SCHEMA))
+    _publish(ids)
+    _bring_online(rng, ids, users)
+
+
+def _publish(ids: list[str]) -> None:
+    from nearline.releases import ReleaseManifest, ReleaseStore
+    from nearline.sequence import Vocabulary
+    from training.bundle import Bundle, write_bundle
+    from training.model import Model, ModelConfig
+    from training.recipe import load_recipe
+
+    torch.manual_seed(17)
+    recipe = load_recipe("small")
+    shape = ModelConfig(
+        items=len(ids), types=len(_TYPES), content_width=1, **recipe.model.model_dump()
+    )
+    model = Model(shape, torch.ones(len(ids), 1, dtype=torch.int64))
+    popularity = np.arange(len(ids), 0, -1, dtype=np.float32)
+    vocabulary = Vocabulary(tuple(ids), _TYPES)
+    manifest = ReleaseManifest(
+        kind="nightly",
+        parent=None,
+        base=None,
+        window_start=END - pd.Timedelta(hours=24),
+        window_end=END,
+        promoted=True,
+        reasons=[],
+        metrics={},
+    )
+    store = ReleaseStore.open()
+    with store.stage() as folder:
+        write_bundle(folder, Bundle(model, vocabulary, popularity, "small", recipe.learning))
+        store.promote(store.publish(folder, manifest))
+
+
+def _bring_online(rng: np.random.Generator, ids: list[str], users: int) -> None:
+    from nearline.sequence import microseconds
+    from pipeline.online import apply_features, feature_store
+
+    apply_features()
+    last = microseconds(END)
+    times = [last - 3_600_000_000 * back for back in range(EVENTS, 0, -1)]
+    frame = pd.DataFrame(
+        {
+            "user_id": [f"user-{n}" for n in range(users)],
+            "feature_ts": pd.Timestamp(END),
+            "item_ids": [list(rng.choice(ids, EVENTS)) for _ in range(users)],
+            "event_types": [["play"] * EVENTS] * users,
+            "event_ts": [times] * users,
+            "values": [[1.0] * EVENTS] * users,
+        }
+    )
+    feature_store().write_to_online_store("user_sequence", frame)
+
+
+@contextmanager
+def server(command: Sequence[str], path: str) -> Iterator[psutil.Process]:
+    """A process that answers at PORT, from when it does until it is ended."""
+    process = subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.DEVNULL)
+    try:
+        while not asyncio.run(_answers(path)):
+            if process.poll() is not None:
+                raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+            time.sleep(0.2)
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+async def _answers(path: str) -> bool:
+    try:
+        connection = await asyncio.open_connection("127.0.0.1", PORT)
+    except OSError:
+        return False
+    try:
+        return await _ask(connection, path) == 200
+    except (OSError, asyncio.IncompleteReadError):
+        return False
+    finally:
+        connection[1].close()
+
+
+async def _ask(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str) -> int:
+    """One request on an open connection; its status."""
+    reader, writer = connection
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    await reader.readexactly(length)
+    return int(head.split(b" ", 2)[1])
+
+
+async def _play(paths: Sequence[str], connections: int, rate: float | None) -> list[float]:
+    """Ask for every path, `connections` at a time, at most `rate` a second; seconds of each."""
+    taken: list[float] = []
+    began, left = time.perf_counter(), iter(enumerate(paths))
+
+    async def ask_on() -> None:
+        connection = await asyncio.open_connection("127.0.0.1", PORT)
+        for number, path in left:
+            # At a rate, time is counted from when the request was due: waiting counts too.
+            due = began + number / rate if rate else time.perf_counter()
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            status = await _ask(connection, path)
+            assert status == 200, f"{path}: {status}"
+            taken.append(time.perf_counter() - due)
+        connection[1].close()
+
+    await asyncio.gather(*(ask_on() for _ in range(connections)))
+    return taken
+
+
+def measure(
+    what: str,
+    paths: Sequence[str],
+    *,
+    again: Sequence[str],
+    connections: int,
+    process: psutil.Process,
+) -> Figures:
+    """Throughput over `paths`, then latency over `again` at half of it."""
+    began, used = time.perf_counter(), _cpu_seconds(process)
+    asyncio.run(_play(paths, connections, None))
+    rps = len(paths) / (time.perf_counter() - began)
+    cpu_ms = (_cpu_seconds(process) - used) / len(paths) * 1000
+    taken = asyncio.run(_play(again, connections, rps / 2))
+    p50, p99 = (statistics.quantiles(taken, n=100)[cut] * 1000 for cut in (49, 98))
+    return Figures(what, round(rps), round(cpu_ms, 2), round(p50, 2), round(p99, 2))
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    all_of_it = [process, *process.children(recursive=True)]
+    return sum(sum(each.cpu_times()[:2]) for each in all_of_it)
+
+
+def _paths(users: Sequence[int]) -> list[str]:
+    return [f"/v1/users/user-{user}/recommendations?limit=10" for user in users]
+
+
+def compare(users: int, workers: int, connections: int) -> list[Figures]:
+    """The empty route, then lookups: first of each user once, then of some again and again."""
+    rng = np.random.default_rng(5)
+    half = users // 2
+    uniform = rng.integers(0, users, 2 * users).tolist()
+    zipf = ((rng.zipf(1.3, 2 * users) - 1) % users).tolist()
+    empty = ["uvicorn", "benchmarks.serving:empty_app", "--factory", "--port", str(PORT)]
+    many = ["--workers", str(workers)]
+    found = []
+    with server([*empty, "--log-level", "error", *many], "/empty") as process:
+        tell = partial(measure, connections=connections, process=process)
+        calls = ["/empty"] * (2 * users)
+        found.append(tell("empty route", calls, again=calls))
+    with server(["benchmarks.serving", "answer", *many], "/readyz") as process:
+        tell = partial(measure, connections=connections, process=process)
+        cold = _paths(range(half)), _paths(range(half, users))
+        found.append(tell("each user once", cold[0], again=cold[1]))
+        for what, asked in (("again, uniform", uniform), ("again, Zipf", zipf)):
+            calls = _paths(asked)
+            found.append(tell(what, calls, again=calls))
+    return found
+
+
+app = typer.Typer(help=__doc__)
+
+
+@app.command()
+def answer(workers: int = 1) -> None:
+    """Run the API on the benchmark's port."""
+    from serving.command import serve
+
+    serve(port=PORT, workers=workers)
+
+
+@app.command()
+def run(
+    items: Annotated[int, typer.Option(help="Items of the catalogue.")] = 10_000,
+    users: Annotated[int, typer.Option(help="Users with a sequence.")] = 4_000,
+    workers: Annotated[int, typer.Option(help="Processes that answer.")] = 1,
+    connections: Annotated[int, typer.Option(help="Connections that ask.")] = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure, in a home of its own that is removed in the end."""
+    with TemporaryDirectory(prefix="nearline-bench-") as home:
+        os.environ["NEARLINE_HOME"] = home
+        # Both a deadline that a busy machine misses and what fails then are not what is measured.
+        os.environ["NEARLINE_FEATURE_DEADLINE_MS"] = "5000"
+        prepare(items, users)
+        found = compare(users, workers, connections)
+    _show(found, as_json, f"{items:,} items, {users:,} users, {workers} workers")
+
+
+def _show(found: Sequence[Figures], as_json: bool, title: str) -> None:
+    if as_json:
+        rows: list[dict[str, Any]] = [asdict(figures) for figures in found]
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        return
+    table = Table("what", "requests/s", "cpu ms", "p50 ms", "p99 ms", title=title)
+    for figures in found:
+        table.add_row(*map(str, asdict(figures).values()))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    app()
