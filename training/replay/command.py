@@ -163,25 +163,28 @@ def show(found: dict[str, Any]) -> None:
     against = found["policies"][0]["difference"]["to"]
     title = f"replay of {data['replayed']} of {data['events']} events from {data['start']}"
     print_table(title, [*columns, f"against {against}"], rows)
-    memory = [
+    if found["forgetting"]:
+        show_memory(found["forgetting"])
+    for name in found["cut"]:
+        out.print(f"time ran out: {name} was cut short; start the same command again to go on")
+    if "recommended" in found:
+        out.print(f"frontier: {', '.join(found['frontier'])}", highlight=False)
+        out.print(f"recommended: {found['recommended']['why']}", highlight=False)
+
+
+def show_memory(forgetting: list[dict[str, Any]]) -> None:
+    """What each model forgot, for people."""
+    rows = [
         [
             row["model"],
             f"{row['ndcg@10']:.4f}",
             f"{row['first_night']:.4f}",
             "{:+.4f} to {:+.4f}".format(*row["difference"]),
         ]
-        for row in found["forgetting"]
+        for row in forgetting
     ]
-    print_table(
-        "what is left of the time before the replay",
-        ["model", "NDCG@10", "first night", "difference, 95 %"],
-        memory,
-    )
-    for name in found["cut"]:
-        out.print(f"time ran out: {name} was cut short; start the same command again to go on")
-    if "recommended" in found:
-        out.print(f"frontier: {', '.join(found['frontier'])}", highlight=False)
-        out.print(f"recommended: {found['recommended']['why']}", highlight=False)
+    columns = ["model", "NDCG@10", "first night", "difference, 95 %"]
+    print_table("what is left of the time before the replay", columns, rows)
 
 
 def learn_periods(path: Path, methods: str, *, max_minutes: float, seed: int) -> dict[str, Any]:
