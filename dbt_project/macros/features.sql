@@ -51,7 +51,7 @@ select distinct
   bulk run give the same bytes. Time is cut into blocks of whole half-lives, no shorter than 30 days.
   An amount is weighed up to the start of its block (`decay_units`, whole numbers); the last 30 days
   touch two blocks at most, an even and an odd one, which are summed apart (`decay_sums`) and then
-  weighed down to the row's hour (`decayed_millionths`).
+  weighed down to the row's hour (`decayed`).
 -#}
 {% macro decay_block(half_life) -%}
   {{ return((720 // half_life + (1 if 720 % half_life else 0)) * half_life) }}
@@ -75,8 +75,8 @@ select distinct
 {%- endmacro %}
 
 
-{#- What is left of an amount at the row's hour, in whole millionths. -#}
-{% macro decayed_millionths(units, half_life) -%}
+{#- What is left of an amount at the row's hour, in whole millionths or other `parts` of one. -#}
+{% macro decayed(units, half_life, parts=1000000) -%}
   {%- set block = decay_block(half_life) -%}
   {%- set even = whole_part('hour', block) ~ ' % 2 = 0' -%}
   {%- set age = '(hour % ' ~ block ~ ')' -%}
@@ -84,7 +84,7 @@ select distinct
     '(cast(case when ' ~ even ~ ' then ' ~ units ~ '_0 else ' ~ units ~ '_1 end as double)'
     ~ ' * pow(2e0, -' ~ age ~ ' / ' ~ half_life ~ 'e0)'
     ~ ' + cast(case when ' ~ even ~ ' then ' ~ units ~ '_1 else ' ~ units ~ '_0 end as double)'
-    ~ ' * pow(2e0, -(' ~ age ~ ' + ' ~ block ~ ') / ' ~ half_life ~ 'e0)) / 1e3'
+    ~ ' * pow(2e0, -(' ~ age ~ ' + ' ~ block ~ ') / ' ~ half_life ~ 'e0)) / ' ~ (1000000000 // parts) ~ 'e0'
   ) }}
 {%- endmacro %}
 
@@ -118,5 +118,5 @@ select distinct
   A later step may be reached without the step before it: no ratio is above 1.
 -#}
 {% macro smoothed_rate(reached, of, site_reached, site_of) -%}
-  least(1e0, ({{ reached }} + 20 * coalesce(least(1e0, {{ site_reached }} / nullif({{ site_of }}, 0)), 0e0)) / ({{ of }} + 20))
+  least(1e0, ({{ reached }} + 20 * least(1e0, coalesce({{ site_reached }} / nullif({{ site_of }}, 0), 0e0))) / ({{ of }} + 20))
 {%- endmacro %}

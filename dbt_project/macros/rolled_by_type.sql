@@ -118,8 +118,8 @@ select
     {% for column in newest -%}
     {{ column }},
     {% endfor -%}
-    {{ decayed_millionths('units_24h', 24) }} as fading_millionths,
-    {{ decayed_millionths('units_7d', 168) }} as decayed_millionths
+    {{ decayed('units_24h', 24, parts=1000000000) }} as fading_billionths,
+    {{ decayed('units_7d', 168) }} as decayed_millionths
 
 from rolled
 where asked
@@ -150,7 +150,7 @@ select
         rolled.*,
         event_types.position,
         event_types.positive,
-        rolled.fading_millionths * event_types.weight as fading_weight,
+        rolled.fading_billionths * event_types.weight as fading_weight,
         coalesce(
             rolled.events_30d
             / nullif(sum(rolled.events_30d) over (partition by rolled.{{ key }}, rolled.hour), 0),

@@ -17,7 +17,7 @@ select
         {% for column in newest -%}
         {{ column }},
         {% endfor -%}
-        {{ decayed_millionths('units', 168) }} as millionths
+        {{ decayed('units', 168) }} as millionths
 
     from (
         select

@@ -195,6 +195,21 @@ def test_a_failing_test_names_itself_and_publishes_nothing() -> None:
 
 
 @pytest.mark.usefixtures("report")
+def test_a_day_file_hides_the_hours_of_its_day() -> None:
+    lake, before, day = Lake.open(), checksums(), START.date()
+    for dataset in PARTIALS:
+        hours = lake.files(dataset, Window(START, START + 24 * HOUR))
+        if hours:
+            # As compacting leaves it when it is killed before the hours are removed.
+            tables = [pa.parquet.read_table(path, partitioning=None) for path in hours]
+            pa.parquet.write_table(pa.concat_tables(tables), lake.day_path(dataset, day))
+    build_marts(Window(START, START + 3 * HOUR))
+    for dataset in PARTIALS:
+        Path(lake.day_path(dataset, day)).unlink(missing_ok=True)
+    assert checksums() == before
+
+
+@pytest.mark.usefixtures("report")
 def test_unit_tests_of_the_sql_pass() -> None:
     outcome = run_dbt(WINDOW, "test", "--select", "test_type:unit")
     told = [(result.node.name, str(result.status)) for result in outcome.result.results]

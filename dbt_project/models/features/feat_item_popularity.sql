@@ -22,7 +22,7 @@ by_hour as (
         {% endfor -%}
         sum(scaled_events_30d) as scaled_events_30d,
         sum(value_millionths_30d) as value_millionths_30d,
-        {{ six_decimals('cast(sum(fading_weight) as double) / 1e6') }} as decayed_weight,
+        {{ six_decimals('cast(sum(fading_weight) as double) / 1e9') }} as decayed_weight,
         {{ arrays_by_type() }}
 
     from types
@@ -41,9 +41,13 @@ select
     (by_hour.events_24h + 1) / (by_hour.events_7d / 7e0 + 1) as velocity,
     (by_hour.value_millionths_30d / 1e6 + 5) / (by_hour.scaled_events_30d + 10)
         as mean_value_30d,
-    greatest(
-        0, (by_hour.hour + 1) * 3600 - {{ whole_part('items.created_us', 1000000) }}
-    ) / 3600e0 as age_hours,
+    case
+        -- Not by greatest alone: it would take the missing time of a stranger for 0.
+        when items.created_us is not null
+            then greatest(
+                0, (by_hour.hour + 1) * 3600 - {{ whole_part('items.created_us', 1000000) }}
+            ) / 3600e0
+    end as age_hours,
     by_hour.decayed_weight,
     {{ array_columns() }}
 

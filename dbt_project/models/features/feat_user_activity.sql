@@ -17,7 +17,7 @@ by_hour as (
         cast(sum(touches_{{ window }}) as bigint) as item_touches_{{ window }},
         cast(sum(active_hours_{{ window }}) as bigint) as active_hours_{{ window }},
         {% endfor -%}
-        {{ six_decimals('cast(sum(fading_weight) as double) / 1e6') }} as decayed_weight,
+        {{ six_decimals('cast(sum(fading_weight) as double) / 1e9') }} as decayed_weight,
         max(last_event_us) as last_event_us,
         {{ arrays_by_type() }}
 
