@@ -14,11 +14,10 @@ import duckdb
 import pyarrow as pa
 from feast import FeatureView
 
-from feature_repo.partitions import dataset_of, partition_files
+from feature_repo.partitions import dataset_of, open_duckdb, partition_files
 from nearline.errors import BadInput
 from nearline.lake import Lake
 from nearline.schema import FEATURE_TS
-from nearline.settings import settings
 
 _MEMORY = "256MB"
 _ROWS_PER_QUERY = 100_000
@@ -56,7 +55,7 @@ class NewestRows:
         files = self._files(self.start, self.end)
         if not files:
             return
-        with _connection() as db:
+        with open_duckdb(memory_limit=_MEMORY) as db:
             rows = self._rank(db, files)
             for first in range(skip, rows, _ROWS_PER_QUERY):
                 for batch in self._read(db, first, first + _ROWS_PER_QUERY).to_arrow_reader(size):
@@ -109,8 +108,3 @@ class NewestRows:
 
     def _files(self, start: datetime, end: datetime) -> list[str]:
         return partition_files(Lake.open(), dataset_of(self.view.batch_source), start, end)
-
-
-def _connection() -> duckdb.DuckDBPyConnection:
-    spill = settings().home / "feast" / "spill"
-    return duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": str(spill)})

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+import duckdb
 import pyarrow as pa
 from feast import FeatureView
 from feast.data_source import DataSource
@@ -10,6 +11,7 @@ from feast.utils import make_tzaware
 
 from nearline.lake import Lake
 from nearline.schema import FEATURE_TS, TIMESTAMP
+from nearline.settings import settings
 from nearline.windows import HOUR, Window, hour_floor
 
 
@@ -35,3 +37,11 @@ def view_schema(view: FeatureView) -> pa.Schema:
     """The columns that a view's partitions have."""
     fields = [(f.name, feast_value_type_to_pa(f.dtype.to_value_type())) for f in view.schema]
     return pa.schema([*fields, (FEATURE_TS, TIMESTAMP)])
+
+
+def open_duckdb(**options: str) -> duckdb.DuckDBPyConnection:
+    """A DuckDB of this process alone, silent, that spills to disk where its memory is short."""
+    spill = settings().home / "feast" / "spill"
+    connection = duckdb.connect(config={"temp_directory": str(spill), **options})
+    connection.execute("set enable_progress_bar = false")
+    return connection

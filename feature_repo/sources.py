@@ -1,6 +1,6 @@
 """Where features come from: hourly datasets of the lake, and vectors pushed by a release.
 
-A path names a dataset below the lake, which LakeOfflineStore finds through the settings; so the
+A path names a dataset below the lake, which the offline store finds through the settings; so the
 registry holds no path of one machine.
 """
 

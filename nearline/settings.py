@@ -48,6 +48,9 @@ class Settings(BaseSettings):
         Path(), description="tables of the dbt target duckdb; empty: HOME/marts.duckdb"
     )
 
+    offline_store: Literal["duckdb", "spark"] = Field(
+        "duckdb", description="who reads the history of features: DuckDB, or Spark on SPARK_MASTER"
+    )
     online_store: Literal["sqlite", "redis"] = Field("sqlite", description="Feast online store")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="used when ONLINE_STORE=redis")
     feast_registry: Path = Field(Path(), description="empty: HOME/feast/registry.db")

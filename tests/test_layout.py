@@ -11,7 +11,7 @@ ROOMS = ("nearline", "spark_jobs", "training", "serving", "pipeline", "feature_r
 MAY_IMPORT = {
     "nearline": {"nearline"},
     "spark_jobs": {"nearline", "spark_jobs"},
-    "feature_repo": {"nearline", "feature_repo"},
+    "feature_repo": {"nearline", "spark_jobs", "feature_repo"},
     "training": {"nearline", "training", "feature_repo"},
     "serving": {"nearline", "serving", "feature_repo"},
     "pipeline": set(ROOMS) - {"dags"},
