@@ -136,10 +136,21 @@ def new_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: pa.Table) -> Mo
 def learn(
     model: Model, data: Interactions, split: Split, learning: Learning, *, stop_at: float
 ) -> int:
-    """Learn everything before the held-out slice; returns the passes made."""
+    """Learn everything before the held-out slice; returns the passes made.
+
+    A night that was killed goes on after its last whole pass.
+    """
     seed = settings().seed
-    watch = watched_loss(split.watched, learning)
-    passes = fit(model, data, split.learned, learning, watch=watch, seed=seed, stop_at=stop_at)
+    passes = fit(
+        model,
+        data,
+        split.learned,
+        learning,
+        watch=watched_loss(split.watched, learning),
+        seed=seed,
+        stop_at=stop_at,
+        checkpoint=settings().home / "training.pt",
+    )
     warm(model, data, split.watched, split.learned, learning, seed=seed)
     return passes
 

@@ -10,7 +10,7 @@ from nearline.settings import settings
 from training import protocols
 from training.dataset import Interactions
 from training.evaluation import evaluate
-from training.learning import Watch, fit, newest_tenth, reproducible, watched_loss
+from training.learning import Watch, fit, reproducible, watched_loss
 from training.model import Model
 from training.protocols import (
     Split,
@@ -21,6 +21,7 @@ from training.protocols import (
 )
 from training.recipe import Learning, Recipe, load_recipe
 from training.sequences import as_interactions, attribute_ids, vocabulary_of
+from training.teacher import newest_tenth
 
 Sequences = dict[str, list[str]]
 TINY: Sequences = {
@@ -242,6 +243,8 @@ def learn(figures: list[float], *, rises: bool, patience: int) -> tuple[int, int
         ([1, 3, 2, 4, 3], True, 2, (5, 4)),
         ([3, 1, 1, 0.5], False, 1, (3, 2)),
         ([-1, -2], True, 1, (2, 1)),
+        # After ten passes a single one without progress does not end it any more.
+        ([*range(10), 5, 5, 99], True, 1, (12, 10)),
     ],
 )
 def test_the_best_pass_is_kept(

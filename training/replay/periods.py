@@ -20,13 +20,14 @@ from tqdm import tqdm
 from nearline.errors import BadInput
 from training.dataset import NONE, Interactions, arranged
 from training.evaluation import interval, model_scorer, plain_ranks
-from training.learning import Loss, Parent, batch_loss, fit, replay, reproducible
+from training.learning import fit, replay, reproducible
 from training.model import Model, ModelConfig, rearranged
 from training.protocols import new_model
 from training.recipe import Recipe
 from training.replay.models import DISTILLED
 from training.replay.store import Day, Parts
 from training.sequences import text_of
+from training.teacher import Loss, Parent, batch_loss
 
 METHODS = ("finetune", "replay", "distil", "joint")
 """The cheap ones first: plain, with older sessions, with the parent's answers to them, from scratch

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nearline.settings import settings
+from training.dataset import Interactions
+from training.learning import Watch, fit, reproducible
+from training.model import Model
+from training.protocols import leave_one_out, new_model
+from training.recipe import Learning, load_recipe
+from training.sequences import as_interactions, vocabulary_of
+
+PASSES = 5
+SMALL = load_recipe("small")
+SHAPE = SMALL.model.model_copy(update={"dim": 16, "layers": 1, "content_buckets": 64})
+LEARNING = SMALL.learning.model_copy(update={"epochs": PASSES, "patience": PASSES})
+
+State = dict[str, torch.Tensor]
+
+
+class Killed(BaseException):
+    """What the operating system does."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEARLINE_TRAIN_THREADS", "1")
+    settings.cache_clear()
+
+
+def train(
+    file: Path | None, *, kill_at: int = 0, learning: Learning = LEARNING
+) -> tuple[State, list[int]]:
+    """The weights at the end, and the numbers of the passes that were watched."""
+    sequences = {f"u{n}": [f"i{(7 * n + step) % 40:02}" for step in range(8)] for n in range(30)}
+    data = as_interactions(sequences, vocabulary_of(sequences))
+    figures = iter([1.0, 3.0, 2.0, 2.5, 2.0])
+    looks: list[int] = []
+
+    def figure(model: Model, data: Interactions) -> float:
+        looks.append(len(looks) + 1)
+        if looks[-1] == kill_at:
+            raise Killed
+        return next(figures)
+
+    with reproducible(0):
+        model = new_model(SHAPE, np.zeros((40, 1), dtype=np.int64))
+        watch = Watch("figure", figure, rises=True)
+        targets = leave_one_out(data).learned
+        fit(model, data, targets, learning, watch=watch, seed=1, checkpoint=file)
+    return model.state_dict(), looks
+
+
+def same(one: State, other: State) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_killed_training_ends_where_it_would_have_ended(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "training.pt"
+    whole, _ = train(None)
+    with pytest.raises(Killed):
+        train(file, kill_at=4)
+    assert [path.name for path in file.parent.iterdir()] == ["training.pt"]
+    went_on, looks = train(file)
+    assert len(looks) == PASSES - 3
+    assert same(whole, went_on)
+    assert not file.exists()
+
+
+def test_another_training_is_not_taken_up(tmp_path: Path) -> None:
+    file = tmp_path / "training.pt"
+    with pytest.raises(Killed):
+        train(file, kill_at=4)
+    _, looks = train(file, learning=LEARNING.model_copy(update={"learning_rate": 0.01}))
+    assert len(looks) == PASSES
+
+
+def test_a_damaged_file_is_told_and_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "training.pt"
+    file.write_bytes(b"PK\x03\x04 half of it")
+    found, looks = train(file)
+    assert "begins anew" in caplog.text
+    assert len(looks) == PASSES
+    assert same(found, train(None)[0])

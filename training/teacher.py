@@ -1,0 +1,211 @@
+"""One step after another: the loss of a batch, the optimizer, and the average of the weights."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from nearline.errors import StepFailed
+from training.dataset import Batch, Interactions, batches
+from training.losses import catalogue_softmax, distillation, fast_precision
+from training.model import Model
+from training.recipe import Learning
+
+_CLIP = 1.0
+_MOST_ANSWERS = 50_000_000
+"""Scores that a step of distillation compares, targets times items: they are all in memory."""
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+Loss = Callable[[Model, Interactions, Batch], Tensor]
+
+
+class Teacher:
+    """AdamW with a schedule: `rates` gives the share of `rate` that a step takes.
+
+    `loss` is what a step goes down.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        data: Interactions,
+        rate: float,
+        weight_decay: float,
+        rates: Callable[[int], float],
+        loss: Loss | None = None,
+    ) -> None:
+        self.model, self.data, self.loss = model, data, loss or batch_loss
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=rate, weight_decay=weight_decay, betas=(0.9, 0.98), fused=True
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rates)
+
+    def step(self, batch: Batch) -> None:
+        """One step down. Raises StepFailed when the loss is no number any more."""
+        self.model.train()
+        loss = self.loss(self.model, self.data, batch)
+        if not torch.isfinite(loss):
+            raise StepFailed(
+                f"the loss became {loss.item()}: the learning rate is too high for these data; "
+                "nothing was published"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
+        self.optimizer.step()
+        self.schedule.step()
+
+
+def batch_loss(model: Model, data: Interactions, batch: Batch) -> Tensor:
+    """The loss of a batch's targets."""
+    return _loss(model, data, batch, *_answers(model, batch))
+
+
+def _answers(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The states that the batch's targets are predicted from (P, D), and the items (N, D)."""
+    states, matrix = model(*(torch.from_numpy(column) for column in batch.inputs))
+    rows, columns = (torch.from_numpy(cell) for cell in batch.cells)
+    return states[rows, columns], matrix
+
+
+def _loss(model: Model, data: Interactions, batch: Batch, states: Tensor, matrix: Tensor) -> Tensor:
+    wanted = torch.from_numpy(data.items[batch.targets] - 1)
+    return catalogue_softmax(
+        states,
+        matrix,
+        wanted,
+        temperature=model.config.temperature,
+        precision=fast_precision(matrix.device),
+    )
+
+
+class Parent:
+    """A model as it was before it went on learning, whose answers to old targets are kept up."""
+
+    def __init__(self, model: Model, old: np.ndarray, weight: float) -> None:
+        self.model, self.old, self.weight = copy.deepcopy(model).eval(), old, weight
+
+    def loss(self, model: Model, data: Interactions, batch: Batch) -> Tensor:
+        """The loss of a batch's targets, and `weight` times how far its old ones have moved."""
+        states, matrix = _answers(model, batch)
+        loss = _loss(model, data, batch, states, matrix)
+        old = torch.from_numpy(np.flatnonzero(np.isin(batch.targets, self.old)))
+        if len(old) == 0:
+            return loss
+        with torch.no_grad():
+            kept, items = _answers(self.model, batch)
+        temperature = model.config.temperature
+        moved = distillation(states[old], matrix, kept[old], items, temperature=temperature)
+        return loss + self.weight * len(old) / len(states) * moved
+
+
+@torch.no_grad()
+def mean_loss(model: Model, data: Interactions, targets: np.ndarray, learning: Learning) -> float:
+    """The mean loss over `targets`; 0 without any."""
+    model.eval()
+    total = 0.0
+    for batch in training_batches(model, data, targets, learning.batch_tokens):
+        total += batch_loss(model, data, batch).item() * len(batch.targets)
+    return total / max(len(targets), 1)
+
+
+def training_batches(
+    model: Model,
+    data: Interactions,
+    targets: np.ndarray,
+    tokens: int,
+    rng: np.random.Generator | None = None,
+) -> Iterator[Batch]:
+    """Half-overlapping sequences: every state has read at least half of what the model can read."""
+    length = model.config.length
+    return batches(data, targets, length=length, stride=length // 2, tokens=tokens, rng=rng)
+
+
+def step_tokens(model: Model, learning: Learning, loss: Loss | None) -> int:
+    """Events of a step; fewer where another loss holds the scores of all its targets at once."""
+    if loss in (None, batch_loss):
+        return learning.batch_tokens
+    return min(learning.batch_tokens, max(_MOST_ANSWERS // model.config.items, model.config.length))
+
+
+class Course:
+    """A training on its way: all that a pass changes."""
+
+    def __init__(self, teacher: "Teacher") -> None:
+        self.teacher = teacher
+        self.average = AveragedModel(teacher.model, multi_avg_fn=newest_tenth)
+        self.mean = cast(Model, self.average.module)
+        self.passes = self.waited = 0
+        self.best: float | None = None
+        self.weights: dict[str, Tensor] = {}
+
+    def step(self, batch: Batch) -> None:
+        """One step, and its share in the average."""
+        self.teacher.step(batch)
+        self.average.update_parameters(self.teacher.model)
+
+    def tell(self, figure: float, *, better: bool) -> None:
+        """Keep the average where its figure is better than the best one so far."""
+        if better:
+            self.weights, self.best, self.waited = _copy(self.mean), figure, 0
+        else:
+            self.waited += 1
+
+    def state(self) -> dict[str, Any]:
+        """What `go_on` needs."""
+        told = {name: getattr(self, name) for name in _TOLD}
+        return told | {name: part.state_dict() for name, part in self._parts().items()}
+
+    def go_on(self, state: dict[str, Any] | None) -> None:
+        """Take up a state; None changes nothing."""
+        if state is None:
+            return
+        for name in _TOLD:
+            setattr(self, name, state[name])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        teacher = self.teacher
+        return {
+            "model": teacher.model,
+            "average": self.average,
+            "optimizer": teacher.optimizer,
+            "schedule": teacher.schedule,
+        }
+
+
+_TOLD = ("passes", "waited", "best", "weights")
+
+
+def newest_tenth(average: Tensors, weights: Tensors, steps: Tensor | int) -> None:
+    """Polynomial-decay averaging (Shamir & Zhang 2013, section 4, with eta = 9)."""
+    share = float(10 / (steps + 10))
+    for mean, newest in zip(average, weights, strict=True):
+        mean.lerp_(newest, share)
+
+
+def constant(warm_up: int) -> Callable[[int], float]:
+    """Up to the full rate in `warm_up` steps, and on."""
+    return lambda step: min((step + 1) / max(warm_up, 1), 1.0)
+
+
+def cosine(steps: int) -> Callable[[int], float]:
+    """Up to the full rate in a twentieth of the steps, then a cosine down to nothing."""
+    warm_up = max(steps // 20, 1)
+
+    def share(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        return 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1)))
+
+    return share
+
+
+def _copy(model: Model) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
