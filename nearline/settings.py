@@ -41,6 +41,7 @@ class Settings(BaseSettings):
 
     spark_master: str = Field("local[*]", description="any Spark master URL")
     spark_memory: str = Field("2g", description="memory of the Spark driver")
+    spark_executor_memory: str = Field("1g", description="memory of each executor of a cluster")
     dbt_target: Literal["duckdb", "spark"] = Field(
         "duckdb", description="where dbt builds the marts: DuckDB, or Spark on SPARK_MASTER"
     )

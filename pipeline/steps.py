@@ -59,8 +59,8 @@ def feature_drift(window: Window) -> int:
 def item_neighbours(window: Window) -> int:
     """Item-to-item co-occurrence up to a window's end, brought online; returns the rows there."""
     from pipeline.online import materialize_neighbours
-    from spark_jobs.cooccurrence import COOCCURRENCE
     from spark_jobs.jobs import run_cooccurrence
+    from spark_jobs.pairs import COOCCURRENCE
 
     with progress(f"Spark: co-occurrence of {window}"):
         run_cooccurrence(unfinished(COOCCURRENCE, window))

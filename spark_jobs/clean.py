@@ -113,9 +113,9 @@ def clean_hours(spark: SparkSession, window: Window) -> CleanReport:
     raw = with_arrival(read_files(spark, lake, files_of(lake, RAW, arrived), RAW_SCHEMA))
     raw = raw.where(_among("arrival_hour", arrived)).drop("arrival_hour")
     hours = sorted({*touched_hours(raw, rules), *hours_there(lake, EVENTS, window)})
-    judged = judge(raw, catalogue, rules, settled_ids(spark, lake, arrived, rules))
     expand_hours(lake, (EVENTS, *SCHEMAS), hours)
     expand_hours(lake, [QUARANTINE], arrived)
+    judged = judge(raw, catalogue, rules, settled_ids(spark, lake, arrived, rules))
     kept = stored_events(spark, lake, hours, arrived, catalogue, rules)
     written = write_hours(lake, judged.unionByName(kept, allowMissingColumns=True), window)
     for dataset, schema in {EVENTS: EVENT_SCHEMA, **SCHEMAS}.items():

@@ -36,7 +36,7 @@ class CooccurrenceReport:
 
 
 def run_features(window: Window) -> FeaturesReport:
-    """Clean the arrivals of `window`; write events, quarantine, partials, tails and sequences.
+    """Clean the arrivals of `window`; write events, quarantine, partials, and user sequences.
 
     A late event changes what its user's later hours know, so sequences are written again from its
     hour on. The ledger takes the window once all is written: a killed run leaves it open, and the
@@ -45,8 +45,10 @@ def run_features(window: Window) -> FeaturesReport:
     """
     from spark_jobs.clean import clean_hours
     from spark_jobs.partials import SCHEMAS
-    from spark_jobs.sequences import USER_SEQUENCE, USER_TAIL, update_sequences
+    from spark_jobs.sequences import USER_SEQUENCE, update_sequences
     from spark_jobs.session import spark_session
+    from spark_jobs.tails import USER_TAIL
+    from spark_jobs.user_states import roll_user_states
 
     lake = Lake.open()
     lake.require_complete(RAW, window)
@@ -54,6 +56,7 @@ def run_features(window: Window) -> FeaturesReport:
         cleaned = clean_hours(spark, window)
         changed = Window(min([window.start, *cleaned.hours]), window.end)
         rows = cleaned.rows | update_sequences(spark, changed)
+        roll_user_states(spark, window.end)
     for dataset in (EVENTS, QUARANTINE, *SCHEMAS, USER_TAIL, USER_SEQUENCE):
         lake.mark_complete(dataset, window, rows=rows.get(dataset, 0), since=changed.start)
     return FeaturesReport(
@@ -67,20 +70,19 @@ def run_cooccurrence(window: Window) -> CooccurrenceReport:
     Days that late events may have changed are done again. Raises MissingPartition when the events
     of the window are not complete, StepFailed when Spark does not start.
     """
-    from spark_jobs.cooccurrence import (
-        COOCCURRENCE,
-        ITEM_NEIGHBOURS,
-        days_over,
-        item_neighbours,
-        write_days,
-    )
+    from spark_jobs.cooccurrence import ITEM_NEIGHBOURS, item_neighbours
+    from spark_jobs.fading import PAIR_STATES, roll_pair_states
+    from spark_jobs.pairs import COOCCURRENCE, days_over, write_days
     from spark_jobs.session import spark_session
 
     lake = Lake.open()
     lake.require_complete(EVENTS, window)
     days = days_over(window, settings().late_hours)
     with spark_session(settings()) as spark:
+        if days:
+            PAIR_STATES.remove_later(lake, days[0])
         pairs = write_days(spark, days)
+        roll_pair_states(spark, window.end)
         items = item_neighbours(spark, window.end)
     lake.mark_complete(COOCCURRENCE, window, rows=pairs)
     lake.mark_complete(ITEM_NEIGHBOURS, Window.trailing(window.end, hours=1), rows=items)

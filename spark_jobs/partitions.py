@@ -46,6 +46,11 @@ def midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
+def day_of(path: str) -> date:
+    """The UTC day that a partition file belongs to."""
+    return date.fromisoformat(path.rsplit("/dt=", 1)[1][:10])
+
+
 def hours_there(lake: Lake, dataset: str, window: Window) -> list[int]:
     """The epoch hours of `window` for which a dataset has a partition."""
     return [epoch_hour(hour) for hour in lake.hours(dataset, window)]
@@ -73,10 +78,12 @@ def read_files(
     schema: pa.Schema,
     columns: Sequence[str] | None = None,
     window: Window | None = None,
+    among: tuple[str, pa.Array] | None = None,
 ) -> DataFrame:
     """The rows of partition files, in no order; `columns` of `schema`, all without.
 
-    Of compacted days only the hours of `window`, where one is given.
+    Of compacted days only the hours of `window`, where one is given. `among` names a column, and
+    values of which a row must have one.
     """
     wanted = pa.schema([schema.field(name) for name in columns or schema.names])
     paths = list(files)
@@ -85,7 +92,10 @@ def read_files(
         held: list[pa.Table] = []
         for batch in batches:
             for index in batch.column(0).to_pylist():
-                held.append(lake.read_file(paths[index], schema=wanted, window=window))
+                rows = lake.read_file(paths[index], schema=wanted, window=window)
+                if among:
+                    rows = rows.filter(pc.is_in(rows[among[0]], value_set=among[1]))
+                held.append(rows)
                 if sum(table.num_rows for table in held) >= BATCH_ROWS:
                     yield from pa.concat_tables(held).combine_chunks().to_batches()
                     held = []

@@ -1,4 +1,7 @@
-"""One Spark session, set up for jobs of seconds on one machine or for any master."""
+"""One Spark session, set up for jobs of seconds on one machine or for any master.
+
+Every executor needs this code and its Python at the paths that they have here, and the lake.
+"""
 
 import os
 import sys
@@ -6,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from nearline.errors import StepFailed
 from nearline.settings import Settings
@@ -13,9 +17,11 @@ from nearline.settings import Settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+CODE = Path(__file__).parents[1]
 QUIET_LOGS = Path(__file__).with_name("log4j2.properties")
 
 ANYWHERE = {
+    "spark.executorEnv.PYTHONPATH": str(CODE),
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "50000",
@@ -25,12 +31,11 @@ ANYWHERE = {
 # A local job lives for seconds: the first compiler tier, the serial collector and plans that do
 # not adapt start faster than they could ever pay back.
 ON_ONE_MACHINE = {
-    "spark.driver.host": "127.0.0.1",
-    "spark.driver.bindAddress": "127.0.0.1",
     "spark.sql.adaptive.enabled": "false",
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-    "spark.executorEnv.PYTHONPATH": str(Path(__file__).parents[1]),
 }
+
+ON_LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 
 
 @contextmanager
@@ -72,16 +77,24 @@ def start_session(settings: Settings) -> "SparkSession":
 
 def session_options(settings: Settings) -> dict[str, str]:
     """The Spark options for these settings."""
+    master = settings.spark_master
     options = ANYWHERE | {
         "spark.driver.memory": settings.spark_memory,
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
     }
-    if settings.spark_master.startswith("local"):
-        options |= ON_ONE_MACHINE | {
-            "spark.sql.shuffle.partitions": str(local_cores(settings.spark_master))
-        }
+    if on_loopback(master):
+        options |= ON_LOOPBACK
+    if master.startswith("local"):
+        options |= ON_ONE_MACHINE | {"spark.sql.shuffle.partitions": str(local_cores(master))}
         options["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile={QUIET_LOGS}"
+    else:
+        options["spark.executor.memory"] = settings.spark_executor_memory
     return options
+
+
+def on_loopback(master: str) -> bool:
+    """Whether a master runs on this machine alone: no other can reach it, or need reach us."""
+    return master.startswith("local") or urlsplit(master).hostname in ("127.0.0.1", "localhost")
 
 
 def local_cores(master: str) -> int:

@@ -1,6 +1,7 @@
 """Co-occurrence: weights of pairs, neighbours and their scores, days done once and again."""
 
 import random
+from datetime import date
 from math import sqrt
 from typing import Any
 
@@ -9,25 +10,17 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+import spark_jobs.pairs
 from nearline.errors import MissingPartition
 from nearline.schema import ITEM_ID, USER_ID
 from nearline.windows import HOUR, Window
 from spark_jobs import cooccurrence
-from spark_jobs.cooccurrence import (
-    COOCCURRENCE,
-    ITEM_NEIGHBOURS,
-    NEIGHBOUR_SCHEMA,
-    PAIR_SCHEMA,
-    PRECISION,
-    SHRINKAGE,
-    UNITS,
-    day_pairs,
-    days_over,
-    nearest,
-)
+from spark_jobs.cooccurrence import ITEM_NEIGHBOURS, NEIGHBOUR_SCHEMA, SHRINKAGE, nearest
+from spark_jobs.fading import block_of, weighed
 from spark_jobs.jobs import run_cooccurrence
+from spark_jobs.pairs import COOCCURRENCE, PAIR_SCHEMA, UNITS, day_pairs, days_over
 from spark_jobs.partitions import EPOCH
-from spark_jobs.sequences import TAIL_SCHEMA
+from spark_jobs.tails import TAIL_SCHEMA
 
 DAY_SCHEMA = TAIL_SCHEMA.append(pa.field("day", pa.int32()))
 
@@ -79,25 +72,26 @@ def test_items_far_apart_or_alone_make_no_pair(world: Any) -> None:
 def test_of_a_very_long_day_the_newest_events_count(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cooccurrence, "DAY_EVENTS", 2)
+    monkeypatch.setattr(spark_jobs.pairs, "DAY_EVENTS", 2)
     pairs = day_pairs(day(world, ("bob", "w"), *(("ada", item) for item in "wxyz"), ("bob", "x")))
     assert set(weights(pairs)) == {("y", "z"), ("z", "y"), ("w", "x"), ("x", "w")}
 
 
-def pair_frame(spark: SparkSession, rows: list[tuple[int, str, str, int]]) -> Any:
+def weight_frame(spark: SparkSession, today: date, rows: list[tuple[int, str, str, int]]) -> Any:
+    """Pairs (day, item, neighbour, units) in both directions, worth as on `today`."""
     both = rows + [(day, b, a, units) for day, a, b, units in rows]
     random.Random(2).shuffle(both)
-    return spark.createDataFrame(
-        pa.Table.from_pylist(
-            [dict(zip(PAIR_SCHEMA.names, row, strict=True)) for row in both], schema=PAIR_SCHEMA
-        )
+    table = pa.Table.from_pylist(
+        [dict(zip(PAIR_SCHEMA.names, row, strict=True)) for row in both], schema=PAIR_SCHEMA
     )
+    return weighed(spark.createDataFrame(table), block_of(today))
 
 
 def test_scores_are_shrunk_cosines_of_faded_weights(spark: SparkSession, world: Any) -> None:
     today = (world.at(0) - EPOCH).days
-    pairs = pair_frame(
+    weights = weight_frame(
         spark,
+        world.at(0).date(),
         [
             (today, "x", "y", 4 * UNITS),
             (today - 30, "x", "y", 4 * UNITS),
@@ -107,12 +101,12 @@ def test_scores_are_shrunk_cosines_of_faded_weights(spark: SparkSession, world: 
     )
     found = {
         row.item_id: dict(zip(row.neighbour_ids, row.scores, strict=True))
-        for row in nearest(pairs, world.at(0).date()).collect()
+        for row in nearest(weights, world.at(0).date()).collect()
     }
     total = {"x": 8, "y": 7, "z": 2, "w": 1}
     for a, b, weight in [("x", "y", 6), ("x", "z", 2), ("y", "w", 1)]:
         score = weight / (sqrt(total[a] * total[b]) + SHRINKAGE)
-        assert found[a][b] == found[b][a] == pytest.approx(score, abs=1 / PRECISION)
+        assert found[a][b] == found[b][a] == pytest.approx(score, abs=1e-3)
     assert list(found["x"]) == ["y", "z"]
     assert all(0 < score < 1 for scores in found.values() for score in scores.values())
 
@@ -122,14 +116,16 @@ def test_the_best_neighbours_are_kept_and_ties_go_by_id(
 ) -> None:
     monkeypatch.setattr(cooccurrence, "NEIGHBOURS", 3)
     today = (world.at(0) - EPOCH).days
-    pairs = pair_frame(spark, [(today, "hub", f"n{n}", UNITS) for n in range(6)])
-    lists = {row.item_id: row.neighbour_ids for row in nearest(pairs, world.at(0).date()).collect()}
+    rows = [(today, "hub", f"n{n}", UNITS) for n in range(6)]
+    found = nearest(weight_frame(spark, world.at(0).date(), rows), world.at(0).date()).collect()
+    lists = {row.item_id: row.neighbour_ids for row in found}
     assert lists["hub"] == ["n0", "n1", "n2"]
 
 
 def test_the_weights_of_a_large_site_stay_in_range(spark: SparkSession, world: Any) -> None:
-    pairs = pair_frame(spark, [((world.at(0) - EPOCH).days, "x", "y", 1_000_000 * UNITS)])
-    scores = [row.scores[0] for row in nearest(pairs, world.at(0).date()).collect()]
+    today = world.at(0).date()
+    rows = [((world.at(0) - EPOCH).days, "x", "y", 1_000_000 * UNITS)]
+    scores = [row.scores[0] for row in nearest(weight_frame(spark, today, rows), today).collect()]
     assert scores == [pytest.approx(1, abs=1e-4)] * 2
 
 

@@ -11,14 +11,8 @@ from pyspark.sql import DataFrame, SparkSession
 from nearline.domains import load_domain
 from nearline.settings import settings
 from nearline.windows import HOUR
-from spark_jobs.sequences import (
-    TAIL_SCHEMA,
-    USER_SEQUENCE,
-    USER_TAIL,
-    day_tails,
-    sequence_events,
-    sequences_at,
-)
+from spark_jobs.sequences import USER_SEQUENCE, sequences_at
+from spark_jobs.tails import TAIL_SCHEMA, USER_TAIL, day_tails, sequence_events
 
 # (event id, user, hours after START, item, type, value)
 EVENTS = [
