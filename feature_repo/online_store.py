@@ -173,23 +173,24 @@ class NeverBackSqlite(NeverBack, SqliteOnlineStore):
             )
             if done is not None:
                 connection.execute(
-                    "INSERT OR REPLACE INTO nearline_progress VALUES (?, ?)",
+                    "INSERT OR REPLACE INTO materialization_progress VALUES (?, ?)",
                     (view.name, json.dumps(asdict(done))),
                 )
 
     def _load_progress(self, config: RepoConfig, view: FeatureView) -> Progress | None:
         connection = self._get_conn(config)
         connection.execute(
-            "CREATE TABLE IF NOT EXISTS nearline_progress (view TEXT PRIMARY KEY, progress TEXT)"
+            "CREATE TABLE IF NOT EXISTS materialization_progress "
+            "(view TEXT PRIMARY KEY, progress TEXT)"
         )
         found = connection.execute(
-            "SELECT progress FROM nearline_progress WHERE view = ?", (view.name,)
+            "SELECT progress FROM materialization_progress WHERE view = ?", (view.name,)
         ).fetchone()
         return Progress(**json.loads(found[0])) if found else None
 
     def _forget_progress(self, config: RepoConfig, view: FeatureView) -> None:
         with self._get_conn(config) as connection:
-            connection.execute("DELETE FROM nearline_progress WHERE view = ?", (view.name,))
+            connection.execute("DELETE FROM materialization_progress WHERE view = ?", (view.name,))
 
 
 def _table(config: RepoConfig, view: FeatureView) -> str:
@@ -248,7 +249,7 @@ def _redis_key(config: RepoConfig, entity_key: bytes) -> bytes:
 
 
 def _progress_key(config: RepoConfig, view: FeatureView) -> str:
-    return f"nearline_progress:{config.project}:{view.name}"
+    return f"materialization_progress:{config.project}:{view.name}"
 
 
 def _time_field(view: FeatureView) -> str:
