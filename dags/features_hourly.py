@@ -6,6 +6,9 @@ drift of each feature is watched.
 
 A run is about its data interval, or about `start` and `end` where they are given: one hour, a
 backfill and a bulk load of years take the same way. Running an hour again gives the same bytes.
+
+Each step also does the hours right before that it lacks, up to NEARLINE_CATCHUP_HOURS, and the
+hours right after that an older hour made stale; the asset tells of all hours that came online.
 """
 
 from airflow.sdk import DAG, Metadata, task
@@ -26,7 +29,7 @@ with DAG(
     default_args=PATIENT,
 ):
 
-    @task
+    @task(pool="lake")
     def close_hours(**context: object) -> None:
         """Turn the journals of accepted events into raw partitions."""
         from pipeline import steps
@@ -56,9 +59,8 @@ with DAG(
         from pipeline import steps
         from pipeline.runs import run_window
 
-        window = run_window(context)
-        steps.materialize(window)
-        yield Metadata(FEATURES, {"start": window.start.isoformat(), "end": window.end.isoformat()})
+        done = steps.materialize(run_window(context)).window
+        yield Metadata(FEATURES, {"start": done.start.isoformat(), "end": done.end.isoformat()})
 
     @task(pool="lake")
     def feature_drift(**context: object) -> None:

@@ -1,4 +1,8 @@
-"""Removes what nobody needs any more: releases beyond the newest ones, journals of closed hours."""
+"""Keeps an installation small: compacts days, removes what is older than is kept.
+
+The lake is tidied where its writers wait (pool `lake`), the online store likewise (pool `online`).
+Releases beyond the newest ones and journals of closed hours go too.
+"""
 
 from airflow.sdk import DAG, task
 from airflow.timetables.interval import CronDataIntervalTimetable
@@ -17,12 +21,21 @@ with DAG(
     default_args=PATIENT,
 ):
 
-    @task
-    def housekeeping(**context: object) -> dict[str, int]:
-        """Prune releases and journals; returns how many of each."""
-        from pipeline import steps
+    @task(pool="lake")
+    def tidy_lake(**context: object) -> dict[str, int]:
+        """Compact and remove days, journals and releases; returns how many of each."""
+        from pipeline.housekeeping import tidy_lake
         from pipeline.runs import run_window
 
-        return steps.housekeeping(run_window(context))
+        return tidy_lake(run_window(context))
 
-    housekeeping()
+    @task(pool="online")
+    def tidy_online(**context: object) -> dict[str, int]:
+        """Shorten the ledger of the online store; returns how many entries went."""
+        from pipeline.housekeeping import tidy_online
+        from pipeline.runs import run_window
+
+        return tidy_online(run_window(context))
+
+    tidy_lake()
+    tidy_online()

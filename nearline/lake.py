@@ -110,17 +110,19 @@ class Lake:
         ]
         return [hour for hour in found if window.contains(hour)]
 
-    def hour_rows(self, dataset: str, window: Window) -> dict[datetime, int]:
-        """How many rows an hourly dataset has of each hour of `window`, by the manifests."""
+    def manifests(self, dataset: str, window: Window) -> dict[datetime, PartitionManifest]:
+        """What the manifests say of each hour of `window` that an hourly dataset has rows of."""
         parts = self._partitions(dataset, window)
         with ThreadPoolExecutor(_READERS) as pool:
-            manifests = list(pool.map(self.manifest, [part.path for part in parts]))
-        found: dict[datetime, int] = {}
-        for part, manifest in zip(parts, manifests, strict=True):
+            told = list(pool.map(self.manifest, [part.path for part in parts]))
+        found: dict[datetime, PartitionManifest] = {}
+        for part, manifest in zip(parts, told, strict=True):
             if part.hour is not None:
-                found[part.window.start] = manifest.rows
-            found |= {part.window.start + h.hour * HOUR: h.rows for h in manifest.hours}
-        return {hour: rows for hour, rows in found.items() if window.contains(hour)}
+                found[part.window.start] = manifest
+            for each in manifest.hours:
+                hour = part.window.start + each.hour * HOUR
+                found[hour] = PartitionManifest(part.path, each.rows, each.sha256, each.inputs)
+        return {hour: manifest for hour, manifest in found.items() if window.contains(hour)}
 
     def _hours_of(self, day: _Partition) -> list[datetime]:
         return [day.window.start + part.hour * HOUR for part in self.manifest(day.path).hours]
@@ -339,13 +341,13 @@ class Lake:
         return Ledger(self.fs, f"{self.root}/_ledger/{dataset}")
 
     def covered(self, dataset: str) -> list[Window]:
-        """The finished hours, as the fewest windows."""
+        """The finished hours that are neither stale nor removed, as the fewest windows."""
         return self.ledger(dataset).covered()
 
     def watermark(self, dataset: str) -> datetime | None:
-        """The end of the newest finished hour, if any."""
-        covered = self.covered(dataset)
-        return covered[-1].end if covered else None
+        """The end of the newest finished hour, if any; it may be stale."""
+        computed = self.ledger(dataset).computed()
+        return computed[-1].end if computed else None
 
     def require_complete(self, dataset: str, window: Window) -> None:
         """Raise MissingPartition unless every hour of `window` is finished."""

@@ -1,22 +1,24 @@
 """The ledger of one dataset: which windows are finished, a small file for each.
 
 `<start>_<end>.json` is a finished window, `<start>_<end>.settled.json` a stretch of old ones that
-housekeeping put together, `expired_<before>.json` tells that older hours were removed. The names
-tell the windows: what is covered costs one listing, and no file is opened.
+housekeeping put together. `stale_<start>_<end>.json` are hours that were finished before an hour
+that they look back to, and are to be computed again; `expired_<before>.json` tells that older hours
+were removed. The names tell the windows: what is covered costs one listing, and no file is opened.
 """
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from nearline.windows import Window, merge
+from nearline.windows import Window, merge, without
 
 _TIME = "%Y%m%dT%H"
 _ENTRY = re.compile(r"/(\d{8}T\d{2})_(\d{8}T\d{2})(\.settled)?\.json$")
+_STALE = re.compile(r"/stale_(\d{8}T\d{2})_(\d{8}T\d{2})\.json$")
 _EXPIRED = re.compile(r"/expired_(\d{8}T\d{2})\.json$")
 
 
@@ -51,24 +53,46 @@ class Ledger:
     def mark(self, window: Window, *, rows: int, since: datetime | None = None) -> None:
         """Record a finished window; `since` is the oldest hour that its late rows changed.
 
-        What was recorded of windows within it is forgotten.
+        What was recorded of windows within it is forgotten; its hours are stale no more.
         """
         path, since = self._path(window), min(since or window.start, window.start)
         older = [entry.path for entry in self._entries() if window.covers(entry.window)]
         self._write(path, Account(window, rows, since))
         self._remove(old for old in older if old != path)
+        self.refresh(window)
 
     def covered(self) -> list[Window]:
-        """The finished hours that were not removed, as the fewest windows."""
-        expired = self.expired()
-        windows = merge(entry.window for entry in self._entries())
+        """The finished hours that are neither stale nor removed, as the fewest windows."""
+        return without(self.computed(), self.stale())
+
+    def computed(self) -> list[Window]:
+        """The finished hours that were not removed, stale ones too, as the fewest windows."""
+        names = self._names()
+        expired = _newest_expired(names)
+        windows = merge(entry.window for entry in _entries(names))
         if expired is None:
             return windows
         return [Window(max(w.start, expired), w.end) for w in windows if w.end > expired]
 
     def gaps(self) -> list[Window]:
         """The hours between finished ones that were never computed."""
-        return [Window(a.end, b.start) for a, b in pairwise(self.covered())]
+        return [Window(a.end, b.start) for a, b in pairwise(self.computed())]
+
+    def stale(self) -> list[Window]:
+        """The finished hours that are to be computed again, as the fewest windows."""
+        return merge(window for _, window in self._stale_files())
+
+    def make_stale(self, window: Window) -> None:
+        """Record that the hours of `window`, as far as they are finished, are to be done again."""
+        self._put(self._stale_path(window), {"start": window.start, "end": window.end})
+
+    def refresh(self, window: Window) -> None:
+        """Record that the hours of `window` are stale no more."""
+        for path, stale in self._stale_files():
+            if _overlap(stale, window):
+                for rest in without([stale], [window]):
+                    self._put(self._stale_path(rest), {"start": rest.start, "end": rest.end})
+                self._remove([path])
 
     def rows(self) -> int:
         """The rows of all windows; a window within another one is not counted again."""
@@ -113,21 +137,20 @@ class Ledger:
         """Record that everything before `before` is removed, and forget its windows."""
         earlier = [path for path in self._names() if _EXPIRED.search(path)]
         target = f"{self._folder}/expired_{before:{_TIME}}.json"
-        self._put(target, {"before": before.isoformat()})
+        self._put(target, {"before": before})
         self._remove(path for path in earlier if path != target)
         self._remove(e.path for e in self._entries() if e.window.end <= before)
 
     def expired(self) -> datetime | None:
         """Before when everything was removed, if anything was."""
-        found = [match for path in self._names() if (match := _EXPIRED.search(path))]
-        return max((_time(match[1]) for match in found), default=None)
+        return _newest_expired(self._names())
 
     def _entries(self) -> list[Entry]:
-        found = [(path, match) for path in self._names() if (match := _ENTRY.search(path))]
-        return [
-            Entry(path, Window(_time(m[1]), _time(m[2])), settled=m[3] is not None)
-            for path, m in found
-        ]
+        return _entries(self._names())
+
+    def _stale_files(self) -> list[tuple[str, Window]]:
+        found = [(path, match) for path in self._names() if (match := _STALE.search(path))]
+        return [(path, Window(_time(m[1]), _time(m[2]))) for path, m in found]
 
     def _names(self) -> list[str]:
         try:
@@ -155,21 +178,21 @@ class Ledger:
 
     def _write(self, path: str, account: Account) -> None:
         body = {
-            "start": account.window.start.isoformat(),
-            "end": account.window.end.isoformat(),
+            "start": account.window.start,
+            "end": account.window.end,
             "rows": account.rows,
         }
         if account.since < account.window.start:
-            body["since"] = account.since.isoformat()
+            body["since"] = account.since
         self._put(path, body)
 
     def _put(self, path: str, body: dict[str, Any]) -> None:
         self._fs.makedirs(self._folder, exist_ok=True)
         with self._fs.open(f"{path}.tmp", "w") as out:
-            json.dump(body, out)
+            json.dump(body, out, default=datetime.isoformat)
         self._fs.mv(f"{path}.tmp", path)
 
-    def _remove(self, paths: Iterator[str]) -> int:
+    def _remove(self, paths: Iterable[str]) -> int:
         gone = list(paths)
         for path in gone:
             self._fs.rm_file(path)
@@ -178,6 +201,21 @@ class Ledger:
     def _path(self, window: Window, *, settled: bool = False) -> str:
         name = f"{window.start:{_TIME}}_{window.end:{_TIME}}{'.settled' if settled else ''}"
         return f"{self._folder}/{name}.json"
+
+    def _stale_path(self, window: Window) -> str:
+        return f"{self._folder}/stale_{window.start:{_TIME}}_{window.end:{_TIME}}.json"
+
+
+def _entries(names: Sequence[str]) -> list[Entry]:
+    found = [(path, match) for path in names if (match := _ENTRY.search(path))]
+    return [
+        Entry(path, Window(_time(m[1]), _time(m[2])), settled=m[3] is not None) for path, m in found
+    ]
+
+
+def _newest_expired(names: Sequence[str]) -> datetime | None:
+    found = [match for path in names if (match := _EXPIRED.search(path))]
+    return max((_time(match[1]) for match in found), default=None)
 
 
 def _time(text: str) -> datetime:

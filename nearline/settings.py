@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from nearline import reach
 from nearline.errors import ConfigError
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -74,6 +75,25 @@ class Settings(BaseSettings):
     )
     history_days: int = Field(400, ge=1, description="a nightly training learns from this many")
     keep_releases: int = Field(48, ge=1, description="newest releases that housekeeping keeps")
+    keep_raw_days: int = Field(
+        0, ge=0, description="days of arrivals kept; 0: for ever, as all else can be made of them"
+    )
+    keep_events_days: int = Field(430, ge=0, description="days of clean events kept; 0: for ever")
+    keep_quarantine_days: int = Field(
+        90, ge=0, description="days of refused rows kept; 0: for ever"
+    )
+    keep_partials_days: int = Field(400, ge=0, description="days of partials kept; 0: for ever")
+    keep_features_days: int = Field(180, ge=0, description="days of features kept; 0: for ever")
+    keep_marts_days: int = Field(400, ge=0, description="days of other marts kept; 0: for ever")
+    keep_quality_days: int = Field(
+        90, ge=0, description="days of the summaries that drift is told from kept; 0: for ever"
+    )
+    catchup_hours: int = Field(
+        24, ge=0, description="a run also does the hours before it that are missing, up to so many"
+    )
+    backfill_rows: int = Field(
+        2_000_000, ge=1, description="raw rows that a long window takes at once, in whole days"
+    )
     active_days: int = Field(7, ge=1, description="users seen in the last days get pushed vectors")
 
     serve_host: str = Field("127.0.0.1", description="address the API listens on")
@@ -96,6 +116,30 @@ class Settings(BaseSettings):
     schedule_start: str = Field(
         "2026-01-01T00:00:00Z", description="no scheduled run covers hours before this"
     )
+
+    @model_validator(mode="after")
+    def _keep_what_steps_read(self) -> "Settings":
+        late_days = -(-self.late_hours // 24) + 1
+        needed = {
+            "raw": (2 * late_days, "late events"),
+            "events": (self.history_days + late_days, "trainings (NEARLINE_HISTORY_DAYS)"),
+            "quarantine": (2 * late_days, "late events"),
+            "partials": (reach.SEQUENCE_DAYS + late_days, "user sequences"),
+            "features": (reach.FEATURE_DAYS + late_days, "the ttl of feature views"),
+            "quality": (10 + late_days, "the drift of features"),
+        }
+        for layer, (days, why) in needed.items():
+            kept = self.keep_days(layer)
+            if kept is not None and kept < days:
+                raise ValueError(
+                    f"NEARLINE_KEEP_{layer.upper()}_DAYS={kept} is too little: {why} look back "
+                    f"{days} days (0 keeps all)"
+                )
+        return self
+
+    def keep_days(self, layer: str) -> int | None:
+        """How many days of a layer of the lake are kept; None for those that are kept for ever."""
+        return getattr(self, f"keep_{layer}_days", 0) or None
 
     @model_validator(mode="after")
     def _derive_paths(self) -> "Settings":
@@ -124,6 +168,8 @@ def settings() -> Settings:
     except ValidationError as error:
         lines = [
             f"NEARLINE_{'_'.join(map(str, e['loc'])).upper()}={e['input']!r}: {e['msg']}"
+            if e["loc"]
+            else str(e["ctx"]["error"])
             for e in error.errors()
         ]
         raise ConfigError("wrong settings:\n  " + "\n  ".join(lines)) from error

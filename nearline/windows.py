@@ -95,6 +95,23 @@ def merge(windows: Iterable[Window]) -> list[Window]:
     return merged
 
 
+def without(windows: Iterable[Window], others: Iterable[Window]) -> list[Window]:
+    """The hours of `windows` that are in none of `others`, as few windows as possible."""
+    left = merge(windows)
+    for other in others:
+        left = [part for window in left for part in _outside(window, other)]
+    return left
+
+
+def _outside(window: Window, other: Window) -> Iterator[Window]:
+    for start, end in (
+        (window.start, min(window.end, other.start)),
+        (max(window.start, other.end), window.end),
+    ):
+        if start < end:
+            yield Window(start, end)
+
+
 def spans(hours: Iterable[datetime]) -> list[Window]:
     """Single hours as the fewest windows that hold exactly them."""
     return merge(Window.of_hour(hour) for hour in hours)

@@ -1,78 +1,113 @@
-"""`nearline features`, `status`, `doctor`, and the demo: `demo`, `traffic`, `down`."""
+"""`nearline features`, `status`, `housekeeping`, `doctor`, and the demo: `demo`, `down`."""
 
 import subprocess
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Annotated
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Annotated, Any
 
 import typer
 
-from nearline.console import JsonFlag, out, print_json, print_table
+from nearline.console import JsonFlag, err, out, print_json, print_table
 from nearline.errors import BadInput
 from nearline.lake import Lake
 from nearline.schema import FEATURE_TS
-from nearline.windows import Window, hour_floor
+from nearline.windows import Window, hour_floor, parse_time
 from pipeline import doctor as checks
 from pipeline import steps
+from pipeline.chunks import Progress
 from pipeline.drift import DESCRIBED, DRIFTED, described, latest, told
-from pipeline.status import dataset_status
+from pipeline.housekeeping import tidy_lake, tidy_online
+from pipeline.status import COLUMNS, DatasetStatus, dataset_status
 
 
 def features(
     start: Annotated[str, typer.Option(help="First hour, as 2026-01-31T13:00Z.")],
     end: Annotated[str, typer.Option(help="The hour after the last.")],
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Begin anew where an earlier run was ended early.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Turn the arrivals of a window into features that are online: intake, Spark, dbt, Feast.
 
-    Running it again changes nothing. Example: nearline features --start 2026-01-31T13:00Z --end
-    2026-01-31T14:00Z
+    Running it again changes nothing. A long window goes in chunks of whole days, and is resumed
+    after the last one that was finished. Missing hours right before it are done as well (see
+    NEARLINE_CATCHUP_HOURS), and hours right after it that it made stale. Example: nearline features
+    --start 2026-01-31T13:00Z --end 2026-01-31T14:00Z
     """
     window = Window.parse(start, end)
     if window.start > datetime.now(UTC):
         raise BadInput(f"{window} has not begun: there is nothing to compute yet")
-    figures = {
-        "start": window.start.isoformat(),
-        "end": window.end.isoformat(),
-        "raw_rows": steps.close_hours(window),
-        "events": steps.spark_features(window),
-        "feature_rows": steps.dbt_marts(window),
-        "online_rows": steps.materialize(window),
-        "drifted": steps.feature_drift(window),
+    if anew:
+        Progress(Lake.open(), window).finish()
+    counts = {
+        "raw_rows": steps.close_hours(window).count,
+        "events": steps.spark_features(window).count,
+        "feature_rows": steps.dbt_marts(window).count,
+        "drifted": steps.feature_drift(window).count,
     }
-    if as_json:
-        print_json(figures)
-    else:
-        print_table("features", list(figures), [list(figures.values())])
+    online = steps.materialize(window)
+    done = {"start": online.window.start.isoformat(), "end": online.window.end.isoformat()}
+    _show("features", done | counts | {"online_rows": online.count}, as_json)
 
 
-def status(as_json: JsonFlag = False) -> None:
+def status(
+    max_age_hours: Annotated[
+        float | None,
+        typer.Option(min=0, help="Exit 1 where a dataset is older, has gaps or stale hours."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
     """How far each dataset is: newest complete hour, its age, gaps; and which features drifted.
 
-    Example: nearline status --json
+    With --max-age-hours it is a check for monitoring. What a night makes may be a day older.
+    Example: nearline status --max-age-hours 3 --json
     """
     found = dataset_status(Lake.open(), now=datetime.now(UTC))
-    rows = [
-        {
-            "dataset": s.dataset,
-            "complete_from": s.complete_from.isoformat(),
-            "complete_until": s.complete_until.isoformat(),
-            "age_hours": round(s.age.total_seconds() / 3600, 2),
-            "rows": s.rows,
-            "gaps": [str(gap) for gap in s.gaps],
-        }
-        for s in found
-    ]
     if as_json:
-        print_json(rows)
-        return
-    columns = ["dataset", "from", "until", "age (h)", "rows", "gaps"]
-    cells = [[", ".join(v) if isinstance(v, list) else v for v in row.values()] for row in rows]
-    print_table("datasets", columns, cells)
+        print_json([each.row() for each in found])
+    else:
+        _show_status(found)
+    if max_age_hours is not None:
+        wrong = [text for each in found for text in each.wrong(timedelta(hours=max_age_hours))]
+        for text in wrong or ([] if found else ["nothing was ever computed"]):
+            err.print(f"[bold red]wrong[/] {text}", highlight=False)
+        if wrong or not found:
+            raise typer.Exit(1)
+
+
+def _show_status(found: list[DatasetStatus]) -> None:
+    for layer, group in groupby(found, key=lambda each: each.layer):
+        print_table(layer, COLUMNS, [each.cells() for each in group])
     for row in latest(Lake.open()):
         if row["state"] == DRIFTED:
             out.print(told(row), style="yellow", highlight=False)
+
+
+def housekeeping(
+    end: Annotated[
+        str | None, typer.Option(help="As of this hour (default: the hour that runs).")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compact old days, remove what is older than is kept, shorten the ledgers.
+
+    Not while anything else writes: the DAG `housekeeping_daily` waits for its turn, this does not.
+    Example: nearline housekeeping --json
+    """
+    now = parse_time(end) if end else datetime.now(UTC)
+    window = Window.trailing(hour_floor(now), hours=24)
+    online = {f"online_{name}": count for name, count in tidy_online(window).items()}
+    _show("housekeeping", tidy_lake(window) | online, as_json)
+
+
+def _show(title: str, figures: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(figures)
+    else:
+        print_table(title, list(figures), [list(figures.values())])
 
 
 def drift(as_json: JsonFlag = False) -> None:

@@ -70,6 +70,13 @@ def apply_features() -> list[str]:
     return names
 
 
+def hourly_views() -> list[str]:
+    """The batch views that are written every hour."""
+    from feature_repo.views import BATCH_VIEWS
+
+    return [view.name for view in BATCH_VIEWS if view.name != NIGHTLY]
+
+
 def materialize(window: Window) -> OnlineReport:
     """Bring the hours of `window` from the lake into the online store, every batch view.
 
@@ -79,9 +86,8 @@ def materialize(window: Window) -> OnlineReport:
     from feature_repo.views import BATCH_VIEWS
 
     lake = Lake.open()
-    for view in BATCH_VIEWS:
-        if view.name != NIGHTLY:
-            lake.require_complete(_dataset(view), window)
+    for name in hourly_views():
+        lake.require_complete(f"features/{name}", window)
     apply_features()
     return OnlineReport({view.name: _materialize_view(lake, view, window) for view in BATCH_VIEWS})
 

@@ -4,53 +4,98 @@ Rooms hand over hours of the lake and names of releases. The heavy imports are i
 scheduler reads its DAGs and the command shows its help without loading Spark or torch.
 """
 
+from dataclasses import dataclass
+
 from nearline.console import progress
-from nearline.lake import EVENTS, Lake
+from nearline.lake import EVENTS, RAW, Lake
 from nearline.releases import ReleaseStore
 from nearline.settings import settings
-from nearline.windows import HOUR, Window, hour_floor
+from nearline.windows import HOUR, Window
+from pipeline.chunks import Progress
+from pipeline.due import due, later_hours_follow
+from pipeline.retention import MART_REACH, PAIR_REACH, SPARK_REACH, require_kept
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a step did: the hours, those that were due beside its window too, and what it counts."""
+
+    window: Window
+    count: int
+
 
 # Every hour: arrivals become features
 
 
-def close_hours(window: Window) -> int:
-    """Turn the journals of accepted events into raw partitions; returns the raw rows."""
+def close_hours(window: Window) -> Done:
+    """Turn the journals of accepted events into raw partitions; counts the raw rows."""
     from nearline.intake import close_hours as close
 
-    with progress(f"intake: close {window}"):
-        return close(window)
+    whole = due(Lake.open(), [RAW], window)
+    with progress(f"intake: close {whole}"):
+        return Done(whole, close(whole))
 
 
-def spark_features(window: Window) -> int:
-    """Clean what arrived, aggregate and sequence it; returns the events that were accepted."""
+def spark_features(window: Window) -> Done:
+    """Clean what arrived, aggregate and sequence it; counts the events that were accepted."""
     from spark_jobs.jobs import run_features
+    from spark_jobs.session import spark_session
 
-    with progress(f"Spark: clean and aggregate {window}"):
-        return run_features(window).accepted
+    lake = Lake.open()
+    whole, chunks = due(lake, [EVENTS], window), Progress(lake, window)
+
+    def run(chunk: Window) -> int:
+        require_kept(lake, SPARK_REACH, chunk)
+        with later_hours_follow(lake, chunk):
+            return run_features(chunk).accepted
+
+    with progress(f"Spark: clean and aggregate {whole}"), spark_session(settings()):
+        accepted = chunks.run("spark", whole, run)
+        end = due(lake, [EVENTS], whole).end
+        if end > whole.end:
+            chunks.run("spark-again", Window(whole.end, end), run)
+    return Done(Window(whole.start, end), accepted)
 
 
-def dbt_marts(window: Window) -> int:
-    """Build and test the marts, publish the feature marts; returns the feature rows written."""
-    from pipeline.marts import build_marts
+def dbt_marts(window: Window) -> Done:
+    """Build and test the marts, publish the feature marts; counts the rows written."""
+    from pipeline.marts import FEATURES, build_marts
 
-    with progress(f"dbt: build and test the marts of {window}"):
-        return sum(build_marts(window).rows.values())
+    lake = Lake.open()
+    whole = due(lake, FEATURES.values(), window)
+
+    def run(chunk: Window) -> int:
+        require_kept(lake, MART_REACH, chunk)
+        return sum(build_marts(chunk).rows.values())
+
+    with progress(f"dbt: build and test the marts of {whole}"):
+        return Done(whole, Progress(lake, window).run("dbt", whole, run))
 
 
-def materialize(window: Window) -> int:
-    """Bring the features of a window online; returns the rows that landed."""
+def feature_drift(window: Window) -> Done:
+    """Compare the features of the last day with the days before; counts those that drifted."""
+    from pipeline.drift import watch_features
+    from pipeline.summaries import FEATURE_SUMMARY
+
+    whole = due(Lake.open(), [FEATURE_SUMMARY], window)
+    with progress(f"drift: features of {whole}"):
+        return Done(whole, len(watch_features(whole)))
+
+
+def materialize(window: Window) -> Done:
+    """Bring the features of a window online; counts the rows that landed.
+
+    The last of the steps that go in chunks: no row is read that a newer one replaces.
+    """
+    from pipeline.online import hourly_views
     from pipeline.online import materialize as bring_online
 
-    with progress(f"Feast: materialize {window}"):
-        return sum(bring_online(window).rows.values())
-
-
-def feature_drift(window: Window) -> int:
-    """Compare the features of the last day with the days before; returns how many drifted."""
-    from pipeline.drift import watch_features
-
-    with progress(f"drift: features of {window}"):
-        return len(watch_features(window))
+    lake = Lake.open()
+    whole = due(lake, [f"online/{name}" for name in hourly_views()], window)
+    with progress(f"Feast: materialize {whole}"):
+        landed = sum(bring_online(whole).rows.values())
+    Progress(lake, window).finish()
+    return Done(whole, landed)
 
 
 # Every night: the whole model
@@ -62,18 +107,21 @@ def item_neighbours(window: Window) -> int:
     from spark_jobs.jobs import run_cooccurrence
     from spark_jobs.pairs import COOCCURRENCE
 
-    with progress(f"Spark: co-occurrence of {window}"):
-        run_cooccurrence(unfinished(COOCCURRENCE, window))
+    nights = unfinished(COOCCURRENCE, window)
+    require_kept(Lake.open(), PAIR_REACH, nights)
+    with progress(f"Spark: co-occurrence of {nights}"):
+        run_cooccurrence(nights)
     with progress("Feast: materialize item neighbours"):
         return materialize_neighbours(window.end)
 
 
 def unfinished(dataset: str, window: Window) -> Window:
-    """`window`, and what a dataset lacks of the history before it: all, or a night that failed."""
+    """`window`, and what a dataset lacks of the history before it: from its first gap on."""
     lake = Lake.open()
     past = history(window)
     events = [known.start for known in lake.covered(EVENTS)]
-    since = lake.watermark(dataset) or min(events, default=window.start)
+    ends = [known.end for known in lake.covered(dataset) if known.end > past.start]
+    since = min(ends or events, default=window.start)
     return Window(min(window.start, max(since, past.start)), window.end)
 
 
@@ -150,17 +198,3 @@ def promote(version: str) -> None:
 def passed(version: str) -> bool:
     """Whether the gate lets a release go live."""
     return ReleaseStore.open().load(version).manifest.promoted
-
-
-# Every day: what nobody needs any more
-
-
-def housekeeping(window: Window) -> dict[str, int]:
-    """Remove releases beyond `keep_releases`, and journals whose hours were closed long ago."""
-    from nearline.intake import prune_journals
-
-    before = hour_floor(window.end) - settings().late_hours * HOUR
-    return {
-        "releases": len(ReleaseStore.open().prune(keep=settings().keep_releases)),
-        "journals": prune_journals(before),
-    }

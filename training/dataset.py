@@ -76,8 +76,9 @@ def read_events(lake: Lake, window: Window) -> pa.Table:
     """The clean events of `window`, the columns that training needs.
 
     A window may begin before the first hour of the lake. Raises MissingPartition when an hour
-    between the first one and the window's end is not complete.
+    between the first one and the window's end is not complete, or was removed for its age.
     """
+    lake.require_kept(EVENTS, window)
     covered = [done for done in lake.covered(EVENTS) if done.start < window.end]
     if not covered:
         raise MissingPartition(

@@ -37,7 +37,7 @@ def close_hours(window: Window, *, clock: Callable[[], datetime] = utc_now) -> i
         lock.bar(min(window.end, now))
     for hour in window.hours():
         _merge(lake, root, hour)
-    total = sum(lake.hour_rows(RAW, window).values())
+    total = sum(hour.rows for hour in lake.manifests(RAW, window).values())
     lake.mark_complete(RAW, window, rows=total)
     return total
 

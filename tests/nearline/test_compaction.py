@@ -68,7 +68,10 @@ def answers(lake: Lake) -> Any:
         (
             lake.read("x", window, schema=SCHEMA),
             lake.hours("x", window),
-            lake.hour_rows("x", window),
+            {
+                hour: (manifest.rows, manifest.sha256, manifest.inputs)
+                for hour, manifest in lake.manifests("x", window).items()
+            },
         )
         for window in windows
     ]

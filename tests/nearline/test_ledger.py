@@ -120,6 +120,21 @@ def test_a_longer_run_supersedes_what_was_recorded_of_its_hours(lake: Lake) -> N
     assert lake.changed("x", hours(60, 61)) == hours(60, 61)
 
 
+def test_stale_hours_are_finished_no_more_until_they_are_done_again(lake: Lake) -> None:
+    ledger = lake.ledger("x")
+    ledger.make_stale(hours(3, 8))
+    assert lake.covered("x") == [hours(0, 3), hours(8, 10), hours(11, 21)]
+    with pytest.raises(MissingPartition):
+        lake.require_complete("x", hours(2, 4))
+    lake.mark_complete("x", hours(4, 6), rows=20)
+    assert ledger.stale() == [hours(3, 4), hours(6, 8)]
+    ledger.settle(T0 + 21 * HOUR)
+    assert ledger.stale() == [hours(3, 4), hours(6, 8)]
+    lake.mark_complete("x", hours(0, 10), rows=100)
+    assert ledger.stale() == []
+    assert ledger.gaps() == [hours(10, 11)]
+
+
 def test_no_row_is_later_than_late_hours(lake: Lake) -> None:
     lake.mark_complete("x", hours(100, 200), rows=1, since=T0 + 90 * HOUR)
     assert lake.changed("x", hours(150, 151)) == hours(102, 151)

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nearline.errors import BadInput
-from nearline.windows import Window, hour_floor, merge, parse_time, spans
+from nearline.windows import Window, hour_floor, merge, parse_time, spans, without
 
 T0 = datetime(2026, 3, 29, 22, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -51,3 +51,16 @@ def test_merge_joins_what_touches_and_keeps_gaps() -> None:
     a, b, c = (Window(T0 + i * HOUR, T0 + j * HOUR) for i, j in [(0, 2), (2, 3), (5, 6)])
     assert merge([c, b, a]) == [Window(T0, T0 + 3 * HOUR), c]
     assert spans([T0 + HOUR, T0]) == [Window(T0, T0 + 2 * HOUR)]
+
+
+def test_hours_without_others() -> None:
+    def hours(start: int, end: int) -> Window:
+        return Window(T0 + start * HOUR, T0 + end * HOUR)
+
+    assert without([hours(0, 10)], [hours(2, 3), hours(5, 7)]) == [
+        hours(0, 2),
+        hours(3, 5),
+        hours(7, 10),
+    ]
+    assert without([hours(0, 4)], [hours(-1, 1), hours(3, 9), hours(20, 21)]) == [hours(1, 3)]
+    assert without([hours(0, 4)], [hours(0, 4)]) == []

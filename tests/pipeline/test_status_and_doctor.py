@@ -2,6 +2,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -10,7 +11,7 @@ from nearline.lake import Lake
 from nearline.settings import settings
 from nearline.windows import Window
 from pipeline import doctor
-from pipeline.status import dataset_status
+from pipeline.status import dataset_status, told
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -23,6 +24,53 @@ def test_status_tells_age_and_gaps(tmp_path: Path) -> None:
     (found,) = dataset_status(lake, now=T0 + 5 * HOUR)
     assert (found.dataset, found.rows, found.age) == ("events", 7, 2 * HOUR)
     assert found.gaps == [Window(T0 + HOUR, T0 + 2 * HOUR)]
+    assert found.wrong(timedelta(hours=2)) == ["events has 1 h missing: 2026-01-01T01 + 1 h"]
+    assert found.wrong(HOUR)[0] == "events is 2.0 h old (complete until 2026-01-01T03:00Z)"
+
+
+def test_layers_come_in_the_order_of_the_ring_with_all_that_is_known(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    for dataset in ("online/trending", "features/item_neighbours", "raw", "features/trending"):
+        for day in (0, 2):
+            lake.mark_complete(dataset, Window.of_hour(T0 + 24 * day * HOUR), rows=1)
+    lake.write_hour("raw", T0, pa.table({"n": [1]}))
+    lake.expire("raw", T0 + 24 * HOUR)
+    lake.ledger("features/trending").make_stale(Window.of_hour(T0 + 48 * HOUR))
+    raw, neighbours, trending, online = dataset_status(lake, now=T0 + 49 * HOUR)
+    assert [found.dataset for found in (raw, neighbours, trending, online)] == [
+        "raw",
+        "features/item_neighbours",
+        "features/trending",
+        "online/trending",
+    ]
+    assert (raw.expired, raw.complete_from) == (T0 + 24 * HOUR, T0 + 48 * HOUR)
+    assert neighbours.gaps == [], "made for single moments"
+    assert trending.stale == [Window.of_hour(T0 + 48 * HOUR)]
+    assert trending.wrong(HOUR) == [
+        "features/trending has 47 h missing: 2026-01-01T01 + 47 h",
+        "features/trending has 1 h stale: 2026-01-03T00 + 1 h",
+    ]
+
+
+def test_many_gaps_are_summed_up() -> None:
+    gaps = [Window.of_hour(T0 + 2 * n * HOUR) for n in range(9)]
+    assert told(gaps) == (
+        "2026-01-01T00 + 1 h, 2026-01-01T02 + 1 h, 2026-01-01T04 + 1 h, and 6 more (6 h)"
+    )
+
+
+@pytest.mark.parametrize(("until", "limit", "code"), [(2, "3", 0), (2, "1", 1), (30, "1", 1)])
+def test_status_is_a_check_for_monitoring(home: Path, until: int, limit: str, code: int) -> None:
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    hours = Window.trailing(now - (until - 1) * HOUR, hours=3)
+    Lake.open().mark_complete("events", hours, rows=1)
+    done = CliRunner().invoke(build(), ["status", "--max-age-hours", limit])
+    assert done.exit_code == code
+    assert CliRunner().invoke(build(), ["status"]).exit_code == 0
+
+
+def test_an_empty_lake_does_not_pass_the_check(home: Path) -> None:
+    assert CliRunner().invoke(build(), ["status", "--max-age-hours", "1"]).exit_code == 1
 
 
 def test_the_command_prints_the_same_for_programs(home: Path) -> None:

@@ -1,0 +1,13 @@
+"""How far back the steps look, in days: what retention has to keep."""
+
+WINDOW_DAYS = 30
+"""The longest window of the features."""
+
+SEQUENCE_DAYS = 365
+"""What a user did longer ago is left out of the sequence."""
+
+PAIR_DAYS = 180
+"""Item pairs that met longer ago have faded away."""
+
+FEATURE_DAYS = 32
+"""The longest ttl of a feature view, and the day in progress."""

@@ -1,0 +1,93 @@
+"""A long window in chunks: bounded by raw rows, shown by a bar, resumed where a kill left it.
+
+What is done of a window is kept in `_progress/<start>_<end>/<step>.json` of the lake until all its
+steps have finished. A window of one chunk leaves nothing.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+
+from tqdm import tqdm
+
+from nearline.lake import RAW, Lake
+from nearline.settings import settings
+from nearline.windows import Window
+
+
+def plan(lake: Lake, window: Window) -> list[Window]:
+    """The window in parts of whole UTC days, with no more than `backfill_rows` raw rows in each.
+
+    A day with more rows is a part of its own.
+    """
+    days = list(window.days())
+    if len(days) == 1:
+        return [window]
+    counts = dict.fromkeys(days, 0)
+    for hour, manifest in lake.manifests(RAW, window).items():
+        counts[hour.date()] += manifest.rows
+    return [_within(window, first, last) for first, last in _packed(counts)]
+
+
+def _packed(counts: dict[date, int]) -> Iterator[tuple[date, date]]:
+    """First and last day of each chunk."""
+    held: list[date] = []
+    rows = 0
+    for day, more in counts.items():
+        if held and rows + more > settings().backfill_rows:
+            yield held[0], held[-1]
+            held, rows = [], 0
+        held.append(day)
+        rows += more
+    yield held[0], held[-1]
+
+
+def _within(window: Window, first: date, last: date) -> Window:
+    start, end = (datetime(d.year, d.month, d.day, tzinfo=UTC) for d in (first, last))
+    return Window(max(start, window.start), min(end + timedelta(days=1), window.end))
+
+
+class Progress:
+    """How far the steps of one window are."""
+
+    def __init__(self, lake: Lake, window: Window) -> None:
+        self._lake = lake
+        self._folder = f"{lake.root}/_progress/{window.start:%Y%m%dT%H}_{window.end:%Y%m%dT%H}"
+
+    def run(self, step: str, window: Window, work: Callable[[Window], int]) -> int:
+        """Do `work` on each chunk of `window`, oldest first; returns what it counts, added up.
+
+        Chunks that an earlier run of the step finished are not done again, but counted.
+        """
+        until, counted = self._read(step)
+        if until is not None and until >= window.end:
+            return counted
+        left = Window(max(window.start, until or window.start), window.end)
+        chunks = plan(self._lake, left)
+        for chunk in tqdm(chunks, desc=step, unit="chunk", disable=len(chunks) == 1 or None):
+            counted += work(chunk)
+            if len(chunks) > 1 or until is not None:
+                self._write(step, chunk.end, counted)
+        return counted
+
+    def finish(self) -> None:
+        """Forget how far the steps are: all of them are done."""
+        if self._lake.fs.exists(self._folder):
+            self._lake.fs.rm(self._folder, recursive=True)
+
+    def _read(self, step: str) -> tuple[datetime | None, int]:
+        path = self._path(step)
+        if not self._lake.fs.exists(path):
+            return None, 0
+        body = json.loads(self._lake.fs.cat_file(path))
+        return datetime.fromisoformat(body["until"]), body["counted"]
+
+    def _write(self, step: str, until: datetime, counted: int) -> None:
+        path = self._path(step)
+        self._lake.fs.makedirs(self._folder, exist_ok=True)
+        with self._lake.fs.open(f"{path}.tmp", "w") as out:
+            json.dump({"until": until.isoformat(), "counted": counted}, out)
+        self._lake.fs.mv(f"{path}.tmp", path)
+
+    def _path(self, step: str) -> str:
+        return f"{self._folder}/{step}.json"

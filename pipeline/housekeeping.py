@@ -1,0 +1,68 @@
+"""What keeps an installation small: days compacted, old days and releases removed, ledgers short.
+
+Nobody may write the same data meanwhile: `tidy_lake` belongs where the lake is written, and
+`tidy_online` where the online store is. Both may be killed and run again.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, time
+
+from nearline.lake import Lake
+from nearline.ledger import Ledger
+from nearline.releases import ReleaseStore
+from nearline.settings import settings
+from nearline.windows import HOUR, Window, hour_floor
+from pipeline.retention import expire
+
+ONLINE = "online/"
+"""Datasets of the ledger that stand for the online store: there are no files of theirs."""
+
+
+def tidy_lake(window: Window) -> dict[str, int]:
+    """Bring the lake, the releases and the journals in order, as of the window's end.
+
+    A day is compacted once late events can no longer change it. Returns how many journals, days,
+    hour files, ledger entries and releases went.
+    """
+    from nearline.intake import prune_journals
+
+    lake, settled = Lake.open(), settled_until(window)
+    names = [name for name in lake.datasets() if not name.startswith(ONLINE)]
+    return {
+        "journals": prune_journals(hour_floor(window.end) - settings().late_hours * HOUR),
+        "expired_days": expire(lake, window),
+        "compacted_files": sum(compact(lake, name, settled) for name in names),
+        "ledger_entries": settle(lake, names, settled),
+        "releases": len(ReleaseStore.open().prune(keep=settings().keep_releases)),
+    }
+
+
+def tidy_online(window: Window) -> dict[str, int]:
+    """Bring the ledger of the online store in order; returns how many entries went."""
+    lake = Lake.open()
+    names = [name for name in lake.datasets() if name.startswith(ONLINE)]
+    return {"ledger_entries": settle(lake, names, settled_until(window))}
+
+
+def settled_until(window: Window) -> datetime:
+    """The midnight before which late events change nothing any more."""
+    until = window.end - settings().late_hours * HOUR
+    return datetime.combine(until.date(), time(), UTC)
+
+
+def compact(lake: Lake, dataset: str, until: datetime) -> int:
+    """Compact the days that were written since the last time; returns the files that went.
+
+    The ledger tells them: what was finished since then is not settled yet.
+    """
+    return sum(lake.compact_day(dataset, day) for day in _days(lake.ledger(dataset), until))
+
+
+def _days(ledger: Ledger, until: datetime) -> Iterable[date]:
+    finished = ledger.unsettled(until)
+    return sorted({day for a in finished for day in Window(a.since, a.window.end).days()})
+
+
+def settle(lake: Lake, datasets: Iterable[str], until: datetime) -> int:
+    """Put old entries of the ledger together; returns how many went."""
+    return sum(lake.ledger(dataset).settle(until) for dataset in datasets)
