@@ -12,7 +12,7 @@ import socket
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -156,14 +156,14 @@ def _materialize() -> Taken:
     store = feature_store()
     with redirect_stdout(StringIO()), _watch() as took:
         store.materialize(END - HOURS * HOUR, END, feature_views=[VIEW])
-    return _online().landed[VIEW], *took
+    return _taken(_online().landed[VIEW], took)
 
 
 def _straight() -> Taken:
     """Only the writing is timed, not the reading and encoding before it."""
     write = {"sqlite": _write_sqlite, "redis": _write_redis}[settings().online_store]
     encoded = (EncodedRows.of_batch(_view(), batch, with_texts=True) for batch in _batches())
-    return _sum((len(rows.keys), *write(rows)) for rows in encoded)
+    return _sum(_taken(len(rows.keys), write(rows)) for rows in encoded)
 
 
 def _write_sqlite(rows: EncodedRows) -> list[float]:
@@ -211,7 +211,7 @@ def _feast() -> Taken:
     with _watch() as took:
         rows = _convert_arrow_to_proto(batch, _view(), {USER_ID: ValueType.STRING})
         own.online_write_batch(store, config, _view(), rows, None)  # type: ignore[arg-type]
-    return len(batch), *took
+    return _taken(len(batch), took)
 
 
 @contextmanager
@@ -221,6 +221,11 @@ def _watch() -> Iterator[list[float]]:
     began, began_cpu = perf_counter(), process_time()
     yield took
     took += [perf_counter() - began, process_time() - began_cpu]
+
+
+def _taken(rows: int, took: Sequence[float]) -> Taken:
+    seconds, cpu_seconds = took
+    return rows, seconds, cpu_seconds
 
 
 def _batches() -> Iterator[pa.RecordBatch]:

@@ -58,7 +58,7 @@ def replay(
     policies: Annotated[
         str | None,
         typer.Option(
-            help="STATE/MODEL[/ENCODER] or baselines; of --periods: methods. With commas."
+            help="STATE/MODEL, STATE/MODEL/ENCODER, baselines; of --periods: methods. With commas."
         ),
     ] = None,
     max_minutes: Annotated[float, typer.Option(min=0.0, help="Stops after about this.")] = 60.0,
