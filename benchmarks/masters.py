@@ -55,7 +55,13 @@ def main(
         for number, (name, master) in enumerate(masters.items()):
             home = folder / f"home-{number}"
             load_stream(home, users=users, items=items, events=events, days=days)
-            cost = run_step(home, "spark_features", days_before_end(days), spark_master=master)
+            cost = run_step(
+                home,
+                "spark_features",
+                days_before_end(days),
+                spark_master=master,
+                spark_executor_memory="768m",
+            )
             err.print(f"{name}: {cost.seconds:.1f} s", highlight=False)
             written = checksums(home / "lake")
             first = first or written
