@@ -113,5 +113,6 @@ def _write(lake: Lake, root: Path, hour: datetime) -> int:
     rows = read_hour(root, hour)
     if rows:
         table = pa.Table.from_pylist(rows, schema=IMPRESSION_SCHEMA)
+        lake.expand(IMPRESSIONS, Window.of_hour(hour))
         lake.write_hour(IMPRESSIONS, hour, table, sort_by=[RECEIVED_TS, "request_id"])
     return len(rows)
