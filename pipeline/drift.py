@@ -84,15 +84,17 @@ class _Seen:
 def watch_features(window: Window) -> list[dict]:
     """Summarise the feature hours of `window`, and compare the day that ends with it.
 
-    So are the hours before it that late events of the window changed. Returns the rows
-    (DRIFT_SCHEMA) of series that drifted, and warns of each. Raises MissingPartition when features
-    of the window are not complete.
+    So are the hours before it that late events of the window changed. Of a long window only the
+    hours that the comparison reads are summarised. Returns the rows (DRIFT_SCHEMA) of series that
+    drifted, and warns of each. Raises MissingPartition when features of the window are not
+    complete.
     """
     lake, datasets = Lake.open(), list(FEATURES.values())
     for dataset in datasets:
         lake.require_complete(dataset, window)
     changed = [lake.changed(dataset, window) for dataset in datasets]
-    since = min(each.start for each in changed)
+    compared = Window.trailing(window.end, hours=RECENT_HOURS + BEFORE_HOURS)
+    since = max(compared.start, min(each.start for each in changed))
     rows = write_summaries(lake, datasets, Window(since, window.end))
     lake.mark_complete(FEATURE_SUMMARY, window, rows=rows, since=since)
     found = compare(lake, window.end)
