@@ -96,7 +96,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_port(port: int, *, patience_s: float = 60) -> None:
+def wait_for_port(port: int, *, patience_s: float = 180) -> None:
     """Returns once something listens there."""
     until = time.monotonic() + patience_s
     while True:
