@@ -20,7 +20,7 @@ from pipeline.airflow import POOLS, environment
 
 pytestmark = pytest.mark.slow
 END = datetime(2026, 3, 5, tzinfo=UTC)
-SPEC = StreamSpec(users=40, items=50, events=2500, days=4, end=END, seed=11)
+SPEC = StreamSpec(users=40, items=50, events=2500, days=4, end=END, seed=15)
 LAST = Window.trailing(END, hours=1)
 BEFORE = Window(SPEC.start, LAST.start)
 EMPTY = Window(END, END + HOUR)
