@@ -54,7 +54,10 @@ Taken = dict[str, tuple[float, float]]
 
 
 def build(home: Path, *, users: int, items: int, a_day: int, days: int, hours: int) -> None:
-    """A lake with features of `days` days but for the last `hours`; one that is there is taken."""
+    """A lake with features of `days` days but for the last `hours`, kept in order as every day.
+
+    One that is there already is taken.
+    """
     done = home / "built"
     if done.exists():
         return
@@ -65,6 +68,7 @@ def build(home: Path, *, users: int, items: int, a_day: int, days: int, hours: i
     run_nearline(
         home, "features", "--start", history.start.isoformat(), "--end", history.end.isoformat()
     )
+    run_nearline(home, "housekeeping", "--end", history.end.isoformat())
     done.touch()
 
 

@@ -28,7 +28,7 @@ def compute(home: Path) -> Path:
     """
     models = home / "dbt" / "compiled" / "nearline" / "models"
     if not models.is_dir():
-        raise BadInput(f"{models} is missing: run the step dbt_marts there first")
+        raise BadInput(f"{models} is missing: have dbt compile the models there first")
     written = home / "limit"
     written.mkdir(exist_ok=True)
     with duckdb.connect(str(written / "marts.duckdb")) as connection:
