@@ -7,34 +7,43 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyspark
+
+from benchmarks.harness import free_port
 
 _SPARK_CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
 _SMALL = {"SPARK_DAEMON_MEMORY": "256m", "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC"}
 
 
-@contextmanager
-def spark_cluster(folder: Path, *, memory: str = "1g") -> Iterator[str]:
-    """A cluster whose workers run their executors below `folder`; yields the master's address.
+@dataclass(frozen=True)
+class Cluster:
+    """The address of a `master`, and the folder below which each worker runs its executors."""
 
-    It and all that it started are gone at the end.
-    """
-    port = _free_port()
-    master = f"spark://127.0.0.1:{port}"
+    master: str
+    workers: tuple[Path, ...]
+
+
+@contextmanager
+def spark_cluster(folder: Path) -> Iterator[Cluster]:
+    """A cluster that works below `folder`; it and all that it started are gone at the end."""
+    port = free_port()
+    found = Cluster(f"spark://127.0.0.1:{port}", tuple(folder / f"worker{n}" for n in range(2)))
     options = ["--host", "127.0.0.1", "--webui-port", "0"]
     with ExitStack() as running:
         running.enter_context(_daemon("master.Master", *options, "--port", str(port)))
         _wait_for_port(port)
-        for number in range(2):
-            size = ["--cores", "1", "--memory", memory, "--work-dir", str(folder / str(number))]
-            running.enter_context(_daemon("worker.Worker", *options, *size, master))
-        yield master
+        for worker in found.workers:
+            size = ["--cores", "1", "--memory", "1g", "--work-dir", str(worker)]
+            running.enter_context(_daemon("worker.Worker", *options, *size, found.master))
+        yield found
 
 
 @contextmanager
 def _daemon(name: str, *arguments: str) -> Iterator[None]:
+    """A part of the cluster as a process, the first of a group of its own."""
     process = subprocess.Popen(
         [str(_SPARK_CLASS), f"org.apache.spark.deploy.{name}", *arguments],
         env=os.environ | _SMALL,
@@ -49,13 +58,8 @@ def _daemon(name: str, *arguments: str) -> Iterator[None]:
         process.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_for_port(port: int, *, patience_s: float = 60) -> None:
+def _wait_for_port(port: int, *, patience_s: float = 180) -> None:
+    """Returns once something listens there."""
     until = time.monotonic() + patience_s
     while True:
         try:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import socket
 import subprocess
 import sys
 import tempfile
@@ -128,6 +129,13 @@ def load_stream(home: Path, *, users: int, items: int, events: int, days: int) -
 def days_before_end(days: int) -> Window:
     """The days that a stream covers."""
     return Window(END - timedelta(days=days), END)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens at now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def main(
     Example: python -m benchmarks.masters --events 500000 --days 5
     """
     with workplace(None) as folder, spark_cluster(folder / "cluster") as cluster:
-        masters = {"local[1]": "local[1]", "local[2]": "local[2]", "2 workers": cluster}
+        masters = {"local[1]": "local[1]", "local[2]": "local[2]", "2 workers": cluster.master}
         found: list[Figures] = []
         first: dict[str, str] = {}
         for number, (name, master) in enumerate(masters.items()):

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import resource
 import shutil
-import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -32,6 +31,7 @@ from feast.infra.online_stores.sqlite import SqliteOnlineStore
 from feast.utils import _convert_arrow_to_proto
 from feast.value_type import ValueType
 
+from benchmarks.harness import free_port
 from feature_repo.newest_rows import NewestRows
 from feature_repo.online_store import NeverBack
 from feature_repo.partitions import view_schema
@@ -84,9 +84,7 @@ def measure(users: int, store: str) -> list[Figures]:
 @contextmanager
 def _redis(home: str) -> Iterator[str]:
     """A Redis of our own that keeps nothing."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = ["redis-server", "--port", str(port), "--save", "", "--dir", home]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
