@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 
 import fsspec
 import pyarrow as pa
@@ -25,7 +25,7 @@ from nearline.errors import BadInput, MissingPartition
 from nearline.ledger import Ledger
 from nearline.partition import PartitionManifest
 from nearline.settings import settings
-from nearline.windows import HOUR, Window, hour_floor
+from nearline.windows import DAY, HOUR, Window, hour_floor, midnight
 
 RAW = "raw"
 EVENTS = "events"
@@ -33,7 +33,6 @@ QUARANTINE = "quarantine"
 CATALOGUE = "catalogue"
 
 _FILE = "data.parquet"
-_DAY = timedelta(days=1)
 _READERS = 8
 """Files read at once: the wait is for the disk or the network."""
 _PARTITION = re.compile(r"/dt=(\d{4}-\d{2}-\d{2})(?:/hr=(\d{2}))?/data\.parquet$")
@@ -57,8 +56,8 @@ class _Partition:
 
     @property
     def window(self) -> Window:
-        start = _midnight(self.day) + (self.hour or 0) * HOUR
-        return Window(start, start + (_DAY if self.hour is None else HOUR))
+        start = midnight(self.day) + (self.hour or 0) * HOUR
+        return Window(start, start + (DAY if self.hour is None else HOUR))
 
 
 class Lake:
@@ -229,7 +228,7 @@ class Lake:
         hours = {part.hour for part in self.manifest(path).hours}
         if not hours:
             return False
-        start = _midnight(day)
+        start = midnight(day)
         partition.expand(
             self.fs, path, {h: self.hour_path(dataset, start + h * HOUR) for h in hours}
         )
@@ -369,8 +368,8 @@ class Lake:
 
         The ledger tells first: from then on `require_kept` refuses to read there.
         """
-        edge = _midnight(before.date())
-        days = [path for path in self._day_folders(dataset) if _day_of(path) < edge.date()]
+        edge = midnight(before.date())
+        days = [path for path in self._day_folders(dataset) if day_of(path) < edge.date()]
         if days:
             self.ledger(dataset).expire(edge)
         for path in days:
@@ -407,7 +406,7 @@ def _visible(parts: Sequence[_Partition]) -> list[_Partition]:
 
 def _hours_within(window: Window, day: date) -> range:
     """The hours of a day, 0 to 23, that lie in `window`."""
-    start = _midnight(day)
+    start = midnight(day)
     first, end = (round((ts - start) / HOUR) for ts in (window.start, window.end))
     return range(max(first, 0), max(0, min(end, 24)))
 
@@ -416,12 +415,9 @@ def _wanted(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
     return pa.schema([schema.field(name) for name in columns or schema.names])
 
 
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
-
-
-def _day_of(folder: str) -> date:
-    return date.fromisoformat(folder[-10:])
+def day_of(path: str) -> date:
+    """The UTC day that a partition's file or folder belongs to."""
+    return date.fromisoformat(path.rsplit("/dt=", 1)[1][:10])
 
 
 def hour_groups(table: pa.Table, column: str) -> Iterator[tuple[datetime, pa.Table]]:

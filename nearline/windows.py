@@ -7,6 +7,12 @@ from datetime import UTC, date, datetime, timedelta
 from nearline.errors import BadInput
 
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+def midnight(day: date) -> datetime:
+    """The time at which a UTC day begins."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def hour_floor(ts: datetime) -> datetime:
@@ -54,6 +60,11 @@ class Window:
         return cls(start, start + HOUR)
 
     @classmethod
+    def of_days(cls, first: date, last: date) -> "Window":
+        """Whole UTC days, from the first to the last."""
+        return cls(midnight(first), midnight(last) + DAY)
+
+    @classmethod
     def trailing(cls, end: datetime, *, hours: int) -> "Window":
         """The `hours` hours that end at `end`."""
         return cls(end - hours * HOUR, end)
@@ -68,9 +79,9 @@ class Window:
     def days(self) -> Iterator[date]:
         """Each UTC day that the window touches, oldest first."""
         day = self.start.date()
-        while datetime(day.year, day.month, day.day, tzinfo=UTC) < self.end:
+        while midnight(day) < self.end:
             yield day
-            day += timedelta(days=1)
+            day += DAY
 
     def contains(self, ts: datetime) -> bool:
         """Whether `ts` lies in `[start, end)`."""

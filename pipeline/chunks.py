@@ -6,7 +6,7 @@ steps have finished. A window of one chunk leaves nothing.
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 
 from tqdm import tqdm
 
@@ -43,8 +43,8 @@ def _packed(counts: dict[date, int]) -> Iterator[tuple[date, date]]:
 
 
 def _within(window: Window, first: date, last: date) -> Window:
-    start, end = (datetime(d.year, d.month, d.day, tzinfo=UTC) for d in (first, last))
-    return Window(max(start, window.start), min(end + timedelta(days=1), window.end))
+    days = Window.of_days(first, last)
+    return Window(max(days.start, window.start), min(days.end, window.end))
 
 
 class Progress:

@@ -5,13 +5,13 @@ Nobody may write the same data meanwhile: `tidy_lake` belongs where the lake is 
 """
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 
 from nearline.lake import Lake
 from nearline.ledger import Ledger
 from nearline.releases import ReleaseStore
 from nearline.settings import settings
-from nearline.windows import HOUR, Window, hour_floor
+from nearline.windows import HOUR, Window, hour_floor, midnight
 from pipeline.retention import expire
 
 ONLINE = "online/"
@@ -46,8 +46,7 @@ def tidy_online(window: Window) -> dict[str, int]:
 
 def settled_until(window: Window) -> datetime:
     """The midnight before which late events change nothing any more."""
-    until = window.end - settings().late_hours * HOUR
-    return datetime.combine(until.date(), time(), UTC)
+    return midnight((window.end - settings().late_hours * HOUR).date())
 
 
 def compact(lake: Lake, dataset: str, until: datetime) -> int:

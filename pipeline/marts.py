@@ -7,7 +7,7 @@ only the lake, so nothing but this step opens what dbt built.
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +16,7 @@ from nearline.domains import Domain, load_domain
 from nearline.lake import EVENTS, Lake, hour_groups
 from nearline.schema import FEATURE_TS, TIMESTAMP
 from nearline.settings import settings
-from nearline.windows import HOUR, Window
+from nearline.windows import HOUR, Window, midnight
 from pipeline.dbt import PROJECT, SCHEMA, Query, build, warehouse
 
 DOMAIN = "domain"
@@ -164,12 +164,8 @@ def _write_hours(lake: Lake, to: Export, table: pa.Table, window: Window) -> Non
 def _write_days(lake: Lake, to: Export, table: pa.Table, window: Window) -> None:
     days = pc.floor_temporal(table[to.time], unit="day")
     for day in window.days():
-        rows = table.filter(pc.equal(days, pa.scalar(_midnight(day), TIMESTAMP)))
+        rows = table.filter(pc.equal(days, pa.scalar(midnight(day), TIMESTAMP)))
         lake.write_day(to.dataset, day, rows, inputs=to.inputs)
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
 
 
 def _rows(query: Query, of: Export) -> pa.Table:

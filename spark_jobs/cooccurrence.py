@@ -12,13 +12,12 @@ from pyspark.sql import functions as F
 
 from nearline.lake import EVENTS, Lake
 from nearline.schema import FEATURE_TS, ITEM_ID, TIMESTAMP
-from nearline.windows import HOUR, Window
+from nearline.windows import HOUR, Window, midnight
 from spark_jobs.fading import block_of, day_number, faded_pairs, weighed, worth
 from spark_jobs.pairs import PAIR_SCHEMA, UNITS, by_day, day_pairs
 from spark_jobs.partitions import (
     epoch_hour,
     map_groups,
-    midnight,
     remove_stale,
     write_groups,
 )

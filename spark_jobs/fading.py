@@ -20,9 +20,9 @@ from pyspark.sql import functions as F
 
 from nearline.lake import Lake
 from nearline.schema import ITEM_ID
-from nearline.windows import Window
+from nearline.windows import DAY, Window, midnight
 from spark_jobs.pairs import COOCCURRENCE, PAIR_SCHEMA
-from spark_jobs.partitions import DAY, EPOCH, midnight, read_files
+from spark_jobs.partitions import EPOCH, read_files
 from spark_jobs.states import States, settled_day
 
 HALF_LIFE_DAYS = 30

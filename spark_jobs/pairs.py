@@ -16,12 +16,10 @@ from pyspark.sql import functions as F
 
 from nearline.lake import EVENTS, Lake
 from nearline.schema import EVENT_ID, EVENT_TS, ITEM_ID, USER_ID
-from nearline.windows import HOUR, Window
+from nearline.windows import DAY, HOUR, Window, midnight
 from spark_jobs.partitions import (
-    DAY,
     EPOCH,
     epoch_hour,
-    midnight,
     remove_stale_days,
     write_groups,
 )
@@ -60,7 +58,7 @@ def write_days(spark: SparkSession, days: Sequence[date]) -> int:
     if not days:
         return 0
     lake = Lake.open()
-    window = Window(midnight(days[0]), midnight(days[-1]) + DAY)
+    window = Window.of_days(days[0], days[-1])
     events = read_sequence_events(spark, lake, lake.files(EVENTS, window))
     written = write_pairs(lake, events)
     remove_stale_days(lake, COOCCURRENCE, days, written, PAIR_SCHEMA)

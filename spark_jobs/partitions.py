@@ -19,7 +19,6 @@ from nearline.lake import Lake
 from nearline.windows import Window, spans
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-DAY = timedelta(days=1)
 BATCH_ROWS = 50_000
 TASKS_PER_SLOT = 2
 
@@ -39,16 +38,6 @@ def epoch_hour(ts: datetime) -> int:
 def hour_start(hour: int) -> datetime:
     """The time at which an epoch hour begins."""
     return EPOCH + timedelta(hours=hour)
-
-
-def midnight(day: date) -> datetime:
-    """The time at which a UTC day begins."""
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
-
-
-def day_of(path: str) -> date:
-    """The UTC day that a partition file belongs to."""
-    return date.fromisoformat(path.rsplit("/dt=", 1)[1][:10])
 
 
 def hours_there(lake: Lake, dataset: str, window: Window) -> list[int]:

@@ -28,11 +28,9 @@ from nearline.schema import (
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from spark_jobs.partitions import (
-    DAY,
     epoch_hour,
     hour_start,
     hours_there,
-    midnight,
     read_files,
     remove_stale,
     remove_stale_days,
@@ -105,7 +103,7 @@ def read_earlier(
 ) -> DataFrame:
     """What sequences of `users` on `days` need of all other days (TAIL_SCHEMA)."""
     own = {lake.day_path(USER_TAIL, day) for day in days}
-    between = lake.files(USER_TAIL, Window(midnight(days[0]), midnight(days[-1]) + DAY))
+    between = lake.files(USER_TAIL, Window.of_days(days[0], days[-1]))
     files = past_files(lake, days[0], users) + [path for path in between if path not in own]
     return read_files(spark, lake, files, TAIL_SCHEMA, among=(USER_ID, users))
 

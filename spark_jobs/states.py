@@ -19,10 +19,10 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from nearline.lake import Lake
+from nearline.lake import Lake, day_of
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
-from spark_jobs.partitions import DAY, day_of, midnight, write_groups
+from spark_jobs.partitions import write_groups
 
 BUCKETS = 32
 KEPT_STATES = 3
@@ -62,9 +62,7 @@ class States:
 
     def files(self, lake: Lake, day: date, keys: pa.Array | None = None) -> list[str]:
         """The files of a state; only those that can hold any of `keys`, if given."""
-        listed = lake.read(
-            self.dataset, Window(midnight(day), midnight(day) + DAY), schema=LIST_SCHEMA
-        )
+        listed = lake.read(self.dataset, Window.of_days(day, day), schema=LIST_SCHEMA)
         buckets = set(listed["bucket"].to_pylist())
         if keys is not None:
             buckets &= {crc32(key.encode()) % BUCKETS for key in keys.to_pylist()}

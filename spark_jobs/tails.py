@@ -17,7 +17,7 @@ from nearline.lake import EVENTS, Lake
 from nearline.schema import EVENT_ID, EVENT_SCHEMA, EVENT_TS, EVENT_TYPE, ITEM_ID, USER_ID, VALUE
 from nearline.settings import settings
 from nearline.windows import Window
-from spark_jobs.partitions import DAY, hour_start, midnight, read_files, write_groups
+from spark_jobs.partitions import hour_start, read_files, write_groups
 
 USER_TAIL = "partials/user_tail"
 
@@ -42,11 +42,7 @@ def sequence_events(events: DataFrame, domain: Domain) -> DataFrame:
 
 def day_files(lake: Lake, days: Sequence[date]) -> list[str]:
     """The event files of whole days."""
-    return [
-        path
-        for day in days
-        for path in lake.files(EVENTS, Window(midnight(day), midnight(day) + DAY))
-    ]
+    return [path for day in days for path in lake.files(EVENTS, Window.of_days(day, day))]
 
 
 def day_tails(events: DataFrame, length: int) -> DataFrame:

@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 from nearline.lake import Lake
 from nearline.schema import EVENT_TS, USER_ID
 from nearline.settings import settings
-from nearline.windows import Window
-from spark_jobs.partitions import DAY, midnight, read_files
+from nearline.windows import DAY, Window, midnight
+from spark_jobs.partitions import read_files
 from spark_jobs.states import States, settled_day
 from spark_jobs.tails import TAIL_ORDER, TAIL_SCHEMA, USER_TAIL, newest
 

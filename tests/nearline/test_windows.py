@@ -1,4 +1,4 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -13,6 +13,12 @@ def test_hours_and_days_cross_midnight() -> None:
     window = Window(T0, T0 + 4 * HOUR)
     assert [h.hour for h in window.hours()] == [22, 23, 0, 1]
     assert [d.day for d in window.days()] == [29, 30]
+
+
+def test_whole_days_go_from_the_first_to_the_last() -> None:
+    days = [date(2026, 2, 28), date(2026, 3, 1)]
+    assert Window.of_days(*days) == Window.parse("2026-02-28T00:00Z", "2026-03-02T00:00Z")
+    assert list(Window.of_days(*days).days()) == days
 
 
 def test_a_window_that_ends_at_midnight_does_not_touch_the_next_day() -> None:

@@ -8,10 +8,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from nearline.lake import Lake
+from nearline.windows import midnight
 from spark_jobs.partitions import (
     epoch_hour,
     hour_start,
-    midnight,
     read_files,
     remove_stale_days,
     sorted_groups,
