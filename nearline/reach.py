@@ -4,10 +4,10 @@ WINDOW_DAYS = 30
 """The longest window of the features."""
 
 SEQUENCE_DAYS = 365
-"""What a user did longer ago is left out of the sequence."""
+"""What a user did longer ago is left out of the sequence, and of what it is made from."""
 
 PAIR_DAYS = 180
-"""Item pairs that met longer ago have faded away."""
+"""Item pairs that met longer ago have faded to less than 2 % and are left out."""
 
 FEATURE_DAYS = 32
 """The longest ttl of a feature view, and the day in progress."""

@@ -1,6 +1,6 @@
 """Faded pairs: what all days up to a day tell of two items, the newer the more.
 
-A weight fades by half every HALF_LIFE_DAYS, and is gone after HISTORY_DAYS. It is kept forwards,
+A weight fades by half every HALF_LIFE_DAYS, and is gone after PAIR_DAYS. It is kept forwards,
 after Cormode et al., "Forward Decay" (ICDE 2009): not old days lose weight, new ones gain it. Of
 a day with number n since 1970, a unit counts
 
@@ -19,6 +19,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from nearline.lake import Lake
+from nearline.reach import PAIR_DAYS
 from nearline.schema import ITEM_ID
 from nearline.windows import DAY, Window, midnight
 from spark_jobs.pairs import COOCCURRENCE, PAIR_SCHEMA
@@ -26,8 +27,6 @@ from spark_jobs.partitions import EPOCH, read_files
 from spark_jobs.states import States, settled_day
 
 HALF_LIFE_DAYS = 30
-HISTORY_DAYS = 6 * HALF_LIFE_DAYS
-"""Pairs older than this many days have faded to less than 2 % and are left out."""
 GRADES = [round(1000 * 2 ** (n / HALF_LIFE_DAYS)) for n in range(HALF_LIFE_DAYS)]
 """How a unit's worth rises from day to day within a half-life."""
 
@@ -50,11 +49,11 @@ def roll_pair_states(spark: SparkSession, end: datetime) -> None:
 
 
 def faded_pairs(spark: SparkSession, lake: Lake, day: date) -> DataFrame:
-    """The weights (WEIGHT_SCHEMA, above 0) of the HISTORY_DAYS before `day`, worth as on `day`."""
+    """The weights (WEIGHT_SCHEMA, above 0) of the PAIR_DAYS before `day`, worth as on `day`."""
     state = PAIR_STATES.newest(lake, after=day - HALF_LIFE_DAYS * DAY, until=day)
     if state is None:
         return _summed(_weights(spark, lake, reach(day), block_of(day)))
-    block, history = block_of(state), HISTORY_DAYS * DAY
+    block, history = block_of(state), PAIR_DAYS * DAY
     parts = read_files(spark, lake, PAIR_STATES.files(lake, state), WEIGHT_SCHEMA)
     if state < day:
         since = Window(midnight(state), midnight(day))
@@ -75,7 +74,7 @@ def worth(number: Column | int, block: int) -> Column:
 
 def block_of(day: date) -> int:
     """The half-life (whole ones since 1970) of the oldest day that counts on `day`."""
-    return (day_number(day) - HISTORY_DAYS) // HALF_LIFE_DAYS
+    return (day_number(day) - PAIR_DAYS) // HALF_LIFE_DAYS
 
 
 def day_number(day: date) -> int:
@@ -85,7 +84,7 @@ def day_number(day: date) -> int:
 
 def reach(day: date) -> Window:
     """The days before `day` that count on it."""
-    return Window(midnight(day) - HISTORY_DAYS * DAY, midnight(day))
+    return Window(midnight(day) - PAIR_DAYS * DAY, midnight(day))
 
 
 def _weights(spark: SparkSession, lake: Lake, window: Window, block: int) -> DataFrame:

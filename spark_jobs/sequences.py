@@ -15,6 +15,7 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from nearline.lake import EVENTS, Lake
+from nearline.reach import SEQUENCE_DAYS
 from nearline.schema import (
     EVENT_ID,
     EVENT_TS,
@@ -44,7 +45,7 @@ from spark_jobs.tails import (
     read_sequence_events,
     write_tails,
 )
-from spark_jobs.user_states import HISTORY_DAYS, USER_STATES, past_files
+from spark_jobs.user_states import USER_STATES, past_files
 
 USER_SEQUENCE = "features/user_sequence"
 
@@ -126,7 +127,7 @@ def sequences_at(today: DataFrame, past: DataFrame, window: Window, length: int)
             F.collect_set("hour").alias("hours"),
         )
     )
-    until, since = f"(hour + 1) * {_HOUR_US}", f"(hour div 24 - {HISTORY_DAYS}) * 24 * {_HOUR_US}"
+    until, since = f"(hour + 1) * {_HOUR_US}", f"(hour div 24 - {SEQUENCE_DAYS}) * 24 * {_HOUR_US}"
     known = F.expr(f"filter(events, e -> e.ts < {until} and e.ts >= {since})")
     newest = F.expr(f"slice(events, greatest(size(events) - {length - 1}, 1), {length})")
     return (

@@ -1,8 +1,8 @@
 """User states: the newest events of every user before a day (see `spark_jobs.states`).
 
 `partials/user_state` of day X holds what the tails of the days before X tell: the newest
-`sequence_length` events of each user in the last HISTORY_DAYS. Sequences come out the same from any
-state, and from none.
+`sequence_length` events of each user in the last SEQUENCE_DAYS. Sequences come out the same from
+any state, and from none.
 """
 
 from datetime import date, datetime
@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from nearline.lake import Lake
+from nearline.reach import SEQUENCE_DAYS
 from nearline.schema import EVENT_TS, USER_ID
 from nearline.settings import settings
 from nearline.windows import DAY, Window, midnight
@@ -21,16 +22,13 @@ from spark_jobs.tails import TAIL_ORDER, TAIL_SCHEMA, USER_TAIL, newest
 
 USER_STATES = States("partials/user_state", TAIL_SCHEMA, TAIL_ORDER)
 
-HISTORY_DAYS = 365
-"""What a user did longer ago than this many days is left out of states and sequences."""
-
 
 def past_files(lake: Lake, day: date, users: pa.Array | None = None) -> list[str]:
     """The files that tell what was done before `day`: the newest state, and the tails since.
 
     Of `users` only, if given, as far as files tell them apart.
     """
-    first = day - HISTORY_DAYS * DAY
+    first = day - SEQUENCE_DAYS * DAY
     state = USER_STATES.newest(lake, after=first, until=day)
     since = state or first
     tails = lake.files(USER_TAIL, Window(midnight(since), midnight(day))) if since < day else []
@@ -50,6 +48,6 @@ def roll_user_states(spark: SparkSession, end: datetime) -> None:
 
 
 def newest_before(past: DataFrame, day: date) -> DataFrame:
-    """The newest `sequence_length` events of each user in the HISTORY_DAYS before `day`."""
-    first = F.lit(midnight(day) - HISTORY_DAYS * DAY)
+    """The newest `sequence_length` events of each user in the SEQUENCE_DAYS before `day`."""
+    first = F.lit(midnight(day) - SEQUENCE_DAYS * DAY)
     return newest(past.where(F.col(EVENT_TS) >= first), [USER_ID], settings().sequence_length)

@@ -9,8 +9,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from nearline.lake import Lake
+from nearline.reach import PAIR_DAYS
 from spark_jobs.fading import (
-    HISTORY_DAYS,
     PAIR_STATES,
     block_of,
     day_number,
@@ -23,14 +23,14 @@ LAST = date(2026, 8, 1)
 
 
 def test_a_unit_fades_by_half_in_thirty_days(spark: SparkSession) -> None:
-    days = {age: LAST - timedelta(days=age) for age in (0, 1, 15, 30, 60, HISTORY_DAYS)}
+    days = {age: LAST - timedelta(days=age) for age in (0, 1, 15, 30, 60, PAIR_DAYS)}
     seen = spark.range(1).select(
         *(worth(day_number(day), block_of(LAST)).alias(str(age)) for age, day in days.items())
     )
     told = seen.first().asDict()
     assert told["30"] * 2 == told["0"]
     assert told["60"] * 4 == told["0"]
-    assert told[str(HISTORY_DAYS)] * 64 == told["0"]
+    assert told[str(PAIR_DAYS)] * 64 == told["0"]
     assert told["1"] / told["0"] == pytest.approx(0.5 ** (1 / 30), rel=1e-3)
     assert told["15"] / told["0"] == pytest.approx(0.5**0.5, rel=1e-3)
 
@@ -68,7 +68,7 @@ def test_sums_are_the_same_from_any_state_and_from_none(
 
 
 def test_a_pair_that_nobody_met_for_long_is_forgotten(spark: SparkSession, tmp_path: Path) -> None:
-    lake, met = Lake(str(tmp_path)), LAST - timedelta(days=HISTORY_DAYS)
+    lake, met = Lake(str(tmp_path)), LAST - timedelta(days=PAIR_DAYS)
     row = {"day": day_number(met), "item_id": "x", "neighbour_id": "y", "units": 64}
     lake.write_day(COOCCURRENCE, met, pa.Table.from_pylist([row], schema=PAIR_SCHEMA))
     assert [(a, b) for a, b, _ in summed(spark, lake, LAST)] == [("x", "y")]
