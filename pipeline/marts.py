@@ -13,20 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nearline.domains import Domain, load_domain
-from nearline.lake import EVENTS, Lake, hour_groups
+from nearline.lake import CATALOGUE, EVENTS, QUARANTINE, Lake, hour_groups
 from nearline.schema import FEATURE_TS, TIMESTAMP
 from nearline.settings import settings
 from nearline.windows import HOUR, Window, midnight
 from pipeline.dbt import PROJECT, SCHEMA, Query, build, warehouse
+from spark_jobs import partials
 
 DOMAIN = "domain"
-PARTIALS = (
-    "partials/user_hourly",
-    "partials/item_hourly",
-    "partials/user_category_hourly",
-    "partials/user_session_hourly",
-    "partials/user_query_hourly",
-)
 
 
 @dataclass(frozen=True)
@@ -49,14 +43,14 @@ def _features(name: str, *inputs: str) -> Export:
 
 
 EXPORTS = (
-    _features("user_activity", "partials/user_hourly"),
-    _features("user_habits", "partials/user_session_hourly"),
-    _features("user_category_affinity", "partials/user_category_hourly"),
-    _features("user_searches", "partials/user_query_hourly"),
-    _features("item_popularity", "partials/item_hourly", "catalogue"),
-    _features("item_conversion", "partials/item_hourly"),
-    _features("trending", "partials/item_hourly", "catalogue"),
-    Export("fct_hourly_quality", "marts/hourly_quality", (EVENTS, "quarantine"), time="hour"),
+    _features("user_activity", partials.USER_HOURLY),
+    _features("user_habits", partials.USER_SESSION_HOURLY),
+    _features("user_category_affinity", partials.USER_CATEGORY_HOURLY),
+    _features("user_searches", partials.USER_QUERY_HOURLY),
+    _features("item_popularity", partials.ITEM_HOURLY, CATALOGUE),
+    _features("item_conversion", partials.ITEM_HOURLY),
+    _features("trending", partials.ITEM_HOURLY, CATALOGUE),
+    Export("fct_hourly_quality", "marts/hourly_quality", (EVENTS, QUARANTINE), time="hour"),
     Export("fct_sessions", "marts/sessions", (EVENTS,), time="session_start", daily=True),
 )
 FEATURES = {each.mart: each.dataset for each in EXPORTS if each.time == FEATURE_TS}
@@ -101,7 +95,7 @@ def build_marts(window: Window) -> MartReport:
     fails (nothing is published then). Only one run at a time: DuckDB has one writer.
     """
     lake = Lake.open()
-    for dataset in PARTIALS:
+    for dataset in partials.SCHEMAS:
         lake.require_complete(dataset, window)
     lake.write_snapshot(DOMAIN, domain_table(load_domain(settings().domain)))
     changed = lake.changed(EVENTS, window)

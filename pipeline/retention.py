@@ -10,15 +10,10 @@ from nearline.lake import EVENTS, QUARANTINE, RAW, Lake
 from nearline.reach import PAIR_DAYS, SEQUENCE_DAYS, WINDOW_DAYS
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
+from spark_jobs import partials
 
 SPARK_REACH = {RAW: 0, EVENTS: 0, QUARANTINE: 0, "partials/user_tail": SEQUENCE_DAYS}
-MART_REACH = {
-    "partials/user_hourly": WINDOW_DAYS,
-    "partials/item_hourly": WINDOW_DAYS,
-    "partials/user_category_hourly": WINDOW_DAYS,
-    "partials/user_session_hourly": WINDOW_DAYS,
-    "partials/user_query_hourly": WINDOW_DAYS,
-}
+MART_REACH = dict.fromkeys(partials.SCHEMAS, WINDOW_DAYS)
 PAIR_REACH = {EVENTS: 0, "partials/cooccurrence": PAIR_DAYS}
 """Dataset → days before the hours that a step writes again."""
 

@@ -11,8 +11,7 @@ from nearline.lake import CATALOGUE, EVENTS, Lake, hour_groups
 from nearline.schema import EVENT_SCHEMA, EVENT_TS, ITEM_SCHEMA
 from nearline.settings import settings
 from nearline.windows import Window
-from pipeline.marts import PARTIALS
-from spark_jobs.partials import KEYS, hourly_partials
+from spark_jobs.partials import KEYS, SCHEMAS, hourly_partials
 
 Row = Mapping[str, Any]
 
@@ -47,7 +46,7 @@ def write_clean(
         for i, c in categories.items()
     ]
     lake.write_snapshot(CATALOGUE, pa.Table.from_pylist(items, schema=ITEM_SCHEMA))
-    for dataset in PARTIALS:
+    for dataset in SCHEMAS:
         lake.mark_complete(dataset, window, rows=0)
 
 

@@ -18,7 +18,6 @@ from pipeline.dbt import run_dbt
 from pipeline.marts import (
     EXPORTS,
     FEATURES,
-    PARTIALS,
     Export,
     MartReport,
     build_marts,
@@ -26,7 +25,7 @@ from pipeline.marts import (
     export,
     mart_names,
 )
-from spark_jobs.partials import KEYS, USER_HOURLY, USER_HOURLY_SCHEMA, hourly_partials
+from spark_jobs.partials import KEYS, SCHEMAS, USER_HOURLY, USER_HOURLY_SCHEMA, hourly_partials
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WINDOW = Window(START, START + 40 * 24 * HOUR)
@@ -74,7 +73,7 @@ def write_stream(lake: Lake) -> None:
         for i, c in CATEGORIES.items()
     ]
     lake.write_snapshot("catalogue", pa.Table.from_pylist(items, schema=ITEM_SCHEMA))
-    for dataset in PARTIALS:
+    for dataset in SCHEMAS:
         lake.mark_complete(dataset, WINDOW, rows=0)
 
 
@@ -197,14 +196,14 @@ def test_a_failing_test_names_itself_and_publishes_nothing() -> None:
 @pytest.mark.usefixtures("report")
 def test_a_day_file_hides_the_hours_of_its_day() -> None:
     lake, before, day = Lake.open(), checksums(), START.date()
-    for dataset in PARTIALS:
+    for dataset in SCHEMAS:
         hours = lake.files(dataset, Window(START, START + 24 * HOUR))
         if hours:
             # As compacting leaves it when it is killed before the hours are removed.
             tables = [pa.parquet.read_table(path, partitioning=None) for path in hours]
             pa.parquet.write_table(pa.concat_tables(tables), lake.day_path(dataset, day))
     build_marts(Window(START, START + 3 * HOUR))
-    for dataset in PARTIALS:
+    for dataset in SCHEMAS:
         Path(lake.day_path(dataset, day)).unlink(missing_ok=True)
     assert checksums() == before
 
