@@ -7,11 +7,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from nearline.errors import BadInput
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
@@ -46,6 +49,19 @@ def tell_steps() -> None:
 def print_json(value: Any) -> None:
     """One JSON document on standard output; times as ISO 8601."""
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def require_writable(*files: Path | None) -> None:
+    """Raise BadInput for a file to be written whose folder is not there; before the work begins."""
+    for file in files:
+        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+            raise BadInput(f"cannot write {file}: give a file in a folder that exists")
+
+
+def write_json(value: Any, file: Path | None) -> None:
+    """One JSON document in a file, where one is given."""
+    if file is not None:
+        file.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,14 +1,20 @@
 """`nearline train`, `nearline finetune`, `nearline releases` and `nearline evaluate`."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from nearline.console import JsonFlag, out, print_json, print_table
-from nearline.errors import BadInput, NotReady
+from nearline.console import (
+    JsonFlag,
+    out,
+    print_json,
+    print_table,
+    require_writable,
+    write_json,
+)
+from nearline.errors import NotReady
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.windows import Window
 
@@ -95,8 +101,7 @@ def evaluate(
     from training.recipe import load_recipe
     from training.sequences import read_attributes, read_sequences, read_split_sequences
 
-    if json_file is not None and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
-        raise BadInput(f"cannot write {json_file}: give a file in a folder that exists")
+    require_writable(json_file)
     recipe = load_recipe(size)
     told: dict[str, Any] = {"protocol": protocol.value, "size": size, "seed": seed}
     told |= judge_leave_one_out(
@@ -106,8 +111,7 @@ def evaluate(
         max_minutes=max_minutes,
         seed=seed,
     )
-    if json_file is not None:
-        json_file.write_text(json.dumps(told, indent=2) + "\n")
+    write_json(told, json_file)
     print_table(f"{protocol.value}: {sequences.name}", ["", ""], told.items())
 
 

@@ -1,6 +1,5 @@
 """`nearline replay`: what is freshness worth, on any data."""
 
-import json
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearline.console import out, print_table
+from nearline.console import out, print_table, require_writable, write_json
 from nearline.errors import BadInput
 from nearline.schema import RAW_SCHEMA
 from nearline.sources.files import TimeUnit, parse_mapping
@@ -25,9 +24,6 @@ POLICIES = ",".join(
         *("popular", "popular_30d", "popular_7d", "item_to_item"),
     ]
 )
-
-
-METHODS = "finetune,replay,distil,joint"
 
 
 class Step(StrEnum):
@@ -77,12 +73,10 @@ def replay(
     short goes on when it is started again.
     Example: nearline replay --events clicks.csv --from-share 0.7 --step day --json figures.json
     """
-    for file in (json_file, plot):
-        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-            raise BadInput(f"cannot write {file}: give a file in a folder that exists")
+    require_writable(json_file, plot)
     if periods is not None:
-        found = learn_periods(periods, policies or METHODS, max_minutes=max_minutes, seed=seed)
-        _write(found, json_file)
+        found = learn_periods(periods, policies, max_minutes=max_minutes, seed=seed)
+        write_json(found, json_file)
         show_periods(found)
         return
     from training.replay.data import Source
@@ -98,17 +92,12 @@ def replay(
         workers=workers or os.cpu_count() or 1,
         seed=seed,
     )
-    _write(found, json_file)
+    write_json(found, json_file)
     if plot is not None:
         from training.replay.plot import plot_report
 
         plot_report(found, plot)
     show(found)
-
-
-def _write(found: dict[str, Any], file: Path | None) -> None:
-    if file is not None:
-        file.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def play_events(
@@ -165,11 +154,16 @@ def show(found: dict[str, Any]) -> None:
     print_table(title, [*columns, f"against {against}"], rows)
     if found["forgetting"]:
         show_memory(found["forgetting"])
-    for name in found["cut"]:
-        out.print(f"time ran out: {name} was cut short; start the same command again to go on")
+    show_cut(found)
     if "recommended" in found:
         out.print(f"frontier: {', '.join(found['frontier'])}", highlight=False)
         out.print(f"recommended: {found['recommended']['why']}", highlight=False)
+
+
+def show_cut(found: dict[str, Any]) -> None:
+    """What there was no time for, and how to go on."""
+    for name in found["cut"]:
+        out.print(f"time ran out: {name} was cut short; start the same command again to go on")
 
 
 def show_memory(forgetting: list[dict[str, Any]]) -> None:
@@ -187,15 +181,20 @@ def show_memory(forgetting: list[dict[str, Any]]) -> None:
     print_table("what is left of the time before the replay", columns, rows)
 
 
-def learn_periods(path: Path, methods: str, *, max_minutes: float, seed: int) -> dict[str, Any]:
-    """The report of a file of periods; finished ones are kept under `HOME/replay`."""
+def learn_periods(
+    path: Path, methods: str | None, *, max_minutes: float, seed: int
+) -> dict[str, Any]:
+    """The report of a file of periods; finished ones are kept under `HOME/replay`.
+
+    Without `methods`, of all there are.
+    """
     from nearline.settings import settings
     from training.publishing import code_version
     from training.recipe import load_recipe
     from training.replay import periods
     from training.replay.store import digest
 
-    asked = [name.strip() for name in methods.split(",")]
+    asked = [name.strip() for name in (methods or ",".join(periods.METHODS)).split(",")]
     unknown = [name for name in asked if name not in periods.METHODS]
     if unknown:
         raise BadInput(f"no method {unknown[0]!r}: use {', '.join(periods.METHODS)}")
@@ -219,5 +218,4 @@ def show_periods(found: dict[str, Any]) -> None:
     ]
     title = f"periods of {found['data']['clicks']} clicks"
     print_table(title, ["method", "periods", "recall@20", "MRR@20", "CPU s"], rows)
-    for name in found["cut"]:
-        out.print(f"time ran out: {name} was cut short; start the same command again to go on")
+    show_cut(found)

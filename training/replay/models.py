@@ -2,14 +2,14 @@
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from nearline.sequence import microseconds
+from nearline.sequence import at_microseconds, microseconds
 from nearline.settings import settings
 from nearline.windows import Window, hour_floor
 from training.baselines import decayed_popularity
@@ -28,8 +28,6 @@ from training.replay.timeline import Timeline
 DISTILLED = 1.0
 """Weight of the parent's answers where a size leaves them out."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 def learn_night(timeline: Timeline, moment: int, *, seed: int, stop_at: float) -> Bundle:
     """The whole model, learned from what happened in the `history_days` before a moment.
@@ -37,7 +35,7 @@ def learn_night(timeline: Timeline, moment: int, *, seed: int, stop_at: float) -
     As the nightly DAG learns it, the held-out slice in the end too, but nothing is measured.
     `stop_at` in time.monotonic seconds. Raises BadInput when there is nothing to learn from.
     """
-    end = _datetime(moment)
+    end = at_microseconds(moment)
     since = end - timedelta(days=settings().history_days)
     items = timeline.items_before(moment)
     data = timeline.seen(before=moment, items=items, since=microseconds(since)).data
@@ -107,7 +105,7 @@ class ModelLine:
             stop_at = time.monotonic() + 60 * settings().max_train_minutes
             self.bundle = learn_night(self.timeline, moment, seed=self.seed, stop_at=stop_at)
         elif self.clock.tuned:
-            window = Window(_datetime(self.learned_until), _datetime(moment))
+            window = Window(at_microseconds(self.learned_until), at_microseconds(moment))
             learning = tuning(self.bundle.learning, self.clock.how)
             tuned = tune(self.timeline, self.bundle, window, learning, seed=self.seed)
             if tuned is None:
@@ -166,7 +164,3 @@ def _read(path: Path, timeline: Timeline) -> tuple[Bundle, int]:
     vocabulary = timeline.vocabulary(model.config.items)
     counts, learning = kept["popularity"].numpy(), load_recipe(size).learning
     return Bundle(model.eval(), vocabulary, counts, size, learning), kept["learned_until"]
-
-
-def _datetime(moment: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=moment)

@@ -1,11 +1,11 @@
 """What came out of a replay: figures with intervals, curves by age, the frontier, the advice."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from nearline.sequence import at_microseconds
 from training.evaluation import TOP, Evaluation, interval
 from training.replay.ages import by_age, groups
 from training.replay.clocks import BASELINES, encoded_at
@@ -211,4 +211,4 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _iso(moment: int) -> str:
-    return datetime.fromtimestamp(moment / 1_000_000, UTC).isoformat(timespec="seconds")
+    return at_microseconds(moment).isoformat(timespec="seconds")
