@@ -131,8 +131,7 @@ def read_bundle(release: Release) -> Bundle:
         config = json.loads((folder / names.CONFIG).read_text())
         shape = ModelConfig(**{field.name: config[field.name] for field in fields(ModelConfig)})
         weights = torch.load(folder / names.WEIGHTS, weights_only=True)
-        model = Model(shape, weights["item_tower.content"])
-        model.load_state_dict(weights)
+        model = Model.restored(shape, weights)
         learning = Learning.model_validate(config["learning"])
         popularity = np.load(folder / names.POPULARITY)
     except (OSError, EOFError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError) as error:

@@ -9,6 +9,7 @@ It does not know users: a user is what the events say. It does not know the cloc
 Shapes in comments: B sequences, L events each, D = dim, N items, H heads.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -144,6 +145,13 @@ class Model(nn.Module):
         self.item_tower = ItemTower(config)
         self.user_encoder = UserEncoder(config)
         self.item_tower.content.copy_(content)
+
+    @classmethod
+    def restored(cls, config: ModelConfig, weights: Mapping[str, Tensor]) -> "Model":
+        """The model whose `state_dict` was kept."""
+        model = cls(config, weights[CONTENT])
+        model.load_state_dict(weights)
+        return model
 
     def forward(self, items: Tensor, types: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
         """The state after each event (B, L, D) and the item matrix (N, D), both of length 1.

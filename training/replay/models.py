@@ -158,9 +158,7 @@ class ModelLine:
 
 def _read(path: Path, timeline: Timeline) -> tuple[Bundle, int]:
     kept: dict[str, Any] = torch.load(path, weights_only=True)
-    weights, size = kept["weights"], kept["size"]
-    model = Model(ModelConfig(**kept["config"]), weights["item_tower.content"])
-    model.load_state_dict(weights)
+    model, size = Model.restored(ModelConfig(**kept["config"]), kept["weights"]), kept["size"]
     vocabulary = timeline.vocabulary(model.config.items)
     counts, learning = kept["popularity"].numpy(), load_recipe(size).learning
     return Bundle(model.eval(), vocabulary, counts, size, learning), kept["learned_until"]

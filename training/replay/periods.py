@@ -170,8 +170,7 @@ class Continual:
     def restore(self, path: Path) -> None:
         """Go on from a file that `save` wrote."""
         kept: dict[str, Any] = torch.load(path, weights_only=True)
-        self.model = Model(ModelConfig(**kept["config"]), kept["weights"]["item_tower.content"])
-        self.model.load_state_dict(kept["weights"])
+        self.model = Model.restored(ModelConfig(**kept["config"]), kept["weights"])
 
 
 def play_periods(
