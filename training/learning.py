@@ -87,7 +87,7 @@ def fit(
     watch: Watch | None,
     seed: int,
     stop_at: float = math.inf,
-    loss: Loss | None = None,
+    loss: Loss = batch_loss,
     checkpoint: Path | None = None,
 ) -> int:
     """Learn `targets` until the watched figure gets no better; keeps the best weights.
@@ -95,10 +95,10 @@ def fit(
     The rate stays constant and the weights are averaged over the newest tenth of the steps or so,
     so that every pass is as good an end as a planned one. The average is what is watched and kept.
 
-    Stops at `stop_at` (time.monotonic seconds) too. `loss` is the batch's own, without another
-    one. With nothing to watch the last weights stay. With a file as `checkpoint`, the same training
-    goes on after its last whole pass when it was killed, to the same end.
-    Returns the passes made or begun. Raises StepFailed when the loss is no number.
+    Stops at `stop_at` (time.monotonic seconds) too. `loss` is what a step goes down. With nothing
+    to watch the last weights stay. With a file as `checkpoint`, the same training goes on after its
+    last whole pass when it was killed, to the same end. Returns the passes made or begun. Raises
+    StepFailed when the loss is no number.
     """
     least = max(len(targets) // STEPS_A_PASS, model.config.length)
     tokens = min(step_tokens(model, learning, loss), least)

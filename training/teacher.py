@@ -37,9 +37,9 @@ class Teacher:
         rate: float,
         weight_decay: float,
         rates: Callable[[int], float],
-        loss: Loss | None = None,
+        loss: Loss,
     ) -> None:
-        self.model, self.data, self.loss = model, data, loss or batch_loss
+        self.model, self.data, self.loss = model, data, loss
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=rate, weight_decay=weight_decay, betas=(0.9, 0.98), fused=True
         )
@@ -126,9 +126,9 @@ def training_batches(
     return batches(data, targets, length=length, stride=length // 2, tokens=tokens, rng=rng)
 
 
-def step_tokens(model: Model, learning: Learning, loss: Loss | None) -> int:
+def step_tokens(model: Model, learning: Learning, loss: Loss) -> int:
     """Events of a step; fewer where another loss holds the scores of all its targets at once."""
-    if loss in (None, batch_loss):
+    if loss is batch_loss:
         return learning.batch_tokens
     return min(learning.batch_tokens, max(_MOST_ANSWERS // model.config.items, model.config.length))
 
@@ -136,7 +136,7 @@ def step_tokens(model: Model, learning: Learning, loss: Loss | None) -> int:
 class Course:
     """A training on its way: all that a pass changes."""
 
-    def __init__(self, teacher: "Teacher") -> None:
+    def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
         self.average = AveragedModel(teacher.model, multi_avg_fn=newest_tenth)
         self.mean = cast(Model, self.average.module)
