@@ -179,6 +179,7 @@ def _side_by_side(
     bar: tqdm,
 ) -> None:
     """The clocks in processes of their own, one thread each."""
+    parts = [parts_of(folder, *line) for line in lines.items()]
     with ProcessPoolExecutor(
         workers,
         get_context("spawn"),
@@ -190,8 +191,7 @@ def _side_by_side(
             done, waiting = wait(waiting, timeout=1)
             for future in done:
                 future.result()
-            played = (parts_of(folder, *line).events() for line in lines.items())
-            bar.update(sum(played) - bar.n)
+            bar.update(sum(part.events() for part in parts) - bar.n)
 
 
 def play_line(

@@ -4,7 +4,6 @@ One folder a line: `DAY.npz` holds a finished day's ranks and costs, `DAY.line` 
 was. A day counts once its `.npz` is there; it is written last, by one rename.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from training.checkpoint import key_of
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,17 @@ class Parts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        self._events: dict[int, int] = {}
 
     def days(self) -> list[int]:
         """Finished days (since 1970), ascending."""
         return sorted(int(path.stem) for path in self.folder.glob("*.npz"))
 
     def events(self) -> int:
-        """Events of the finished days."""
-        return sum(self.read(day).ranks.shape[1] for day in self.days())
+        """Events of the finished days; each day is read once, however often this is asked."""
+        for day in set(self.days()) - self._events.keys():
+            self._events[day] = self.read(day).ranks.shape[1]
+        return sum(self._events.values())
 
     def read(self, day: int) -> Day:
         """A finished day."""
@@ -68,7 +72,5 @@ class Parts:
 
 def digest(*parts: object) -> str:
     """A short name for what a run depends on."""
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(part.tobytes() if isinstance(part, np.ndarray) else json.dumps(part).encode())
-    return found.hexdigest()[:16]
+    told = (part if isinstance(part, np.ndarray) else json.dumps(part) for part in parts)
+    return key_of(*told)[:16]
