@@ -78,7 +78,8 @@ def compact(fs: Any, path: str, hours: Mapping[int, str]) -> bool:
         parts.append(HourManifest(hour, found.rows, found.sha256, found.inputs, codec))
     manifest = _day_manifest(path, parts)
     tables = (_read_file(fs, hour_path) for _, hour_path in sorted(hours.items()))
-    _write(fs, manifest, schema, _grouped(tables), "zstd")
+    # A writer makes a row group of each table.
+    _write(fs, manifest, schema, gathered(tables, rows=_GROUP_ROWS), "zstd")
     return True
 
 
@@ -119,6 +120,18 @@ def read_rows(
         return file.read(columns=columns, use_threads=False)
     first = sum(part.rows for part in parts if part.hour < hours.start)
     return _slice(file, first, sum(p.rows for p in parts if p.hour in hours), columns)
+
+
+def gathered(tables: Iterable[pa.Table], *, rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of at least `rows`, each of one chunk; the last may be shorter."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        if sum(part.num_rows for part in held) >= rows:
+            yield pa.concat_tables(held).combine_chunks()
+            held = []
+    if held:
+        yield pa.concat_tables(held).combine_chunks()
 
 
 def content_sha256(table: pa.Table) -> str:
@@ -189,18 +202,6 @@ def _manifest(path: str, metadata: pq.FileMetaData) -> PartitionManifest:
 def _read_file(fs: Any, path: str) -> pa.Table:
     with fs.open(path, "rb") as source:
         return pq.ParquetFile(source).read().replace_schema_metadata(None)
-
-
-def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables of at least _GROUP_ROWS, as a writer makes a row group of each."""
-    held: list[pa.Table] = []
-    for table in tables:
-        held.append(table)
-        if sum(part.num_rows for part in held) >= _GROUP_ROWS:
-            yield pa.concat_tables(held).combine_chunks()
-            held = []
-    if held:
-        yield pa.concat_tables(held).combine_chunks()
 
 
 def _slice(file: pq.ParquetFile, first: int, rows: int, columns: Sequence[str] | None) -> pa.Table:

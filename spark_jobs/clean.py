@@ -48,6 +48,7 @@ from spark_jobs.partitions import (
     epoch_hour,
     expand_hours,
     files_of,
+    hour_of,
     hour_start,
     hours_there,
     read_files,
@@ -188,7 +189,7 @@ def stored_events(
         with_arrival(events)
         .where(~_among("arrival_hour", arrived))
         .withColumnsRenamed({EVENT_TS: "happened", VALUE: "number"})
-        .withColumn("event_hour", F.expr("unix_seconds(happened) div 3600"))
+        .withColumn("event_hour", hour_of("happened"))
         .withColumn("weight", _by_type(rules.domain.event_types, lambda kind: kind.weight))
         .join(catalogue, ITEM_ID, "left")
     )
@@ -213,13 +214,13 @@ def with_times(raw: DataFrame) -> DataFrame:
     told = F.when(text.rlike(TIME_PATTERN), text.try_cast("timestamp"))
     skewed = (told > F.col(RECEIVED_TS)) & (told <= F.col(RECEIVED_TS) + F.lit(CLOCK_SKEW))
     happened = F.when(skewed, F.col(RECEIVED_TS)).otherwise(told)
-    hour = F.expr("unix_seconds(happened) div 3600")
-    return with_arrival(raw).withColumn("happened", happened).withColumn("event_hour", hour)
+    timed = with_arrival(raw).withColumn("happened", happened)
+    return timed.withColumn("event_hour", hour_of("happened"))
 
 
 def with_arrival(rows: DataFrame) -> DataFrame:
     """Adds `arrival_hour`."""
-    return rows.withColumn("arrival_hour", F.expr(f"unix_seconds({RECEIVED_TS}) div 3600"))
+    return rows.withColumn("arrival_hour", hour_of(RECEIVED_TS))
 
 
 def judge(raw: DataFrame, catalogue: DataFrame, rules: Rules, settled: DataFrame) -> DataFrame:

@@ -12,10 +12,12 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from nearline.lake import Lake
+from nearline.partition import gathered
 from nearline.windows import Window, spans
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,6 +35,11 @@ A day is told by its first hour."""
 def epoch_hour(ts: datetime) -> int:
     """Whole hours since 1970."""
     return (ts - EPOCH) // timedelta(hours=1)
+
+
+def hour_of(time: str) -> Column:
+    """The epoch hour that a column of times falls in."""
+    return F.expr(f"unix_seconds({time}) div 3600")
 
 
 def hour_start(hour: int) -> datetime:
@@ -77,19 +84,15 @@ def read_files(
     wanted = pa.schema([schema.field(name) for name in columns or schema.names])
     paths = list(files)
 
+    def read_file(path: str) -> pa.Table:
+        rows = lake.read_file(path, schema=wanted, window=window)
+        return rows.filter(pc.is_in(rows[among[0]], value_set=among[1])) if among else rows
+
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        held: list[pa.Table] = []
-        for batch in batches:
-            for index in batch.column(0).to_pylist():
-                rows = lake.read_file(paths[index], schema=wanted, window=window)
-                if among:
-                    rows = rows.filter(pc.is_in(rows[among[0]], value_set=among[1]))
-                held.append(rows)
-                if sum(table.num_rows for table in held) >= BATCH_ROWS:
-                    yield from pa.concat_tables(held).combine_chunks().to_batches()
-                    held = []
-        if held:
-            yield from pa.concat_tables(held).combine_chunks().to_batches()
+        indices = (index for batch in batches for index in batch.column(0).to_pylist())
+        tables = (read_file(paths[index]) for index in indices)
+        for table in gathered(tables, rows=BATCH_ROWS):
+            yield from table.to_batches()
 
     slots = spark.sparkContext.defaultParallelism * TASKS_PER_SLOT
     tasks = max(1, min(len(paths), slots))

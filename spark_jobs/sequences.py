@@ -30,6 +30,7 @@ from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from spark_jobs.partitions import (
     epoch_hour,
+    hour_of,
     hour_start,
     hours_there,
     read_files,
@@ -95,7 +96,7 @@ def active_users(today: DataFrame, window: Window) -> pa.Array:
 
 def hour_within(window: Window) -> Column:
     """The hour of an event, null outside `window`."""
-    hour = F.expr(f"unix_seconds({EVENT_TS}) div 3600")
+    hour = hour_of(EVENT_TS)
     return F.when(hour.between(epoch_hour(window.start), epoch_hour(window.end) - 1), hour)
 
 
