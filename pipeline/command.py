@@ -190,7 +190,7 @@ def traffic() -> None:
     Example: nearline load movielens-100k --speed 24 && nearline traffic
     """
     from pipeline.demo.traffic import trickle
-    from serving.client import Client
+    from serving.client import RecommendationClient
 
-    with Client() as client:
+    with RecommendationClient() as client:
         trickle(client, since=hour_floor(datetime.now(UTC)))

@@ -3,6 +3,7 @@
 | request | answer |
 |---|---|
 | `GET /v1/users/{user_id}/recommendations` | ListQuery → ItemList |
+| `POST /v1/recommendations` | BatchRequest → Batch, up to 100 users |
 | `POST /v1/sessions/recommendations` | SessionRequest → SessionItemList |
 | `GET /v1/items/{item_id}/similar` | ListQuery → ItemList |
 | `GET /v1/trending` | ListQuery → ItemList |

@@ -1,14 +1,19 @@
-"""The typed client, for both kinds of callers: `Client` waits, `AsyncClient` is awaited.
+"""The typed client, for both kinds of callers.
 
-    with Client(base_url="http://127.0.0.1:8900", timeout_s=2) as client:
+`RecommendationClient` waits, `AsyncRecommendationClient` is awaited. It needs what `pip install` of
+this package brings, and nothing of what training or the API need.
+
+    with RecommendationClient(base_url="http://127.0.0.1:8900", timeout_s=2) as client:
         for item in client.recommendations(user_id="42", limit=10).items:
             print(item.item_id, item.title)
 
 Errors are drawn in serving/errors.py. Every call may be sent again without harm (reads change
-nothing, events are known by their ids), so a call that got no answer is tried `retries` times more.
+nothing, events are known by their ids), so a call that got no answer is tried `retries` times more,
+after pauses that grow and are drawn by lot: clients that failed together do not come back together.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +28,7 @@ from nearline.schema import Event, Item
 from nearline.settings import settings
 from serving.errors import Fault, ServiceFailed, ServiceTimeout, Unreachable, error_for
 from serving.schema import (
+    Batch,
     EventsAnswer,
     Health,
     ItemList,
@@ -69,6 +75,11 @@ class _Call(Generic[A]):
 
 def _recommendations(user_id: str, options: ListOptions) -> _Call[ItemList]:
     return _list(f"/v1/users/{quote(user_id, safe='')}/recommendations", options)
+
+
+def _recommendations_of(user_ids: Sequence[str], options: ListOptions) -> _Call[Batch]:
+    body = {"user_ids": list(user_ids), **_query(options)}
+    return _Call(Batch, "POST", "/v1/recommendations", json=body)
 
 
 def _similar(item_id: str, options: ListOptions) -> _Call[ItemList]:
@@ -155,7 +166,7 @@ class _Options:
     def pause(self, attempt: int, failure: httpx.TransportError | httpx.Response) -> float:
         """Seconds to wait before the next attempt. Raises Unreachable when there is none."""
         if attempt < self.retries:
-            return _PAUSE_S * 2.0**attempt
+            return random.uniform(0.5, 1) * _PAUSE_S * 2.0**attempt
         if isinstance(failure, httpx.TimeoutException):
             raise ServiceTimeout(f"{self.url} did not answer in {self.timeout_s} s") from failure
         if isinstance(failure, httpx.Response):
@@ -165,7 +176,7 @@ class _Options:
         ) from failure
 
 
-class Client:
+class RecommendationClient:
     """The client that waits. Close it, or use it in a `with`.
 
     `base_url` and `api_key` default to the settings; `timeout_s` bounds each attempt; `transport`
@@ -187,6 +198,12 @@ class Client:
     def recommendations(self, *, user_id: str, **options: Unpack[ListOptions]) -> ItemList:
         """Recommendations for a user; for a stranger what is trending."""
         return self._send(_recommendations(user_id, options))
+
+    def recommendations_of(
+        self, *, user_ids: Sequence[str], **options: Unpack[ListOptions]
+    ) -> Batch:
+        """Recommendations for up to MOST_USERS users in one call, in the order of `user_ids`."""
+        return self._send(_recommendations_of(user_ids, options))
 
     def similar(self, *, item_id: str, **options: Unpack[ListOptions]) -> ItemList:
         """Items like an item. Raises UnknownItem."""
@@ -263,8 +280,8 @@ class Client:
         raise AssertionError("pause raises after the last attempt")
 
 
-class AsyncClient:
-    """The client that is awaited; else as `Client`."""
+class AsyncRecommendationClient:
+    """The client that is awaited; else as `RecommendationClient`."""
 
     def __init__(
         self,
@@ -281,6 +298,12 @@ class AsyncClient:
     async def recommendations(self, *, user_id: str, **options: Unpack[ListOptions]) -> ItemList:
         """Recommendations for a user; for a stranger what is trending."""
         return await self._send(_recommendations(user_id, options))
+
+    async def recommendations_of(
+        self, *, user_ids: Sequence[str], **options: Unpack[ListOptions]
+    ) -> Batch:
+        """Recommendations for up to MOST_USERS users in one call, in the order of `user_ids`."""
+        return await self._send(_recommendations_of(user_ids, options))
 
     async def similar(self, *, item_id: str, **options: Unpack[ListOptions]) -> ItemList:
         """Items like an item. Raises UnknownItem."""

@@ -11,7 +11,7 @@ from nearline.errors import ConfigError
 from nearline.settings import settings
 
 if TYPE_CHECKING:
-    from serving.client import Client
+    from serving.client import RecommendationClient
     from serving.schema import ItemList
 
 lookup = typer.Typer(help="Ask the API what it recommends.", no_args_is_help=True)
@@ -120,10 +120,10 @@ def trending(limit: Limit = 10, url: Url = None, as_json: JsonFlag = False) -> N
     _show(answer, "trending", as_json)
 
 
-def _client(url: str | None) -> "Client":
-    from serving.client import Client
+def _client(url: str | None) -> "RecommendationClient":
+    from serving.client import RecommendationClient
 
-    return Client(base_url=url)
+    return RecommendationClient(base_url=url)
 
 
 def _show(answer: "ItemList", title: str, as_json: bool) -> None:

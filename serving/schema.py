@@ -14,6 +14,7 @@ from serving.reasons import Retriever, Source
 
 MOST_ITEMS = 200
 MOST_SESSION_EVENTS = 500
+MOST_USERS = 100
 MOST_FILTERS = 50
 MOST_EXCLUDED = 500
 
@@ -257,6 +258,29 @@ class SessionRequest(ListQuery):
     )
 
     events: list[SessionEventIn] = Field(max_length=MOST_SESSION_EVENTS)
+
+
+class BatchRequest(ListQuery):
+    """Whose lists are wanted, and how."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"user_ids": ["196", "796"], "limit": 5}]}
+    )
+
+    user_ids: list[Id] = Field(min_length=1, max_length=MOST_USERS)
+
+
+class UserItemList(ItemList):
+    """The list of one user of a batch; its `request_id` is its own."""
+
+    user_id: str
+
+
+class Batch(BaseModel):
+    """A list for each user, in the order asked for, all from one release."""
+
+    request_id: str
+    lists: list[UserItemList]
 
 
 class EventReceipt(BaseModel):

@@ -14,7 +14,7 @@ from nearline.errors import NotReady
 from nearline.lake import EVENTS, Lake
 from nearline.schema import EVENT_SCHEMA, USER_ID
 from nearline.windows import Window
-from serving.client import Client
+from serving.client import RecommendationClient
 from serving.schema import ItemList, SessionEventIn
 
 LOOKUPS = 300
@@ -28,11 +28,11 @@ _FAR = 60
 class Audience:
     """The users of the hours played; the busiest of them gives feedback."""
 
-    client: Client
+    client: RecommendationClient
     users: Sequence[str]
 
     @classmethod
-    def of(cls, client: Client, window: Window) -> "Audience":
+    def of(cls, client: RecommendationClient, window: Window) -> "Audience":
         """The users with events in `window`, the busiest first. Raises NotReady without any."""
         events = Lake.open().read(EVENTS, window, schema=EVENT_SCHEMA, columns=[USER_ID])
         counts = pc.value_counts(events[USER_ID]).to_pylist()

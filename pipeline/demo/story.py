@@ -26,7 +26,7 @@ from pipeline.demo.plot import plot_report
 from pipeline.demo.report import Report
 from pipeline.demo.traffic import deliver
 from pipeline.doctor import examine
-from serving.client import Client
+from serving.client import RecommendationClient
 from serving.errors import ServiceError
 
 PLAYED_HOURS = 2
@@ -77,7 +77,7 @@ class Demo:
 
     report: Report = field(default_factory=Report)
     airflow: Airflow = field(default_factory=Airflow)
-    client: Client = field(default_factory=Client)
+    client: RecommendationClient = field(default_factory=RecommendationClient)
 
     def play(self) -> None:
         """Go round the ring: a night, some hours, a user's feedback."""

@@ -10,12 +10,15 @@ from nearline.intake import Impression
 from nearline.schema import Id
 from serving.answers import Answer, SessionEvent
 from serving.schema import (
+    Batch,
+    BatchRequest,
     IgnoredEvent,
     ItemList,
     ListQuery,
     SearchQuery,
     SessionItemList,
     SessionRequest,
+    UserItemList,
 )
 from serving.service import Service
 
@@ -32,6 +35,17 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         now = clock()
         answer = recommender.for_user(service.pin(now), user_id, asked.asked(), now=now)
         return _sent(told(service, request, answer, "user", asked, user_id=user_id))
+
+    @app.post("/v1/recommendations", response_model=Batch)
+    def recommendations_of(request: Request, body: BatchRequest) -> Response:
+        """What each of some users is recommended now, such as for a mailing."""
+        now, asked, lists = clock(), body.asked(), []
+        pinned = service.pin(now)
+        for place, user_id in enumerate(body.user_ids):
+            answer = recommender.for_user(pinned, user_id, asked, now=now)
+            listed = told(service, request, answer, "user", body, user_id=user_id, place=place)
+            lists.append(UserItemList(**dict(listed), user_id=user_id))
+        return _sent(Batch(request_id=request.state.request_id, lists=lists))
 
     @app.post("/v1/sessions/recommendations", response_model=SessionItemList)
     def session_recommendations(request: Request, body: SessionRequest) -> Response:
@@ -67,7 +81,7 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         return _sent(told(service, request, answer, "trending", asked))
 
 
-def _sent(listed: ItemList) -> Response:
+def _sent(listed: ItemList | Batch) -> Response:
     """The answer as it is sent: it is checked already, and FastAPI need not check it again."""
     return Response(listed.model_dump_json(), media_type="application/json")
 
@@ -81,11 +95,16 @@ def told(
     *,
     user_id: str | None = None,
     item_id: str | None = None,
+    place: int | None = None,
 ) -> ItemList:
-    """The answer for the wire, counted, and logged as shown."""
+    """The answer for the wire, counted, and logged as shown.
+
+    The id of a list is that of its request, with its `place` where a request asks for several.
+    """
+    request_id: str = request.state.request_id
     service.metrics.answered(request.scope["route"].path, answer)
     shown = Impression(
-        request_id=request.state.request_id,
+        request_id=request_id if place is None else f"{request_id}.{place}",
         kind=kind,
         release=answer.release,
         source=answer.source,

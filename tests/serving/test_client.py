@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +16,8 @@ from nearline.errors import NearlineError
 from nearline.schema import Event, Item
 from nearline.settings import settings
 from serving import errors
-from serving.client import AsyncClient, Client
-from serving.schema import SessionEventIn
+from serving.client import AsyncRecommendationClient, RecommendationClient
+from serving.schema import MOST_USERS, SessionEventIn
 
 ITEM = {"item_id": "i1", "title": "One", "created_ts": "2026-01-01T00:00:00Z"}
 ITEMS = ("i0", "i1", "i2", "a/b c%?#")
@@ -41,6 +43,7 @@ def calls(world: Any) -> list[tuple[str, dict[str, Any]]]:
         ("release", {}),
         ("recommendations", {"user_id": "ann/1?", "limit": 2}),
         ("similar", {"item_id": "a/b c%?#", "limit": 2}),
+        ("recommendations_of", {"user_ids": ["eve", "bob/"], "exclude": ["i0"], "limit": 2}),
         ("trending", {"limit": 2, "attributes": {"color": ["red"]}, "exclude": ["i0"]}),
         ("search", {"words": "i1", "user_id": "ann", "categories": ["noir"], "fill": False}),
         ("releases", {"limit": 5}),
@@ -53,18 +56,19 @@ def calls(world: Any) -> list[tuple[str, dict[str, Any]]]:
 
 
 async def ask_all(base_url: str, asked: list[tuple[str, dict[str, Any]]]) -> list[Any]:
-    async with AsyncClient(base_url=base_url) as client:
+    async with AsyncRecommendationClient(base_url=base_url) as client:
         return [await getattr(client, name)(**arguments) for name, arguments in asked]
 
 
 def without_ids(answers: list[Any]) -> list[dict[str, Any]]:
-    return [answer.model_dump(exclude={"request_id"}) for answer in answers]
+    ids = {"request_id": True, "lists": {"__all__": {"request_id"}}}
+    return [answer.model_dump(exclude=ids) for answer in answers]
 
 
 def test_both_clients_get_the_same_answers(world: Any, base_url: str, eventually: Any) -> None:
     world.catalogue(*({"item_id": item_id, "title": "One"} for item_id in ITEMS))
     world.promote(ITEMS)
-    with Client(base_url=base_url) as client:
+    with RecommendationClient(base_url=base_url) as client:
         with pytest.raises(NearlineError):
             assert client.similar(item_id="nowhere") is None
         eventually(lambda: httpx.get(f"{base_url}/readyz").status_code == 200)
@@ -78,6 +82,34 @@ def test_both_clients_get_the_same_answers(world: Any, base_url: str, eventually
     assert (awaited[-3].duplicate, awaited[-2].duplicate, awaited[-1]) == (2, 1, known)
 
 
+def test_a_batch_is_the_lists_of_its_users(world: Any, base_url: str, eventually: Any) -> None:
+    world.promote(ITEMS)
+    users = ["ann", "nobody", "a/b c%?#"]
+    with RecommendationClient(base_url=base_url) as client:
+        eventually(lambda: httpx.get(f"{base_url}/readyz").status_code == 200)
+        client.send_events(events=[world.event("e1", "i1")])
+        batch = client.recommendations_of(user_ids=users, limit=2, exclude=["i0"])
+        single = [
+            client.recommendations(user_id=user, limit=2, exclude=["i0"]).items for user in users
+        ]
+        with pytest.raises(errors.RefusedRequest, match="user_ids"):
+            client.recommendations_of(user_ids=["ann"] * (MOST_USERS + 1))
+    assert [listed.user_id for listed in batch.lists] == users
+    assert [listed.items for listed in batch.lists] == single
+    ids = [listed.request_id for listed in batch.lists]
+    assert ids == [f"{batch.request_id}.{place}" for place in range(len(users))]
+
+
+def test_the_client_needs_only_what_an_installation_of_the_package_brings() -> None:
+    heavy = ("torch", "pyspark", "feast", "airflow", "fastapi", "pandas", "duckdb", "onnxruntime")
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({heavy!r}))\n"
+        "from serving.client import AsyncRecommendationClient, RecommendationClient\n"
+        "RecommendationClient().close()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_the_async_client_speaks_to_the_app_in_process(world: Any) -> None:
     world.promote(ITEMS)
     app = world.app()
@@ -85,7 +117,9 @@ def test_the_async_client_speaks_to_the_app_in_process(world: Any) -> None:
     async def ask() -> str:
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app=app)
-            async with AsyncClient(base_url="http://nearline", transport=transport) as client:
+            async with AsyncRecommendationClient(
+                base_url="http://nearline", transport=transport
+            ) as client:
                 return (await client.similar(item_id="i0")).source
 
     assert asyncio.run(ask()) == "neighbours"
@@ -94,7 +128,7 @@ def test_the_async_client_speaks_to_the_app_in_process(world: Any) -> None:
 def test_errors_tell_what_the_service_said(
     world: Any, base_url: str, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Client(base_url=base_url) as client:
+    with RecommendationClient(base_url=base_url) as client:
         with pytest.raises(errors.ServiceNotReady, match="nearline train"):
             client.health()
         world.promote(ITEMS)
@@ -115,7 +149,9 @@ def test_the_key_of_the_settings_is_sent(world: Any, monkeypatch: pytest.MonkeyP
 
     async def ask(api_key: str | None) -> str:
         transport = httpx.ASGITransport(app=app)
-        client = AsyncClient(base_url="http://nearline", transport=transport, api_key=api_key)
+        client = AsyncRecommendationClient(
+            base_url="http://nearline", transport=transport, api_key=api_key
+        )
         async with app.router.lifespan_context(app), client:
             return (await client.trending()).source
 
@@ -147,7 +183,7 @@ TIMEOUT = httpx.ReadTimeout("late")
 @pytest.mark.parametrize("first", [BROKEN, TIMEOUT, httpx.Response(502), httpx.Response(504)])
 def test_a_call_without_an_answer_is_tried_again(world: Any, first: Any) -> None:
     transport, seen = wire(first, READY)
-    with Client(base_url="http://x", transport=transport) as client:
+    with RecommendationClient(base_url="http://x", transport=transport) as client:
         assert client.health().release == "r"
     assert len(seen) == 2
 
@@ -164,7 +200,9 @@ def test_a_call_is_given_up_after_its_retries(
     world: Any, failure: Any, kind: type[Exception], told: str
 ) -> None:
     async def ask(transport: httpx.MockTransport) -> None:
-        client = AsyncClient(base_url="http://x", transport=transport, timeout_s=0.5, retries=1)
+        client = AsyncRecommendationClient(
+            base_url="http://x", transport=transport, timeout_s=0.5, retries=1
+        )
         await client.trending()
 
     transport, seen = wire(failure)
@@ -177,7 +215,7 @@ def test_a_call_is_given_up_after_its_retries(
 def test_what_is_not_nearline_is_told_apart(world: Any, answer: httpx.Response) -> None:
     transport, seen = wire(answer)
     with (
-        Client(base_url="http://x", transport=transport) as client,
+        RecommendationClient(base_url="http://x", transport=transport) as client,
         pytest.raises(errors.ServiceFailed, match="not Nearline"),
     ):
         client.health()
@@ -191,7 +229,7 @@ def test_an_error_of_the_service_is_not_retried(world: Any) -> None:
     }
     transport, seen = wire(httpx.Response(500, json=body))
     with (
-        Client(base_url="http://x", transport=transport) as client,
+        RecommendationClient(base_url="http://x", transport=transport) as client,
         pytest.raises(errors.ServiceFailed, match="a bug"),
     ):
         client.health()
