@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     serve_workers: int = Field(1, ge=1, description="processes that answer, sharing the port")
     api_key: str = Field("", description="bearer key of the API; needed beyond loopback")
     feature_deadline_ms: int = Field(50, ge=1, description="longest wait for the online store")
+    kept_seconds: float = Field(
+        10, ge=0, description="so long a list answers again while nothing has happened; 0: never"
+    )
     encoder: Literal["full", "compressed"] = Field(
         "full", description="encoder of a release that serving loads"
     )

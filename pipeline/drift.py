@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from nearline.lake import Lake
 from nearline.schema import FEATURE_TS, TIMESTAMP
-from nearline.windows import HOUR, Window
+from nearline.windows import Window
 from pipeline.marts import FEATURES
 from pipeline.summaries import FEATURE_SUMMARY, SUMMARY_SCHEMA, write_summaries
 
@@ -98,8 +98,9 @@ def watch_features(window: Window) -> list[dict]:
     rows = write_summaries(lake, datasets, Window(since, window.end))
     lake.mark_complete(FEATURE_SUMMARY, window, rows=rows, since=since)
     found = compare(lake, window.end)
-    lake.expand(FEATURE_DRIFT, window)
-    lake.write_hour(FEATURE_DRIFT, window.end - HOUR, found)
+    last = Window.trailing(window.end, hours=1)
+    lake.expand(FEATURE_DRIFT, last)
+    lake.write_hour(FEATURE_DRIFT, last.start, found)
     lake.mark_complete(FEATURE_DRIFT, window, rows=found.num_rows)
     drifted = [row for row in found.to_pylist() if row["state"] == DRIFTED]
     for row in drifted:

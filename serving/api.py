@@ -29,6 +29,7 @@ from fastapi import FastAPI
 
 from nearline import __version__
 from nearline.settings import settings
+from serving.again import Again
 from serving.middleware import BodyLimit, Gate
 from serving.problems import RESPONSES, add_error_handlers, described
 from serving.routes.events import add_events
@@ -66,6 +67,7 @@ def create_app(
         redoc_url=None,
     )
     app.openapi = partial(described, app)  # type: ignore[method-assign]
+    app.add_middleware(Again, service=service, clock=clock)
     app.add_middleware(BodyLimit, max_bytes=config.max_body_bytes)
     app.add_middleware(Gate, metrics=service.metrics, api_key=config.api_key)
     add_error_handlers(app)

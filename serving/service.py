@@ -25,6 +25,7 @@ from nearline.settings import settings
 from serving.active import ActiveRelease
 from serving.features import FeatureReader
 from serving.following import CatalogueFollower
+from serving.kept import Basis, KeptLists
 from serving.metrics import Metrics
 from serving.recommender import Recommender
 from serving.release import Pinned
@@ -49,6 +50,7 @@ class Service:
     users: Users
     recommender: Recommender
     metrics: Metrics
+    kept: KeptLists
     live_hours: int
     _events: Follower | None = field(default=None, init=False)
     _following: Lock = field(default_factory=Lock, init=False)
@@ -84,6 +86,7 @@ class Service:
                 users, reader, domain, metrics, index, category_cap=config.category_cap
             ),
             metrics=metrics,
+            kept=KeptLists(seconds=config.kept_seconds),
             live_hours=config.live_hours,
         )
 
@@ -115,6 +118,10 @@ class Service:
         self.catch_up(now)
         return self.active.pin()
 
+    def basis(self, user_id: str) -> Basis:
+        """What a list of a user is made from now. Raises NotReady without a release."""
+        return Basis(self.active.pin(), user_id, self.live.of(user_id).events)
+
     def take(self, rows: Sequence[Any]) -> list[Receipt]:
         """Events as JSON gave them: durable when this returns, and part of every next answer.
 
@@ -142,15 +149,28 @@ class Service:
     def catch_up(self, now: datetime) -> None:
         """Take up what any worker has accepted. What cannot be read now is read the next time."""
         with self._following:
-            try:
-                rows = self._events.poll(now) if self._events else []
-                # A journal stamps an event before it writes it. Now is the safe time: until the
-                # next push, the users of these events are encoded anew.
-                self.live.add(accepted_events(rows), accepted=now)
-                self.active.follow(now)
-            except OSError:
-                log.exception("the journals could not be followed")
-                self.metrics.refresh_failures.labels("journals").inc()
+            self._take_up(now)
+
+    def caught_up(self, now: datetime) -> bool:
+        """As `catch_up`, but returns False at once while another thread is at it."""
+        if not self._following.acquire(blocking=False):
+            return False
+        try:
+            self._take_up(now)
+        finally:
+            self._following.release()
+        return True
+
+    def _take_up(self, now: datetime) -> None:
+        try:
+            rows = self._events.poll(now) if self._events else []
+            # A journal stamps an event before it writes it. Now is the safe time: until the
+            # next push, the users of these events are encoded anew.
+            self.live.add(accepted_events(rows), accepted=now)
+            self.active.follow(now)
+        except OSError:
+            log.exception("the journals could not be followed")
+            self.metrics.refresh_failures.labels("journals").inc()
 
     def _follow(self, clock: Callable[[], datetime]) -> None:
         while not self._stopped.wait(_LOOK_EVERY_S):

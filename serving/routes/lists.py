@@ -9,6 +9,8 @@ from fastapi import FastAPI, Query, Request, Response
 from nearline.intake import Impression
 from nearline.schema import Id
 from serving.answers import Answer, SessionEvent
+from serving.kept import Kept
+from serving.reasons import Reason
 from serving.schema import (
     Batch,
     BatchRequest,
@@ -33,8 +35,16 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
     def user_recommendations(request: Request, user_id: Id, asked: Asked) -> Response:
         """What a user is recommended now; a stranger gets what is trending."""
         now = clock()
-        answer = recommender.for_user(service.pin(now), user_id, asked.asked(), now=now)
-        return _sent(told(service, request, answer, "user", asked, user_id=user_id))
+        service.catch_up(now)
+        basis = service.basis(user_id)
+        answer = recommender.for_user(basis.pinned, user_id, asked.asked(), now=now)
+        shown = shown_for(request, answer, "user", asked, user_id=user_id)
+        listed = told(service, request, answer, shown)
+        if answer.reason not in (Reason.STORE_LATE, Reason.STORE_FAILED):
+            route = request.scope["route"]
+            kept = Kept.of(listed, answer, shown, made=now, basis=basis, route=route)
+            service.kept.keep(request.scope, kept)
+        return _sent(listed)
 
     @app.post("/v1/recommendations", response_model=Batch)
     def recommendations_of(request: Request, body: BatchRequest) -> Response:
@@ -43,7 +53,12 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         pinned = service.pin(now)
         for place, user_id in enumerate(body.user_ids):
             answer = recommender.for_user(pinned, user_id, asked, now=now)
-            listed = told(service, request, answer, "user", body, user_id=user_id, place=place)
+            listed = told(
+                service,
+                request,
+                answer,
+                shown_for(request, answer, "user", body, user_id=user_id, place=place),
+            )
             lists.append(UserItemList(**dict(listed), user_id=user_id))
         return _sent(Batch(request_id=request.state.request_id, lists=lists))
 
@@ -53,7 +68,7 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         now = clock()
         events = [SessionEvent(e.item_id, e.event_type, e.event_ts) for e in body.events]
         answer = recommender.for_session(service.pin(now), events, body.asked(), now=now)
-        listed = told(service, request, answer, "session", body)
+        listed = told(service, request, answer, shown_for(request, answer, "session", body))
         ignored = [IgnoredEvent(item_id=i.item_id, reason=i.reason) for i in answer.ignored]
         return _sent(SessionItemList(**dict(listed), ignored=ignored))
 
@@ -62,7 +77,14 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         """Items like an item."""
         now = clock()
         answer = recommender.similar(service.pin(now), item_id, asked.asked(), now=now)
-        return _sent(told(service, request, answer, "similar", asked, item_id=item_id))
+        return _sent(
+            told(
+                service,
+                request,
+                answer,
+                shown_for(request, answer, "similar", asked, item_id=item_id),
+            )
+        )
 
     @app.get("/v1/search", response_model=ItemList)
     def search(request: Request, asked: Annotated[SearchQuery, Query()]) -> Response:
@@ -71,14 +93,15 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         answer = recommender.search(
             service.pin(now), asked.q, asked.user_id, asked.asked(), now=now
         )
-        return _sent(told(service, request, answer, "search", asked, user_id=asked.user_id))
+        shown = shown_for(request, answer, "search", asked, user_id=asked.user_id)
+        return _sent(told(service, request, answer, shown))
 
     @app.get("/v1/trending", response_model=ItemList)
     def trending(request: Request, asked: Asked) -> Response:
         """What the whole site touches now."""
         now = clock()
         answer = recommender.trending(service.pin(now), asked.asked(), now=now)
-        return _sent(told(service, request, answer, "trending", asked))
+        return _sent(told(service, request, answer, shown_for(request, answer, "trending", asked)))
 
 
 def _sent(listed: ItemList | Batch) -> Response:
@@ -86,8 +109,14 @@ def _sent(listed: ItemList | Batch) -> Response:
     return Response(listed.model_dump_json(), media_type="application/json")
 
 
-def told(
-    service: Service,
+def told(service: Service, request: Request, answer: Answer, shown: Impression) -> ItemList:
+    """The answer for the wire, counted, and logged as shown."""
+    service.metrics.answered(request.scope["route"].path, answer)
+    service.shown(shown)
+    return ItemList.of(answer, shown.request_id)
+
+
+def shown_for(
     request: Request,
     answer: Answer,
     kind: str,
@@ -96,14 +125,13 @@ def told(
     user_id: str | None = None,
     item_id: str | None = None,
     place: int | None = None,
-) -> ItemList:
-    """The answer for the wire, counted, and logged as shown.
+) -> Impression:
+    """The list as the log has it.
 
-    The id of a list is that of its request, with its `place` where a request asks for several.
+    Its id is that of its request, with its `place` where a request asks for several.
     """
     request_id: str = request.state.request_id
-    service.metrics.answered(request.scope["route"].path, answer)
-    shown = Impression(
+    return Impression(
         request_id=request_id if place is None else f"{request_id}.{place}",
         kind=kind,
         release=answer.release,
@@ -116,5 +144,3 @@ def told(
         surface=asked.surface,
         item_id=item_id,
     )
-    service.shown(shown)
-    return ItemList.of(answer, shown.request_id)

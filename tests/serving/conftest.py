@@ -243,8 +243,9 @@ class World:
 
 @pytest.fixture
 def world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """An empty installation, whose deadline no busy machine misses."""
+    """An empty installation: no busy machine misses its deadline, and no list is kept."""
     monkeypatch.setenv("NEARLINE_FEATURE_DEADLINE_MS", "10000")
+    monkeypatch.setenv("NEARLINE_KEPT_SECONDS", "0")
     settings.cache_clear()
     return World()
 

@@ -1,0 +1,107 @@
+"""Lists that are asked for again, answered from memory while nothing has happened since.
+
+A list is kept for a few seconds under the request that asked for it. It is given again while the
+release, the catalogue and the user's live events are what it was made from: an event accepted now
+changes the next answer all the same. What the online store knows of a user changes by the hour, so
+seconds make no difference there. Items that expired meanwhile, a store in trouble, and whatever the
+framework would have to judge go the whole way.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from threading import Lock
+from typing import Any, NamedTuple
+
+from starlette.types import Scope
+
+from nearline.intake import Impression
+from nearline.sequence import microseconds
+from serving.answers import Answer
+from serving.release import Pinned
+from serving.schema import ItemList
+from serving.users import LiveEvent
+
+MOST_KEPT = 20_000
+"""Lists in memory, some kilobytes each; the one not asked for longest goes first."""
+
+_OWN = {"request_id", "state_age_seconds"}
+"""What is told anew in each answer."""
+
+Question = tuple[str, bytes]
+"""A path and its query, as sent."""
+
+
+class Basis(NamedTuple):
+    """What a user's list is made from, beside what the online store has of the user."""
+
+    pinned: Pinned
+    user_id: str
+    events: tuple[LiveEvent, ...]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A list as it was answered at `made` on a `route`; `told` is its JSON without `_OWN`."""
+
+    made: datetime
+    basis: Basis
+    answer: Answer
+    shown: Impression
+    told: bytes
+    route: Any
+
+    @classmethod
+    def of(cls, listed: ItemList, answer: Answer, shown: Impression, **made: Any) -> "Kept":
+        """What is kept of an answer: `made` when, from which `basis`, on which `route`."""
+        told = listed.model_dump_json(exclude=_OWN).encode()
+        return cls(answer=answer, shown=shown, told=told, **made)
+
+    def body(self, request_id: str, now: datetime) -> bytes:
+        """The answer to another request."""
+        age = self.answer.state_age_seconds
+        older = "null" if age is None else repr(age + (now - self.made).total_seconds())
+        own = f'{{"request_id":"{request_id}","state_age_seconds":{older},'
+        return own.encode() + self.told.removeprefix(b"{")
+
+    def holds(self, basis: Basis, now: datetime) -> bool:
+        """Whether a list made now, from `basis`, would be the same."""
+        if basis != self.basis:
+            return False
+        now_us, catalogue = microseconds(now), basis.pinned.catalogue
+        return all(catalogue.shown(item.item_id, now_us) for item in self.answer.items)
+
+
+class KeptLists:
+    """The lists of the last seconds, by the request that asked for them. Safe from many threads."""
+
+    def __init__(self, *, seconds: float) -> None:
+        self._kept_for = timedelta(seconds=seconds)
+        self._lists: OrderedDict[Question, Kept] = OrderedDict()
+        self._lock = Lock()
+
+    def keep(self, scope: Scope, kept: Kept) -> None:
+        """Keep a list for the request of `scope`, unless none is kept."""
+        if not self._kept_for:
+            return
+        with self._lock:
+            self._lists[_question(scope)] = kept
+            if len(self._lists) > MOST_KEPT:
+                self._lists.popitem(last=False)
+
+    def find(self, scope: Scope, now: datetime) -> Kept | None:
+        """What was kept for such a request a moment ago."""
+        question = _question(scope)
+        with self._lock:
+            kept = self._lists.get(question)
+            if kept is None:
+                return None
+            if now - kept.made >= self._kept_for:
+                del self._lists[question]
+                return None
+            self._lists.move_to_end(question)
+            return kept
+
+
+def _question(scope: Scope) -> Question:
+    return scope["path"], scope["query_string"]
