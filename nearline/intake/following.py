@@ -26,13 +26,14 @@ class Follower:
         self._root = root
         self._first = hour_floor(since)
         self._read: dict[str, int] = {}
+        self._polled: tuple[datetime, datetime] | None = None
+        self._told: list[str] = []
 
     def poll(self, now: datetime) -> list[dict[str, Any]]:
         """The rows that were added since the last poll, in the order of their stamps."""
-        folders = [hour_folder(self._root, hour) for hour in self._hours(now)]
         found: list[dict[str, Any]] = []
         read: dict[str, int] = {}
-        for path, size in (file for folder in folders for file in _files(folder)):
+        for path, size in (file for folder in self._folders(now) for file in _files(folder)):
             read[path] = self._read.get(path, 0)
             if size > read[path]:
                 lines, length = _whole_lines(path, read[path])
@@ -42,9 +43,15 @@ class Follower:
         self._first = max(self._first, hour_floor(now) - HOUR)
         return sorted(found, key=lambda row: row[RECEIVED_TS])
 
-    def _hours(self, now: datetime) -> Iterator[datetime]:
-        first = min(self._first, hour_floor(now) - HOUR)
-        return Window(first, hour_floor(now) + 2 * HOUR).hours()
+    def _folders(self, now: datetime) -> list[str]:
+        """Where files may have grown since the last poll; made anew only as hours go by."""
+        hour = hour_floor(now)
+        first = min(self._first, hour - HOUR)
+        if self._polled != (first, hour):
+            hours = Window(first, hour + 2 * HOUR).hours()
+            self._told = [str(hour_folder(self._root, each)) for each in hours]
+            self._polled = first, hour
+        return self._told
 
 
 def accepted_events(rows: Iterable[dict[str, Any]]) -> Iterator[Event]:
@@ -54,7 +61,7 @@ def accepted_events(rows: Iterable[dict[str, Any]]) -> Iterator[Event]:
             yield settled(Event.from_raw(row), row[RECEIVED_TS])
 
 
-def _files(folder: Path) -> Iterator[tuple[str, int]]:
+def _files(folder: str) -> Iterator[tuple[str, int]]:
     """The journals in a folder with their sizes; none where there is no folder."""
     try:
         with os.scandir(folder) as entries:
