@@ -1,4 +1,4 @@
-"""Keeps an installation small: compacts days, removes what is older than is kept.
+"""Keeps an installation small: compacts days, removes what is older than is kept, forgets users.
 
 The lake is tidied where its writers wait (pool `lake`), the online store likewise (pool `online`).
 Releases beyond the newest ones and journals of closed hours go too.
@@ -23,7 +23,7 @@ with DAG(
 
     @task(pool="lake")
     def tidy_lake(**context: object) -> dict[str, int]:
-        """Compact and remove days, journals and releases; returns how many of each."""
+        """Forget users; compact and remove days, journals and releases; how many of each."""
         from pipeline.housekeeping import tidy_lake
         from pipeline.runs import run_window
 
@@ -31,11 +31,10 @@ with DAG(
 
     @task(pool="online")
     def tidy_online(**context: object) -> dict[str, int]:
-        """Shorten the ledger of the online store; returns how many entries went."""
+        """Forget the same users, shorten the ledger of the online store; how many of each."""
         from pipeline.housekeeping import tidy_online
         from pipeline.runs import run_window
 
         return tidy_online(run_window(context))
 
-    tidy_lake()
-    tidy_online()
+    tidy_lake() >> tidy_online()

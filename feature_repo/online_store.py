@@ -14,7 +14,7 @@ A store has one writer at a time (the online pool): the check and the write are 
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain, repeat
@@ -31,6 +31,7 @@ from pydantic import Field
 
 from feature_repo.newest_rows import NewestRows
 from feature_repo.rows import EncodedRows, ProtoRow
+from nearline.errors import StepFailed
 from nearline.settings import settings
 
 _STORE, _CONFIG = "SettingsOnlineStore", "SettingsOnlineStoreConfig"
@@ -93,6 +94,17 @@ class NeverBack:
         if progress:
             progress(len(data))
 
+    def holds(self, config: RepoConfig, view: FeatureView, keys: list[bytes]) -> list[bool]:
+        """Whether a row of a view is stored, for each entity key."""
+        return [time is not None for time in self._stored_times(config, view, keys)]
+
+    def forget(self, config: RepoConfig, views: Sequence[FeatureView], keys: list[bytes]) -> None:
+        """Remove all rows of entity keys, from every view of their entity: Feast has no such call.
+
+        Nothing of them is left in the store's files. Raises StepFailed where that fails.
+        """
+        raise NotImplementedError
+
     def _not_older(self, config: RepoConfig, view: FeatureView, rows: EncodedRows) -> EncodedRows:
         stored = self._stored_times(config, view, rows.keys)
         return rows.where(
@@ -152,6 +164,23 @@ class NeverBackSqlite(NeverBack, SqliteOnlineStore):
             )
         times = {stamp: _time(stamp) for stamp in set(found.values())}
         return [times[found[key]] if key in found else None for key in keys]
+
+    def forget(self, config: RepoConfig, views: Sequence[FeatureView], keys: list[bytes]) -> None:
+        connection = self._get_conn(config)
+        with connection:
+            for view in views:
+                connection.executemany(
+                    f"DELETE FROM {_table(config, view)} WHERE entity_key = ?",
+                    [(key,) for key in keys],
+                )
+        # A deleted row, and a row that grew and moved, stay in the file until it is written anew.
+        connection.execute("VACUUM")
+        [(busy, *_)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if busy:
+            raise StepFailed(
+                f"{settings().feast_online} is being read, so that its log still holds what was "
+                "removed: run this again"
+            )
 
     def _write(
         self, config: RepoConfig, view: FeatureView, rows: EncodedRows, done: Progress | None = None
@@ -220,6 +249,10 @@ class NeverBackRedis(NeverBack, RedisOnlineStore):
             found = pipe.execute()
         times = {raw: Timestamp.FromString(raw).ToDatetime(UTC) for raw in set(found) if raw}
         return [times.get(raw) for raw in found]
+
+    def forget(self, config: RepoConfig, views: Sequence[FeatureView], keys: list[bytes]) -> None:
+        # One hash holds the rows of an entity in all views.
+        self._get_client(config.online_store).delete(*(_redis_key(config, key) for key in keys))
 
     def _write(
         self, config: RepoConfig, view: FeatureView, rows: EncodedRows, done: Progress | None = None

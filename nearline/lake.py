@@ -100,6 +100,18 @@ class Lake:
         """
         return [part.path for part in self._partitions(dataset, window)]
 
+    def every_file(self) -> list[str]:
+        """The partition files of all datasets, those that a day file hides too; snapshots as well.
+
+        What writers were killed over, before it became visible, is told too: it is no dataset's.
+        """
+        return [path for path in self.fs.find(self.root) if _FILE in path.rsplit("/", 1)[1]]
+
+    def dataset_of(self, path: str) -> str:
+        """The dataset that a partition file belongs to."""
+        below = path.removeprefix(f"{self.root}/").rsplit("/", 1)[0]
+        return below.split("/dt=", 1)[0]
+
     def hours(self, dataset: str, window: Window) -> list[datetime]:
         """The hours of `window` of which an hourly dataset has rows, oldest first."""
         found = [

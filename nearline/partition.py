@@ -7,12 +7,13 @@ is read without the rest, and each can be written again with the bytes that it h
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nearline.errors import BadInput
@@ -102,6 +103,46 @@ def expand(fs: Any, path: str, hour_paths: Mapping[int, str]) -> None:
             target = hour_paths[part.hour]
             manifest = PartitionManifest(target, part.rows, part.sha256, part.inputs)
             _write(fs, manifest, table.schema, [table], part.compression)
+
+
+def drop_rows(fs: Any, path: str, dropped: Callable[[pa.Table], pa.Array]) -> None:
+    """Replace a file by its rows that are not `dropped` (true for each that goes); inputs stay.
+
+    What is left is what `write_table` and `compact` would have written of it; without rows left, no
+    file. Raises BadInput for a file of another maker.
+    """
+    with fs.open(path, "rb") as source:
+        file = pq.ParquetFile(source)
+        manifest = _manifest(path, file.metadata)
+
+        def left(first: int, rows: int) -> pa.Table:
+            table = _slice(file, first, rows, None)
+            return table.filter(pc.invert(dropped(table))).combine_chunks()
+
+        if not manifest.hours:
+            write_table(fs, path, left(0, manifest.rows), manifest.inputs)
+            return
+        spans, parts, first = [], [], 0
+        for part in manifest.hours:
+            table = left(first, part.rows)
+            if table.num_rows:
+                spans.append((first, part.rows))
+                parts.append(_rewritten(part, table))
+            first += part.rows
+        if not parts:
+            fs.rm_file(path)
+            return
+        tables = (left(*span) for span in spans)
+        schema = file.schema_arrow.remove_metadata()
+        _write(fs, _day_manifest(path, parts), schema, gathered(tables, rows=_GROUP_ROWS), "zstd")
+
+
+def _rewritten(part: HourManifest, table: pa.Table) -> HourManifest:
+    """What a day file says of an hour that has these rows now."""
+    if part.rows == table.num_rows:
+        return part
+    compression = _compression(table)
+    return replace(part, rows=table.num_rows, sha256=content_sha256(table), compression=compression)
 
 
 def read_manifest(fs: Any, path: str) -> PartitionManifest:

@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     lake: str = Field("", description="lake, any fsspec path; empty: HOME/lake")
     releases: str = Field("", description="release store; empty: HOME/releases")
     intake: Path = Field(Path(), description="journals of accepted events; empty: HOME/intake")
+    id_secret: str = Field(
+        "", description="secret of the hashes of user ids; empty: one is made in HOME/id_secret"
+    )
     domain: str = Field(
         "entertainment", description="commerce, social, entertainment, or the path of a domain file"
     )

@@ -1,18 +1,21 @@
-"""`nearline features`, `status`, `housekeeping`, `doctor`, and the demo: `demo`, `down`."""
+"""`nearline features`, `status`, `housekeeping`, `forget`, `doctor`, and the demo."""
 
 import subprocess
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from nearline.console import JsonFlag, err, out, print_json, print_table
 from nearline.errors import BadInput
+from nearline.intake.door import one_line
 from nearline.lake import Lake
-from nearline.schema import FEATURE_TS
+from nearline.schema import FEATURE_TS, Id
 from nearline.windows import Window, hour_floor, parse_time
 from pipeline import doctor as checks
 from pipeline import steps
@@ -92,15 +95,66 @@ def housekeeping(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Compact old days, remove what is older than is kept, shorten the ledgers.
+    """Compact old days, remove what is older than is kept, forget users, shorten the ledgers.
 
-    Not while anything else writes: the DAG `housekeeping_daily` waits for its turn, this does not.
-    Example: nearline housekeeping --json
+    Waits for steps that write the same now. Example: nearline housekeeping --json
     """
     now = parse_time(end) if end else datetime.now(UTC)
     window = Window.trailing(hour_floor(now), hours=24)
+    lake = tidy_lake(window)
     online = {f"online_{name}": count for name, count in tidy_online(window).items()}
-    _show("housekeeping", tidy_lake(window) | online, as_json)
+    _show("housekeeping", lake | online, as_json)
+
+
+def forget(
+    users: Annotated[list[str] | None, typer.Argument(metavar="[USER]...")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A text file of more users, one id a line.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Forget users: remove all that they did before now, everywhere; late events stay out.
+
+    Also carries out what the API was asked for; without users, only that. Any number of users costs
+    one pass over all files. It waits for steps that write now; ended early, it goes on when it is
+    run again. Exit 1 where nothing was found of a user. What was removed is told by receipts in
+    HOME/receipts, without the ids. Example: nearline forget 796 --json
+    """
+    from pipeline.forget import forget as carry_out
+
+    requests, receipts = carry_out(_ids(users or [], file))
+    strangers = [
+        u for u, r in requests.items() for t in receipts if t.request == r and not t.removed
+    ]
+    if as_json:
+        print_json([asdict(receipt) for receipt in receipts])
+    else:
+        rows = [
+            [t.request, place, each.parts, each.rows]
+            for t in receipts
+            for place, each in t.removed.items()
+        ]
+        print_table("removed", ["request", "place", "parts", "rows"], rows)
+    for user in strangers:
+        err.print(f"nothing was found of user {user!r}", highlight=False, markup=False)
+    if strangers:
+        raise typer.Exit(1)
+
+
+def _ids(users: list[str], file: Path | None) -> list[str]:
+    """The ids of an argument list and a file, each once. Raises BadInput for what is no id."""
+    found = list(users)
+    if file is not None:
+        try:
+            found += [line.strip() for line in file.read_text().splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{file} cannot be read: {error}") from error
+    try:
+        return [TypeAdapter(Id).validate_python(user) for user in dict.fromkeys(found)]
+    except ValidationError as error:
+        raise BadInput(
+            f"{error.errors()[0]['input']!r} is no user id: {one_line(error)}"
+        ) from error
 
 
 def _show(title: str, figures: dict[str, Any], as_json: bool) -> None:

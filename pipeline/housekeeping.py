@@ -1,7 +1,7 @@
-"""What keeps an installation small: days compacted, old days and releases removed, ledgers short.
+"""What keeps an installation small, and its word: old days and releases removed, users forgotten.
 
 Nobody may write the same data meanwhile: `tidy_lake` belongs where the lake is written, and
-`tidy_online` where the online store is. Both may be killed and run again.
+`tidy_online`, after it, where the online store is. Both may be killed and run again.
 """
 
 from collections.abc import Iterable
@@ -9,26 +9,31 @@ from datetime import date, datetime
 
 from nearline.lake import Lake
 from nearline.ledger import Ledger
+from nearline.locks import alone
 from nearline.releases import ReleaseStore
 from nearline.settings import settings
 from nearline.windows import HOUR, Window, hour_floor, midnight
+from pipeline.forget import remove_from_lake, remove_online
 from pipeline.retention import expire
 
 ONLINE = "online/"
 """Datasets of the ledger that stand for the online store: there are no files of theirs."""
 
 
+@alone("lake")
 def tidy_lake(window: Window) -> dict[str, int]:
     """Bring the lake, the releases and the journals in order, as of the window's end.
 
-    A day is compacted once late events can no longer change it. Returns how many journals, days,
-    hour files, ledger entries and releases went.
+    Users who asked to be forgotten are removed first. A day is compacted once late events can no
+    longer change it. Returns how many users, journals, days, hour files, ledger entries and
+    releases went.
     """
     from nearline.intake import prune_journals
 
     lake, settled = Lake.open(), settled_until(window)
     names = [name for name in lake.datasets() if not name.startswith(ONLINE)]
     return {
+        "forgotten": remove_from_lake(),
         "journals": prune_journals(hour_floor(window.end) - settings().late_hours * HOUR),
         "expired_days": expire(lake, window),
         "compacted_files": sum(compact(lake, name, settled) for name in names),
@@ -37,11 +42,18 @@ def tidy_lake(window: Window) -> dict[str, int]:
     }
 
 
+@alone("online")
 def tidy_online(window: Window) -> dict[str, int]:
-    """Bring the ledger of the online store in order; returns how many entries went."""
+    """Bring the online store and its ledger in order; returns how many users and entries went.
+
+    A user whom `tidy_lake` removed is removed from the store; that ends the request.
+    """
     lake = Lake.open()
     names = [name for name in lake.datasets() if name.startswith(ONLINE)]
-    return {"ledger_entries": settle(lake, names, settled_until(window))}
+    return {
+        "forgotten": len(remove_online()),
+        "ledger_entries": settle(lake, names, settled_until(window)),
+    }
 
 
 def settled_until(window: Window) -> datetime:

@@ -9,6 +9,7 @@ older release brings its vectors back. Each carries its release; a reader drops 
 """
 
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -20,16 +21,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from nearline.bundle import read_matrix, read_vocabulary
 from nearline.errors import BadInput, StepFailed
 from nearline.lake import Lake
 from nearline.releases import ReleaseStore
 from nearline.schema import ITEM_ID, USER_ID
+from nearline.settings import settings
 from nearline.windows import Window
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
+
+    from feature_repo.online_store import NeverBack
 
 log = logging.getLogger(__name__)
 
@@ -127,11 +132,15 @@ def _first(view: "FeatureView", window: Window) -> datetime:
 
 def _landed() -> Counter[str]:
     """Rows that this process has written, by view."""
+    return _online_store().landed
+
+
+def _online_store() -> "NeverBack":
     from feature_repo.online_store import NeverBack
 
     online = feature_store().provider.online_store
     assert isinstance(online, NeverBack)
-    return online.landed
+    return online
 
 
 def _dataset(view: "FeatureView") -> str:
@@ -165,6 +174,41 @@ def push_embeddings(
     _push("item", ITEM_ID, items, matrix, version, time)
     _push("user", USER_ID, user_ids, user_vectors, version, time)
     return OnlineReport({"item_embedding": len(items), "user_embedding": len(user_ids)})
+
+
+def stored_of(user_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The views that hold a row of each user; none where nothing was ever brought online."""
+    if not settings().feast_registry.is_file():
+        return {user_id: [] for user_id in user_ids}
+    config, views = feature_store().config, _user_views()
+    with _feast("the online store was not searched"):
+        held = [_online_store().holds(config, view, _user_keys(user_ids)) for view in views]
+    return {
+        user_id: sorted(v.name for v, there in zip(views, held, strict=True) if there[place])
+        for place, user_id in enumerate(user_ids)
+    }
+
+
+def forget_users(user_ids: Sequence[str]) -> None:
+    """Remove users from the online store, their vectors too, and what a killed read spilled.
+
+    Raises StepFailed when the store cannot be written, or cannot be cleaned of what it held.
+    """
+    if settings().feast_registry.is_file():
+        with _feast("users were not removed from the online store"):
+            _online_store().forget(feature_store().config, _user_views(), _user_keys(user_ids))
+    shutil.rmtree(settings().home / "feast" / "spill", ignore_errors=True)
+
+
+def _user_views() -> list["FeatureView"]:
+    return [view for view in feature_store().list_feature_views() if view.join_keys == [USER_ID]]
+
+
+def _user_keys(user_ids: Sequence[str]) -> list[bytes]:
+    from feature_repo.wire import encode_keys
+
+    keys: list[bytes] = encode_keys(USER_ID, pa.array(user_ids, pa.string())).to_pylist()
+    return keys
 
 
 def _push(

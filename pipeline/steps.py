@@ -1,13 +1,16 @@
 """The steps of the ring, each a function of a window: what tasks and commands call.
 
-Rooms hand over hours of the lake and names of releases. The heavy imports are inside, so that a
-scheduler reads its DAGs and the command shows its help without loading Spark or torch.
+Rooms hand over hours of the lake and names of releases. A step that writes the lake or the online
+store does so alone on this machine: the next one, of a task or a command, waits for it. The heavy
+imports are inside, so that a scheduler reads its DAGs and the command shows its help without
+loading Spark or torch.
 """
 
 from dataclasses import dataclass
 
 from nearline.console import progress
 from nearline.lake import EVENTS, RAW, Lake
+from nearline.locks import alone
 from nearline.releases import ReleaseStore
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
@@ -27,6 +30,7 @@ class Done:
 # Every hour: arrivals become features
 
 
+@alone("lake")
 def close_hours(window: Window) -> Done:
     """Turn the journals of accepted events into raw partitions; counts the raw rows."""
     from nearline.intake import close_hours as close
@@ -36,6 +40,7 @@ def close_hours(window: Window) -> Done:
         return Done(whole, close(whole))
 
 
+@alone("lake")
 def spark_features(window: Window) -> Done:
     """Clean what arrived, aggregate and sequence it; counts the events that were accepted."""
     from spark_jobs.jobs import run_features
@@ -57,6 +62,7 @@ def spark_features(window: Window) -> Done:
     return Done(Window(whole.start, end), accepted)
 
 
+@alone("lake")
 def dbt_marts(window: Window) -> Done:
     """Build and test the marts, publish the feature marts; counts the rows written."""
     from pipeline.marts import FEATURES, build_marts
@@ -72,6 +78,7 @@ def dbt_marts(window: Window) -> Done:
         return Done(whole, Progress(lake, window).run("dbt", whole, run))
 
 
+@alone("lake")
 def feature_drift(window: Window) -> Done:
     """Compare the features of the last day with the days before; counts those that drifted."""
     from pipeline.drift import watch_features
@@ -82,6 +89,7 @@ def feature_drift(window: Window) -> Done:
         return Done(whole, len(watch_features(whole)))
 
 
+@alone("online")
 def materialize(window: Window) -> Done:
     """Bring the features of a window online; counts the rows that landed.
 
@@ -109,9 +117,9 @@ def item_neighbours(window: Window) -> int:
 
     nights = unfinished(COOCCURRENCE, window)
     require_kept(Lake.open(), PAIR_REACH, nights)
-    with progress(f"Spark: co-occurrence of {nights}"):
+    with alone("lake"), progress(f"Spark: co-occurrence of {nights}"):
         run_cooccurrence(nights)
-    with progress("Feast: materialize item neighbours"):
+    with alone("online"), progress("Feast: materialize item neighbours"):
         return materialize_neighbours(window.end)
 
 
@@ -174,6 +182,7 @@ def since(learned: Window, arrived: Window) -> Window | None:
 # A new release goes live
 
 
+@alone("online")
 def push(version: str) -> int:
     """Encode the users of the last days with a release's encoder; push them and its items."""
     from pipeline.online import push_embeddings

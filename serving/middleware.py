@@ -29,6 +29,11 @@ def _bug(request_id: str) -> ServiceError:
     return ServiceError(f"the service failed: look for request {request_id} in its log")
 
 
+def _route(scope: Scope) -> str:
+    """The route's template, not the path: labels must stay few, and logs name no user."""
+    return getattr(scope.get("route"), "path", "none")
+
+
 class Gate:
     """Gives each request an id, refuses it without the key, and counts it.
 
@@ -61,7 +66,7 @@ class Gate:
         try:
             await app(scope, receive, send_with_id)
         except Exception:
-            log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            log.exception("request %s failed: %s %s", request_id, scope["method"], _route(scope))
             if status is None:
                 response = problem_response(_bug(request_id), scope)
                 await response(scope, receive, send_with_id)
@@ -76,8 +81,7 @@ class Gate:
         return hmac.compare_digest(given, self._expected)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        # The route's template, not the path: labels must stay few.
-        endpoint = getattr(scope.get("route"), "path", "none")
+        endpoint = _route(scope)
         self._metrics.requests.labels(endpoint, str(status)).inc()
         self._metrics.latency.labels(endpoint).observe(seconds)
 

@@ -10,7 +10,7 @@ partition of `<dataset>` itself lists the buckets: it is written last and remove
 it there is no state.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from zlib import crc32
@@ -78,10 +78,18 @@ class States:
 
         bucket = F.crc32(F.col(self.order[0]).cast("binary")) % BUCKETS
         written = write_groups(rows.withColumn("bucket", bucket), ["bucket"], write)
-        listed = [{"bucket": share.hour, "rows": share.rows} for share in written]
+        self._list(lake, day, {share.hour: share.rows for share in written})
+        self.remove(lake, self.days(lake)[:-KEPT_STATES])
+
+    def relist(self, lake: Lake, day: date, left: Mapping[int, int]) -> None:
+        """List what is about to be `left` of buckets; one without rows will have no file."""
+        listed = lake.read(self.dataset, Window.of_days(day, day), schema=LIST_SCHEMA).to_pylist()
+        self._list(lake, day, {r["bucket"]: left.get(r["bucket"], r["rows"]) for r in listed})
+
+    def _list(self, lake: Lake, day: date, rows: Mapping[int, int]) -> None:
+        listed = [{"bucket": bucket, "rows": count} for bucket, count in rows.items() if count]
         table = pa.Table.from_pylist(listed, schema=LIST_SCHEMA)
         lake.write_day(self.dataset, day, table, sort_by=["bucket"])
-        self.remove(lake, self.days(lake)[:-KEPT_STATES])
 
     def remove_later(self, lake: Lake, day: date) -> None:
         """Remove the states that sum up `day`, which is about to change."""
@@ -97,3 +105,8 @@ class States:
     def bucket_name(self, bucket: int) -> str:
         """The dataset of one bucket."""
         return f"{self.dataset}_rows/{bucket:02}"
+
+    def bucket_of(self, dataset: str) -> int | None:
+        """The bucket that a dataset is; None for any other dataset. The inverse of the name."""
+        prefix = f"{self.dataset}_rows/"
+        return int(dataset.removeprefix(prefix)) if dataset.startswith(prefix) else None

@@ -2,12 +2,14 @@
 
 from nearline.intake.closing import close_hours, prune_journals
 from nearline.intake.following import Follower, accepted_events
+from nearline.intake.forgotten import Forgotten
 from nearline.intake.impressions import Impression, ImpressionLog
 from nearline.intake.items import ItemJournal, ItemReceipt, journalled, merged_until
 from nearline.intake.journal import Journal, Receipt
 
 __all__ = [
     "Follower",
+    "Forgotten",
     "Impression",
     "ImpressionLog",
     "ItemJournal",

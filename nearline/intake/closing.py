@@ -11,9 +11,9 @@ from nearline.errors import BadInput
 from nearline.intake.files import HourLock, journal_hours, read_hour, remove_hour
 from nearline.intake.impressions import close_impressions, prune_impressions
 from nearline.intake.items import merge_items, prune_items
+from nearline.intake.raw import merge_raw
 from nearline.intake.writer import utc_now
 from nearline.lake import RAW, Lake
-from nearline.raw import merge_raw
 from nearline.schema import RAW_SCHEMA
 from nearline.settings import settings
 from nearline.windows import Window, hour_floor

@@ -12,8 +12,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from nearline.domains import Domain, EventType
-from nearline.schema import CLOCK_SKEW, EVENT_ID, LARGEST_VALUE, RECEIVED_TS, REFUSED, Event
-from nearline.windows import HOUR, hour_floor
+from nearline.errors import BadInput
+from nearline.schema import (
+    CLOCK_SKEW,
+    EVENT_ID,
+    EVENT_TS,
+    LARGEST_VALUE,
+    RECEIVED_TS,
+    REFUSED,
+    USER_ID,
+    Event,
+)
+from nearline.windows import HOUR, hour_floor, parse_time
 
 _COLUMNS = frozenset(Event.model_fields) - {"attributes"}
 _REASONS = 3
@@ -101,6 +111,16 @@ def event_id_of(row: Any) -> str | None:
     """The id under which a refused event is answered, where it has a readable one."""
     found = row.get(EVENT_ID) if isinstance(row, Mapping) else None
     return _text(found) if isinstance(found, str) else None
+
+
+def user_and_time(row: Any) -> tuple[str | None, datetime | None]:
+    """Whose a refused event is and when it happened, as far as that can be read."""
+    plain, _ = _split(row) if isinstance(row, Mapping) else ({}, None)
+    try:
+        happened = parse_time(plain.get(EVENT_TS) or "")
+    except (BadInput, OverflowError):
+        happened = None
+    return plain.get(USER_ID), happened
 
 
 def one_line(error: ValidationError) -> str:

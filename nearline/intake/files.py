@@ -1,8 +1,9 @@
 """Journals on disk: one file of JSON lines for each arrival hour and writer.
 
 `<root>/dt=YYYY-MM-DD/hr=HH/<writer>.jsonl` holds rows of RAW_SCHEMA in the order in which they
-arrived. `<root>/lock` is held, shared, by whoever stamps and writes, and alone by whoever closes
-hours; it contains the time before which nothing may be stamped any more.
+arrived; a line of blanks was forgotten. `<root>/lock` is held, shared, by whoever stamps and
+writes, and alone by whoever closes hours; it contains the time before which nothing may be stamped
+any more.
 """
 
 import fcntl
@@ -72,6 +73,8 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
 def parse_lines(lines: Sequence[bytes], path: Path | str) -> Iterator[dict[str, Any]]:
     """Ended lines of a journal as rows; a damaged one is told and left out."""
     for number, line in enumerate(lines, start=1):
+        if line.isspace():  # blanked
+            continue
         try:
             row = json.loads(line)
             row[RECEIVED_TS] = datetime.fromisoformat(row[RECEIVED_TS])

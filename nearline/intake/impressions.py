@@ -11,8 +11,10 @@ from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nearline.intake.files import HourLock, journal_hours, read_hour, remove_hour, to_line
+from nearline.intake.forgotten import Forgotten
 from nearline.intake.writer import Writer, utc_now
 from nearline.lake import Lake
 from nearline.schema import ITEM_ID, RECEIVED_TS, TIMESTAMP, USER_ID
@@ -114,6 +116,7 @@ def _write(lake: Lake, root: Path, hour: datetime) -> int:
     rows = read_hour(root, hour)
     if rows:
         table = pa.Table.from_pylist(rows, schema=IMPRESSION_SCHEMA)
+        table = table.filter(pc.invert(Forgotten.load().rows(table)))
         lake.expand(IMPRESSIONS, Window.of_hour(hour))
         lake.write_hour(IMPRESSIONS, hour, table, sort_by=[RECEIVED_TS, "request_id"])
     return len(rows)

@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nearline.domains import Domain, load_domain
-from nearline.intake.door import broken_time, event_id_of, read_event, refused_row, settled
+from nearline.intake.door import (
+    broken_time,
+    event_id_of,
+    read_event,
+    refused_row,
+    settled,
+    user_and_time,
+)
 from nearline.intake.files import read_hour, sync_hour, to_line
+from nearline.intake.forgotten import Forgotten
 from nearline.intake.writer import Writer, utc_now
 from nearline.schema import EVENT_ID, RECEIVED_TS, REFUSED, Event
 from nearline.settings import settings
@@ -44,6 +52,7 @@ class Journal:
         self.root = root
         self._domain, self._late_hours, self._clock = domain, late_hours, clock
         self._seen = _SeenIds(late_hours)
+        self._forgotten = Forgotten(root / "forgotten")
         self._writer = Writer(root, clock=clock, lost=self._seen.forget)
         self._remember()
 
@@ -56,8 +65,9 @@ class Journal:
     def append(self, rows: Sequence[Any], *, source: str = "api") -> list[Receipt]:
         """Take events in, as the API's JSON gave them; all are on disk when this returns.
 
-        Gives one receipt for each row. A refused row is kept too, marked for quarantine. Raises
-        NotReady when the disk does not keep them: then none of these rows was confirmed.
+        Gives one receipt for each row. A refused row is kept too, marked for quarantine; not so
+        what a user did before being forgotten. Raises NotReady when the disk does not keep them:
+        then none of these rows was confirmed.
         """
         if not rows:
             return []
@@ -65,15 +75,12 @@ class Journal:
         receipts: list[Receipt] = []
 
         def lines(stamps: Sequence[datetime]) -> list[bytes]:
-            written = []
-            for (row, event, reason), stamp in zip(judged, stamps, strict=True):
-                receipt = self._judge(row, event, reason, stamp)
-                receipts.append(receipt)
-                if receipt.status == "refused":
-                    written.append(to_line(refused_row(row, source=source, received_ts=stamp)))
-                elif receipt.status == "accepted" and event is not None:
-                    written.append(to_line(event.raw(source=source, received_ts=stamp)))
-            return written
+            self._forgotten.follow(stamps[0])
+            told = [
+                self._told(*each, source, stamp) for each, stamp in zip(judged, stamps, strict=True)
+            ]
+            receipts.extend(receipt for receipt, _ in told)
+            return [line for _, line in told if line]
 
         self._writer.append(len(judged), lines)
         return receipts
@@ -81,6 +88,22 @@ class Journal:
     def close(self) -> None:
         """Let go of the files; the journal takes no more events."""
         self._writer.close()
+
+    def _told(
+        self, row: Any, event: Event | None, reason: str | None, source: str, received_ts: datetime
+    ) -> tuple[Receipt, bytes | None]:
+        """What becomes of a row, and the line that keeps it, if anything is kept."""
+        user_id, happened = (event.user_id, event.event_ts) if event else user_and_time(row)
+        since = self._forgotten.since(user_id) if user_id is not None else None
+        if since is not None and min(happened or received_ts, received_ts) < since:
+            reason = f"user_id: this user was forgotten at {since.isoformat()}, later than event_ts"
+            return Receipt(event_id_of(row), "refused", reason), None
+        receipt = self._judge(row, event, reason, received_ts)
+        if receipt.status == "refused":
+            return receipt, to_line(refused_row(row, source=source, received_ts=received_ts))
+        if receipt.status == "accepted" and event is not None:
+            return receipt, to_line(event.raw(source=source, received_ts=received_ts))
+        return receipt, None
 
     def _judge(
         self, row: Any, event: Event | None, reason: str | None, received_ts: datetime

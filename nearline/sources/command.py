@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from nearline.console import JsonFlag, print_json, print_table
 from nearline.domains import load_domain
+from nearline.intake.raw import merge_raw
 from nearline.lake import RAW, Lake
-from nearline.raw import merge_raw
 from nearline.schema import ITEM_SCHEMA, RAW_SCHEMA
 from nearline.settings import settings
 from nearline.sources.dataset import Dataset, upsert_items

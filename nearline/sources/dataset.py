@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from nearline.errors import BadInput
 from nearline.intake.items import merge_items
+from nearline.intake.raw import merge_raw
 from nearline.lake import RAW, Lake
-from nearline.raw import merge_raw
 from nearline.schema import EVENT_TS, RECEIVED_TS, TIMESTAMP
 from nearline.windows import HOUR, Window, hour_floor
 

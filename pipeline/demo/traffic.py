@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nearline.intake.raw import merge_raw
 from nearline.lake import Lake
-from nearline.raw import merge_raw
 from nearline.schema import EVENT_TS, RECEIVED_TS, TIMESTAMP, Event
 from nearline.sources.landing import held_back_path
 from nearline.windows import Window

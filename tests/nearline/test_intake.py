@@ -20,8 +20,8 @@ import pytest
 from nearline.domains import load_domain
 from nearline.errors import BadInput, NotReady
 from nearline.intake import Follower, Journal, accepted_events, close_hours, prune_journals
+from nearline.intake.raw import merge_raw
 from nearline.lake import RAW, Lake
-from nearline.raw import merge_raw
 from nearline.schema import RAW_SCHEMA, Event
 from nearline.windows import HOUR, Window
 

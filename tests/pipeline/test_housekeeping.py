@@ -20,6 +20,7 @@ NOON = datetime(2026, 5, 9, 12, tzinfo=UTC)
 TODAY = Window.trailing(NOON, hours=24)
 DAY = 24 * HOUR
 NOTHING = {
+    "forgotten": 0,
     "journals": 0,
     "expired_days": 0,
     "compacted_files": 0,
@@ -44,7 +45,7 @@ def test_days_that_late_events_can_reach_stay_as_they_are() -> None:
     fill(lake, "online/user_activity", days=5)
     # Late events may come for 48 hours: the newest day that is settled is the 6th.
     assert tidy_lake(TODAY) == NOTHING | {"compacted_files": 6, "ledger_entries": 72}
-    assert tidy_online(TODAY) == {"ledger_entries": 72}
+    assert tidy_online(TODAY) == {"forgotten": 0, "ledger_entries": 72}
     files = lake.files(EVENTS)
     assert [path.count("hr=") for path in files] == [0, 0, 0, 1, 1, 1, 1, 1]
     assert lake.covered(EVENTS) == [Window(NOON.replace(hour=0) - 5 * DAY, NOON)]

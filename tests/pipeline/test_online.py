@@ -1,6 +1,7 @@
 """What is brought online, on SQLite and on Redis: the newest, never the older, and the pushed."""
 
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,9 +32,11 @@ from nearline.windows import HOUR, Window
 from pipeline.online import (
     NIGHTLY,
     feature_store,
+    forget_users,
     materialize,
     materialize_neighbours,
     push_embeddings,
+    stored_of,
 )
 
 T0 = datetime(2026, 3, 1, 10, tzinfo=UTC)
@@ -337,6 +340,63 @@ def test_a_push_without_users_pushes_the_items(online: Lake) -> None:
     version = publish(np.eye(2), T0)
     assert push_embeddings(version).rows == {"item_embedding": 2, "user_embedding": 0}
     assert read("item_embedding", "release", "item", "i0") == [version]
+
+
+def test_forgotten_users_leave_the_store_and_nobody_else_does(online: Lake, home: Path) -> None:
+    vectors = np.eye(2, dtype=np.float32)
+    version = publish(vectors, T0)
+    push_embeddings(version, ["forget-me", "forget-me-not"], vectors)
+    rows = [{"user_id": user, "events_1h": 1} for user in ("forget-me", "forget-me-not")]
+    write(online, "user_activity", T0, rows)
+    write(online, "user_sequence", T0, [sequence("forget-me", *(f"item{n}" for n in range(300)))])
+    close(online, hour(0))
+    materialize(hour(0))
+    users = ["forget-me", "forget-me-not", "nobody"]
+    assert stored_of(users) == {
+        "forget-me": ["user_activity", "user_embedding", "user_sequence"],
+        "forget-me-not": ["user_activity", "user_embedding"],
+        "nobody": [],
+    }
+    before = everything_stored()
+    forget_users(["forget-me", "nobody"])
+    left = stored_of(users)
+    assert left == {
+        "forget-me": [],
+        "forget-me-not": ["user_activity", "user_embedding"],
+        "nobody": [],
+    }
+    assert read("user_sequence", "item_ids", "user", "forget-me") == [None]
+    after = everything_stored()
+    assert len(after) < len(before)
+    for path in (home / "feast").iterdir():
+        assert b"forget-me" not in path.read_bytes().replace(b"forget-me-not", b"")
+    forget_users(["forget-me"])
+    assert everything_stored() == after
+
+
+def test_nothing_is_stored_where_nothing_was_brought_online(home: Path) -> None:
+    assert stored_of(["u"]) == {"u": []}
+    forget_users(["u"])
+    assert not (home / "feast").exists()
+
+
+def test_a_store_that_is_read_meanwhile_keeps_its_word(home: Path) -> None:
+    feature_store.cache_clear()
+    lake = Lake.open()
+    write(lake, "user_activity", T0, [{"user_id": "forget-me", "events_1h": 1}])
+    close(lake, hour(0))
+    materialize(hour(0))
+    reader = sqlite3.connect(settings().feast_online)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM sqlite_master").fetchall()
+    feature_store().provider.online_store._conn.execute("PRAGMA busy_timeout=1")
+    with pytest.raises(StepFailed, match=r"is being read.*run this again"):
+        forget_users(["forget-me"])
+    reader.close()
+    forget_users(["forget-me"])
+    feature_store.cache_clear()
+    for path in (home / "feast").iterdir():
+        assert b"forget-me" not in path.read_bytes()
 
 
 def test_vectors_that_match_nothing_are_not_pushed(home: Path) -> None:

@@ -1,0 +1,215 @@
+"""Users who asked to be forgotten: the wish counts from the moment that it is on disk.
+
+`intake/forgotten` is a journal like the others, followed by every worker: a row says since when the
+user of a keyed hash is forgotten, a later one that all before is removed. It is kept for ever, so
+that what happened before that moment never comes back: not by late events, nor when a file is
+loaded again. What happens later is taken for another person's.
+
+`intake/forgotten/pending/<request>.json` names the user until the removal is done, and keeps what
+the removal has found.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nearline.erasure import Since, owners
+from nearline.identity import keyed_hash
+from nearline.intake.files import journal_hours, read_hour, to_line
+from nearline.intake.following import Follower
+from nearline.intake.writer import Writer, utc_now
+from nearline.locks import alone
+from nearline.schema import RECEIVED_TS, USER_ID
+from nearline.settings import settings
+
+Found = dict[str, dict[str, int]]
+"""Place, such as a dataset of the lake → its part, such as a file → rows."""
+
+_TIMES = ("since", "clean")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A user's wish: all before `since` is to be removed.
+
+    `found` is what the removal has found so far, by the `since` (ISO 8601) that it went by. The
+    lake and the journals are `clean` of what was before that time.
+    """
+
+    request: str
+    user_id: str
+    since: datetime
+    found: dict[str, Found] = field(default_factory=dict)
+    clean: datetime | None = None
+
+    @property
+    def hash(self) -> str:
+        """What is kept of the user's id."""
+        return keyed_hash("forgotten", self.user_id)
+
+
+def forgotten_root() -> Path:
+    """Where the journal of wishes lies."""
+    return settings().intake / "forgotten"
+
+
+def ask(user_id: str, *, clock: Callable[[], datetime] = utc_now) -> Wish:
+    """Forget a user from now on; the wish is on disk when this returns, the removal is to come.
+
+    Who asks again before the removal gets the same request, and is forgotten up to now. Raises
+    NotReady when the disk does not keep it.
+    """
+    with alone("wishes"):
+        since = clock()
+        wish = next((w for w in pending() if w.user_id == user_id), None)
+        wish = replace(wish or Wish(uuid.uuid4().hex, user_id, since), since=since)
+        # Named before it counts: a wish that counts will be carried out.
+        _keep(wish)
+        _tell(wish, done=False, clock=clock)
+        return wish
+
+
+def pending() -> list[Wish]:
+    """The wishes that are not carried out yet, in the order of their requests."""
+    return [_read(path) for path in sorted(_pending_folder().glob("*.json"))]
+
+
+def note(wish: Wish, found: Found) -> None:
+    """Keep what the removal is about to remove, beside what it noted of the wish before."""
+    since = wish.since.isoformat()
+
+    def noted(now: Wish) -> Wish:
+        known = now.found.get(since, {})
+        both = {place: known.get(place, {}) | found.get(place, {}) for place in {*known, *found}}
+        return replace(now, found=now.found | {since: both})
+
+    _change(wish, noted)
+
+
+def cleaned(wish: Wish) -> None:
+    """Record that the lake and the journals hold nothing of the wish any more."""
+    _change(wish, lambda now: replace(now, clean=wish.since))
+
+
+def _change(wish: Wish, change: Callable[[Wish], Wish]) -> None:
+    """Change a wish as it is now: it may have been asked for anew."""
+    with alone("wishes"):
+        _keep(change(_read(_path(wish))))
+
+
+def finish(wish: Wish, *, clock: Callable[[], datetime] = utc_now) -> bool:
+    """Record that a wish is carried out, and drop the name; False when it was asked for anew."""
+    with alone("wishes"):
+        if _read(_path(wish)).since != wish.since:
+            return False
+        _tell(wish, done=True, clock=clock)
+        _path(wish).unlink()
+        return True
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The newest wish of a user, and up to when all is removed."""
+
+    since: datetime
+    done: datetime | None = None
+
+
+class Forgotten:
+    """Who was forgotten, and since when. For one thread at a time; reading is for any."""
+
+    def __init__(self, root: Path) -> None:
+        self._follower = Follower(root)
+        self._known: dict[str, _Known] = {}
+
+    @classmethod
+    def load(cls) -> "Forgotten":
+        """All wishes of the settings' intake, as they stand now."""
+        found, root = cls(forgotten_root()), forgotten_root()
+        found._learn(row for hour in journal_hours(root) for row in read_hour(root, hour))
+        return found
+
+    def follow(self, now: datetime) -> bool:
+        """Take up what was asked for since the last call; whether anything was."""
+        rows = self._follower.poll(now)
+        self._learn(rows)
+        return bool(rows)
+
+    def since(self, user_id: str) -> datetime | None:
+        """The moment before which a user is forgotten, if there is one."""
+        known = self._of(user_id)
+        return known.since if known else None
+
+    def hidden(self, user_id: str) -> bool:
+        """Whether what is stored of a user is still to be removed, and must not be used."""
+        known = self._of(user_id)
+        return known is not None and (known.done is None or known.done < known.since)
+
+    def rows(self, table: pa.Table) -> pa.Array:
+        """True for each row that tells of a time that was forgotten (see `nearline.erasure`)."""
+        since: Since = {}
+        if self._known:
+            users = pc.unique(table[USER_ID]).to_pylist()
+            told = ((user, self.since(user)) for user in users if user is not None)
+            since = {user: moment for user, moment in told if moment is not None}
+        if not since:
+            return pa.repeat(pa.scalar(False), table.num_rows)
+        return pc.is_valid(owners(table, since))
+
+    def _of(self, user_id: str) -> _Known | None:
+        return self._known.get(keyed_hash("forgotten", user_id)) if self._known else None
+
+    def _learn(self, rows: Iterable[dict[str, Any]]) -> None:
+        for row in rows:
+            since = datetime.fromisoformat(row["since"])
+            before = self._known.get(row["user"], _Known(since))
+            done = since if row["done"] else before.done
+            self._known[row["user"]] = _Known(max(since, before.since), done)
+
+
+def _tell(wish: Wish, *, done: bool, clock: Callable[[], datetime]) -> None:
+    """Add a row to the journal."""
+    row = {
+        "request": wish.request,
+        "user": wish.hash,
+        "since": wish.since.isoformat(),
+        "done": done,
+    }
+    with closing(Writer(forgotten_root(), clock=clock)) as writer:
+        writer.append(1, lambda stamps: [to_line(row | {RECEIVED_TS: s}) for s in stamps])
+
+
+def _pending_folder() -> Path:
+    return forgotten_root() / "pending"
+
+
+def _path(wish: Wish) -> Path:
+    return _pending_folder() / f"{wish.request}.json"
+
+
+def _read(path: Path) -> Wish:
+    body = json.loads(path.read_text())
+    times = {name: body[name] and datetime.fromisoformat(body[name]) for name in _TIMES}
+    return Wish(**body | times)
+
+
+def _keep(wish: Wish) -> None:
+    """Replace the file of a wish; it names the user, so that only its owner may read it."""
+    path = _path(wish)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_suffix(".tmp")
+    file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(file, "w") as out:
+        json.dump(asdict(wish), out, default=datetime.isoformat)
+        out.flush()
+        os.fsync(out.fileno())
+    staged.replace(path)

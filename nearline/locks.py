@@ -1,0 +1,66 @@
+"""One writer at a time on this machine, whoever it is: a task of a DAG or a command.
+
+The scheduler's pools keep its own tasks apart, on any number of machines; these locks keep commands
+apart from them, and from one another. The kernel lets go of a lock when its holder dies.
+"""
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
+from typing import Literal
+
+from nearline.settings import settings
+
+log = logging.getLogger(__name__)
+
+Place = Literal["lake", "online", "wishes"]
+"""What is written: the lake, the online store, the wishes to be forgotten.
+
+Who needs several takes them in this order."""
+
+
+class _Lock:
+    """A lock of this process's threads, and by a file of all processes. The holder may enter again.
+
+    `depth` counts how often the holder has entered, `file` is open while it is held.
+    """
+
+    def __init__(self) -> None:
+        self.threads = RLock()
+        self.depth = 0
+        self.file = -1
+
+
+_locks: dict[Place, _Lock] = {"lake": _Lock(), "online": _Lock(), "wishes": _Lock()}
+
+
+@contextmanager
+def alone(place: Place) -> Iterator[None]:
+    """Held while nobody else on this machine writes `place`; waits until it can be had."""
+    lock = _locks[place]
+    with lock.threads:
+        if lock.depth == 0:
+            lock.file = _taken(place)
+        lock.depth += 1
+        try:
+            yield
+        finally:
+            lock.depth -= 1
+            if lock.depth == 0:
+                fcntl.flock(lock.file, fcntl.LOCK_UN)  # a child may have inherited the open file
+                os.close(lock.file)
+
+
+def _taken(place: Place) -> int:
+    folder = settings().home / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = os.open(folder / place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.warning("waiting: something else writes the %s now", place)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return file
