@@ -11,6 +11,7 @@
 | `PUT /v1/items` | one item or a list → ItemsAnswer |
 | `GET /v1/search` | SearchQuery → ItemList |
 | `GET /v1/users/{user_id}` | UserKnown |
+| `DELETE /v1/users/{user_id}` | 202, UserForgotten |
 | `GET /v1/release`, `GET /v1/releases` | ReleaseInfo, ReleaseList |
 | `GET /healthz`, `GET /readyz` | Health |
 | `GET /metrics` | figures for Prometheus |

@@ -39,6 +39,7 @@ from serving.schema import (
     ReleaseList,
     SessionEventIn,
     SessionItemList,
+    UserForgotten,
     UserKnown,
 )
 
@@ -101,6 +102,10 @@ def _search(words: str, user_id: str | None, options: ListOptions) -> _Call[Item
 
 def _user(user_id: str) -> _Call[UserKnown]:
     return _Call(UserKnown, "GET", f"/v1/users/{quote(user_id, safe='')}")
+
+
+def _forget(user_id: str) -> _Call[UserForgotten]:
+    return _Call(UserForgotten, "DELETE", f"/v1/users/{quote(user_id, safe='')}")
 
 
 def _put_items(items: Sequence[Item | Mapping[str, Any]]) -> _Call[ItemsAnswer]:
@@ -233,6 +238,10 @@ class RecommendationClient:
         """What is known of a user. Raises UnknownUser."""
         return self._send(_user(user_id))
 
+    def forget_user(self, *, user_id: str) -> UserForgotten:
+        """Forget a user, in every answer from now on; what is stored is removed later."""
+        return self._send(_forget(user_id))
+
     def put_items(self, *, items: Sequence[Item | Mapping[str, Any]]) -> ItemsAnswer:
         """Put items into the catalogue; each is judged by itself, and accepted ones are on disk."""
         return self._send(_put_items(items))
@@ -332,6 +341,10 @@ class AsyncRecommendationClient:
     async def user(self, *, user_id: str) -> UserKnown:
         """What is known of a user. Raises UnknownUser."""
         return await self._send(_user(user_id))
+
+    async def forget_user(self, *, user_id: str) -> UserForgotten:
+        """Forget a user, in every answer from now on; what is stored is removed later."""
+        return await self._send(_forget(user_id))
 
     async def put_items(self, *, items: Sequence[Item | Mapping[str, Any]]) -> ItemsAnswer:
         """Put items into the catalogue; each is judged by itself, and accepted ones are on disk."""

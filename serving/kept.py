@@ -1,10 +1,10 @@
 """Lists that are asked for again, answered from memory while nothing has happened since.
 
 A list is kept for a few seconds under the request that asked for it. It is given again while the
-release, the catalogue and the user's live events are what it was made from: an event accepted now
-changes the next answer all the same. What the online store knows of a user changes by the hour, so
-seconds make no difference there. Items that expired meanwhile, a store in trouble, and whatever the
-framework would have to judge go the whole way.
+release, the catalogue and the user's live events are what it was made from: an event accepted now,
+or a wish to be forgotten, changes the next answer all the same. What the online store knows of a
+user changes by the hour, so seconds make no difference there. Items that expired meanwhile, a store
+in trouble, and whatever the framework would have to judge go the whole way.
 """
 
 from collections import OrderedDict
@@ -33,11 +33,15 @@ Question = tuple[str, bytes]
 
 
 class Basis(NamedTuple):
-    """What a user's list is made from, beside what the online store has of the user."""
+    """What a user's list is made from, beside what the online store has of the user.
+
+    `forgotten_since` is the moment before which the user is forgotten, if there is one.
+    """
 
     pinned: Pinned
     user_id: str
     events: tuple[LiveEvent, ...]
+    forgotten_since: datetime | None = None
 
 
 @dataclass(frozen=True)

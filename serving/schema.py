@@ -390,6 +390,14 @@ class UserKnown(BaseModel):
     reason: str | None = Field(description="Why the online store has no part in this; else null.")
 
 
+class UserForgotten(BaseModel):
+    """A user is forgotten; what is stored is about to be removed."""
+
+    request_id: str
+    request: str = Field(description="Names the receipt of the removal, to come in HOME/receipts.")
+    forgotten_before: datetime = Field(description="What happened from then on is kept.")
+
+
 class Health(BaseModel):
     """Alive, and ready when there is a release to answer from."""
 

@@ -12,6 +12,7 @@ from nearline.domains import load_domain
 from nearline.errors import NotReady
 from nearline.intake import (
     Follower,
+    Forgotten,
     Impression,
     ImpressionLog,
     ItemJournal,
@@ -20,6 +21,7 @@ from nearline.intake import (
     Receipt,
     accepted_events,
 )
+from nearline.intake.forgotten import Wish, ask, forgotten_root
 from nearline.lake import Lake
 from nearline.settings import settings
 from serving.active import ActiveRelease
@@ -48,6 +50,7 @@ class Service:
     impressions: ImpressionLog
     index: SearchIndex
     users: Users
+    forgotten: Forgotten
     recommender: Recommender
     metrics: Metrics
     kept: KeptLists
@@ -71,7 +74,8 @@ class Service:
         domain, reader = load_domain(config.domain), reader or FeatureReader.open()
         items, index = items or ItemJournal.open(), SearchIndex()
         live = LiveEvents(domain, length=config.sequence_length, hours=config.live_hours)
-        users = Users(reader, live, length=config.sequence_length)
+        forgotten = Forgotten(forgotten_root())
+        users = Users(reader, live, forgotten, length=config.sequence_length)
         catalogue = CatalogueFollower(lake, Follower(items.root))
         return cls(
             active=ActiveRelease.open(catalogue, metrics),
@@ -82,6 +86,7 @@ class Service:
             impressions=impressions or ImpressionLog.open(),
             index=index,
             users=users,
+            forgotten=forgotten,
             recommender=Recommender(
                 users, reader, domain, metrics, index, category_cap=config.category_cap
             ),
@@ -120,7 +125,8 @@ class Service:
 
     def basis(self, user_id: str) -> Basis:
         """What a list of a user is made from now. Raises NotReady without a release."""
-        return Basis(self.active.pin(), user_id, self.live.of(user_id).events)
+        events, since = self.live.of(user_id).events, self.forgotten.since(user_id)
+        return Basis(self.active.pin(), user_id, events, since)
 
     def take(self, rows: Sequence[Any]) -> list[Receipt]:
         """Events as JSON gave them: durable when this returns, and part of every next answer.
@@ -135,6 +141,14 @@ class Service:
         Raises NotReady when the disk does not keep them.
         """
         return self.items.put(rows)
+
+    def forget(self, user_id: str, clock: Callable[[], datetime]) -> Wish:
+        """Forget a user: on disk when this returns, and heeded by every next answer.
+
+        What is stored is removed by the next housekeeping. Raises NotReady when the disk does not
+        keep the wish.
+        """
+        return ask(user_id, clock=clock)
 
     def shown(self, impression: Impression) -> None:
         """Log a list that is answered; one that cannot be logged is answered all the same."""
@@ -163,10 +177,17 @@ class Service:
 
     def _take_up(self, now: datetime) -> None:
         try:
+            if self.forgotten.follow(now):
+                self.live.forget(self.forgotten.tells)
             rows = self._events.poll(now) if self._events else []
+            events = (
+                event
+                for event in accepted_events(rows)
+                if not self.forgotten.tells(event.user_id, event.event_ts)
+            )
             # A journal stamps an event before it writes it. Now is the safe time: until the
             # next push, the users of these events are encoded anew.
-            self.live.add(accepted_events(rows), accepted=now)
+            self.live.add(events, accepted=now)
             self.active.follow(now)
         except OSError:
             log.exception("the journals could not be followed")

@@ -6,18 +6,20 @@ they were accepted. Both hold an event once its hour is materialized, so they ar
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import NamedTuple
 
 from nearline.domains import Domain
+from nearline.intake import Forgotten
 from nearline.schema import Event
-from nearline.sequence import History, microseconds
+from nearline.sequence import History, at_microseconds, microseconds
 from serving.features import (
     EMPTY,
     FeatureReader,
+    Profile,
     StoredVector,
     StoreFailed,
     StoreLate,
@@ -70,6 +72,18 @@ class LiveEvents:
         with self._lock:
             return self._users.get(user_id, Recent())
 
+    def forget(self, forgotten: Callable[[str, datetime], bool]) -> None:
+        """Drop the events of which `forgotten` says that what the user did then is."""
+        with self._lock:
+            for user_id, recent in list(self._users.items()):
+                kept = tuple(
+                    e for e in recent.events if not forgotten(user_id, at_microseconds(e.ts_us))
+                )
+                if not kept:
+                    del self._users[user_id]
+                elif len(kept) < len(recent.events):
+                    self._users[user_id] = replace(recent, events=kept)
+
     def _add(self, user_id: str, event: LiveEvent, accepted: datetime) -> None:
         before = self._users.get(user_id, Recent())
         if any(event.event_id == known.event_id for known in before.events):
@@ -112,18 +126,29 @@ class UserState:
 
 
 class Users:
-    """States of users, from the online store and the live events."""
+    """States of users, from the online store and the live events.
 
-    def __init__(self, reader: FeatureReader, live: LiveEvents, *, length: int) -> None:
+    The online store is not read of a user who asked to be forgotten, until it is rid of them.
+    """
+
+    def __init__(
+        self, reader: FeatureReader, live: LiveEvents, forgotten: Forgotten, *, length: int
+    ) -> None:
         self._reader = reader
         self._live = live
+        self._forgotten = forgotten
         self._length = length
+
+    def profile(self, user_id: str) -> dict[str, Profile]:
+        """The features of a user by view. Raises StoreLate and StoreFailed."""
+        return {} if self._forgotten.hidden(user_id) else self._reader.profile(user_id)
 
     def state(self, user_id: str) -> UserState:
         """The state of a user, with or without the online store; a stranger's history is empty."""
         features, trouble = UserFeatures(), None
         try:
-            features = self._reader.user(user_id)
+            if not self._forgotten.hidden(user_id):
+                features = self._reader.user(user_id)
         except StoreLate:
             trouble = Reason.STORE_LATE
         except StoreFailed:

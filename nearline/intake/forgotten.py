@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nearline.erasure import Since, owners
+from nearline.errors import NotReady
 from nearline.identity import keyed_hash
 from nearline.intake.files import journal_hours, read_hour, to_line
 from nearline.intake.following import Follower
@@ -68,14 +69,17 @@ def ask(user_id: str, *, clock: Callable[[], datetime] = utc_now) -> Wish:
     Who asks again before the removal gets the same request, and is forgotten up to now. Raises
     NotReady when the disk does not keep it.
     """
-    with alone("wishes"):
-        since = clock()
-        wish = next((w for w in pending() if w.user_id == user_id), None)
-        wish = replace(wish or Wish(uuid.uuid4().hex, user_id, since), since=since)
-        # Named before it counts: a wish that counts will be carried out.
-        _keep(wish)
-        _tell(wish, done=False, clock=clock)
-        return wish
+    try:
+        with alone("wishes"):
+            since = clock()
+            wish = next((w for w in pending() if w.user_id == user_id), None)
+            wish = replace(wish or Wish(uuid.uuid4().hex, user_id, since), since=since)
+            # Named before it counts: a wish that counts will be carried out.
+            _keep(wish)
+            _tell(wish, done=False, clock=clock)
+            return wish
+    except OSError as error:
+        raise NotReady(f"no wish can be kept in {forgotten_root()}: {error}") from error
 
 
 def pending() -> list[Wish]:
@@ -148,6 +152,11 @@ class Forgotten:
         """The moment before which a user is forgotten, if there is one."""
         known = self._of(user_id)
         return known.since if known else None
+
+    def tells(self, user_id: str, happened: datetime) -> bool:
+        """Whether what a user did then is forgotten."""
+        since = self.since(user_id)
+        return since is not None and happened < since
 
     def hidden(self, user_id: str) -> bool:
         """Whether what is stored of a user is still to be removed, and must not be used."""

@@ -94,9 +94,9 @@ class Journal:
     ) -> tuple[Receipt, bytes | None]:
         """What becomes of a row, and the line that keeps it, if anything is kept."""
         user_id, happened = (event.user_id, event.event_ts) if event else user_and_time(row)
-        since = self._forgotten.since(user_id) if user_id is not None else None
-        if since is not None and min(happened or received_ts, received_ts) < since:
-            reason = f"user_id: this user was forgotten at {since.isoformat()}, later than event_ts"
+        happened = min(happened or received_ts, received_ts)
+        if user_id is not None and self._forgotten.tells(user_id, happened):
+            reason = f"user_id: this user was forgotten later than {happened.isoformat()}"
             return Receipt(event_id_of(row), "refused", reason), None
         receipt = self._judge(row, event, reason, received_ts)
         if receipt.status == "refused":

@@ -1,21 +1,21 @@
-"""What is known of a user."""
+"""What is known of a user, and the wish that nothing be."""
 
 from collections.abc import Callable
 from datetime import datetime
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from nearline.schema import Id
 from nearline.sequence import at_microseconds
 from serving.errors import UnknownUser
 from serving.features import Profile, StoreFailed, StoreLate
-from serving.schema import KnownEvent, KnownFeatures, KnownVector, UserKnown
+from serving.schema import KnownEvent, KnownFeatures, KnownVector, UserForgotten, UserKnown
 from serving.service import Service
 from serving.users import UserState
 
 
 def add_users(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> None:
-    """Add the address that tells what is known of a user. It comes after longer ones."""
+    """Add the address of what is known of a user. It comes after longer ones."""
 
     @app.get("/v1/users/{user_id:path}")
     def known(user_id: Id) -> UserKnown:
@@ -36,11 +36,23 @@ def add_users(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
             reason=state.trouble,
         )
 
+    @app.delete("/v1/users/{user_id:path}", status_code=202)
+    def forget(request: Request, user_id: Id) -> UserForgotten:
+        """Forget a user: at once in every answer; what is stored goes with the next housekeeping.
+
+        Nothing that the user did before comes back. Asking again before it is removed is one
+        request; what was done in between is forgotten too.
+        """
+        wish = service.forget(user_id, clock)
+        return UserForgotten(
+            request_id=request.state.request_id, request=wish.request, forgotten_before=wish.since
+        )
+
 
 def _profile(service: Service, user_id: str) -> dict[str, Profile]:
     """The user's features; none while the store fails, which the state of the user tells."""
     try:
-        return service.reader.profile(user_id)
+        return service.users.profile(user_id)
     except (StoreLate, StoreFailed):
         return {}
 
