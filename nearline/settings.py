@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     keep_quarantine_days: int = Field(
         90, ge=0, description="days of refused rows kept; 0: for ever"
     )
+    keep_impressions_days: int = Field(
+        90, ge=0, description="days of the log of what was shown kept; 0: for ever"
+    )
     keep_partials_days: int = Field(400, ge=0, description="days of partials kept; 0: for ever")
     keep_features_days: int = Field(180, ge=0, description="days of features kept; 0: for ever")
     keep_marts_days: int = Field(400, ge=0, description="days of other marts kept; 0: for ever")
@@ -130,6 +133,7 @@ class Settings(BaseSettings):
             "raw": (2 * late_days, "late events"),
             "events": (self.history_days + late_days, "trainings (NEARLINE_HISTORY_DAYS)"),
             "quarantine": (2 * late_days, "late events"),
+            "impressions": (2 * late_days, "the journals that they are made of"),
             "partials": (reach.SEQUENCE_DAYS + late_days, "user sequences"),
             "features": (reach.FEATURE_DAYS + late_days, "the ttl of feature views"),
             "quality": (10 + late_days, "the drift of features"),

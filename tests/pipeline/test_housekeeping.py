@@ -8,7 +8,8 @@ import pytest
 
 from nearline.domains import load_domain
 from nearline.errors import ConfigError, MissingPartition
-from nearline.intake import Journal
+from nearline.intake import Impression, ImpressionLog, Journal, close_hours
+from nearline.intake.impressions import IMPRESSION_SCHEMA, IMPRESSIONS
 from nearline.lake import EVENTS, RAW, Lake
 from nearline.schema import RAW_SCHEMA
 from nearline.settings import settings
@@ -84,6 +85,22 @@ def test_each_layer_keeps_its_days(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("home")
+def test_what_was_shown_is_kept_for_its_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings(), "keep_impressions_days", 7)
+    clock = [NOON - 10 * DAY]
+    log = ImpressionLog(settings().intake / "impressions", clock=lambda: clock[0])
+    for days in (10, 9, 7, 1):
+        clock[0] = NOON - days * DAY
+        log.add(Impression(f"r{days}", "trending", "v", "trending", [], [], []))
+    log.close()
+    close_hours(Window(NOON - 10 * DAY, NOON), clock=lambda: NOON)
+    assert tidy_lake(TODAY)["expired_days"] == 2
+    kept = Lake.open().read(IMPRESSIONS, schema=IMPRESSION_SCHEMA)["request_id"].to_pylist()
+    assert kept == ["r7", "r1"]
+    assert tidy_lake(TODAY) == NOTHING
+
+
+@pytest.mark.usefixtures("home")
 def test_journals_go_once_what_they_hold_is_in_the_lake() -> None:
     clock = [NOON - 60 * HOUR]
     journal = Journal(
@@ -104,6 +121,7 @@ def test_journals_go_once_what_they_hold_is_in_the_lake() -> None:
     [
         ("KEEP_EVENTS_DAYS", "400", "trainings .NEARLINE_HISTORY_DAYS. look back 403 days"),
         ("KEEP_PARTIALS_DAYS", "100", "user sequences look back 368 days"),
+        ("KEEP_IMPRESSIONS_DAYS", "5", "journals that they are made of look back 6 days"),
         ("KEEP_FEATURES_DAYS", "7", "feature views look back 35 days"),
         ("HISTORY_DAYS", "500", "KEEP_EVENTS_DAYS=430 is too little"),
     ],
@@ -115,7 +133,7 @@ def test_settings_that_contradict_each_other_are_refused(
     settings.cache_clear()
     with pytest.raises(ConfigError, match=told):
         settings()
-    for layer in ("EVENTS", "PARTIALS", "FEATURES"):
+    for layer in ("EVENTS", "IMPRESSIONS", "PARTIALS", "FEATURES"):
         monkeypatch.setenv(f"NEARLINE_KEEP_{layer}_DAYS", "0")
     settings.cache_clear()
     assert settings().keep_days("events") is None
