@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     lake: str = Field("", description="lake, any fsspec path; empty: HOME/lake")
     releases: str = Field("", description="release store; empty: HOME/releases")
     intake: Path = Field(Path(), description="journals of accepted events; empty: HOME/intake")
+    pseudonymise: bool = Field(
+        False, description="store keyed hashes for user ids, from the door on; needs ID_SECRET"
+    )
     id_secret: str = Field(
         "", description="secret of the hashes of user ids; empty: one is made in HOME/id_secret"
     )
@@ -125,6 +128,15 @@ class Settings(BaseSettings):
     schedule_start: str = Field(
         "2026-01-01T00:00:00Z", description="no scheduled run covers hours before this"
     )
+
+    @model_validator(mode="after")
+    def _keep_the_secret_apart(self) -> "Settings":
+        if self.pseudonymise and not self.id_secret:
+            raise ValueError(
+                "NEARLINE_PSEUDONYMISE needs NEARLINE_ID_SECRET: a secret that lay beside the data "
+                "would tell whose it is"
+            )
+        return self
 
     @model_validator(mode="after")
     def _keep_what_steps_read(self) -> "Settings":

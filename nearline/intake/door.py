@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from nearline.domains import Domain, EventType
 from nearline.errors import BadInput
+from nearline.identity import stored_id
 from nearline.schema import (
     CLOCK_SKEW,
     EVENT_ID,
@@ -23,6 +24,7 @@ from nearline.schema import (
     USER_ID,
     Event,
 )
+from nearline.settings import settings
 from nearline.windows import HOUR, hour_floor, parse_time
 
 _COLUMNS = frozenset(Event.model_fields) - {"attributes"}
@@ -37,7 +39,9 @@ def read_event(row: Any, domain: Domain) -> tuple[Event | None, str | None]:
     except ValidationError as error:
         return None, one_line(error)
     reason = broken_rule(event, domain)
-    return (None, reason) if reason else (event, None)
+    if reason:
+        return None, reason
+    return event.model_copy(update={USER_ID: stored_id(event.user_id)}), None
 
 
 def broken_rule(event: Event, domain: Domain) -> str | None:
@@ -83,13 +87,14 @@ def refused_row(row: Any, *, source: str, received_ts: datetime) -> dict[str, An
     """What came in as a row of RAW_SCHEMA, marked as refused, with nothing lost.
 
     Plain values go to their columns as text; the rest goes to `attributes` as JSON, and so does,
-    whole, what is no object.
+    whole, what is no object. With pseudonyms the rest is not kept: it may name users anywhere.
     """
     plain, attributes = _split(row) if isinstance(row, Mapping) else ({}, row)
+    kept = attributes != {} and not settings().pseudonymise
     return {
         **dict.fromkeys(_COLUMNS),
         **plain,
-        "attributes": None if attributes == {} else _json(attributes),
+        "attributes": _json(attributes) if kept else None,
         "source": source + REFUSED,
         RECEIVED_TS: received_ts,
     }
@@ -103,6 +108,9 @@ def _split(row: Mapping[str, Any]) -> tuple[dict[str, str | None], Any]:
         if name in _COLUMNS and not isinstance(value, Mapping | list)
     }
     rest = {name: value for name, value in row.items() if name not in plain}
+    user_id = plain.get(USER_ID)
+    if user_id is not None:
+        plain[USER_ID] = stored_id(user_id)
     given = rest.get("attributes")
     return plain, given if len(rest) == 1 and isinstance(given, Mapping) else rest
 

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from nearline.erasure import Since, owners
 from nearline.errors import NotReady
-from nearline.identity import keyed_hash
+from nearline.identity import keyed_hash, stored_id
 from nearline.intake.files import journal_hours, read_hour, to_line
 from nearline.intake.following import Follower
 from nearline.intake.writer import Writer, utc_now
@@ -66,12 +66,12 @@ def forgotten_root() -> Path:
 def ask(user_id: str, *, clock: Callable[[], datetime] = utc_now) -> Wish:
     """Forget a user from now on; the wish is on disk when this returns, the removal is to come.
 
-    Who asks again before the removal gets the same request, and is forgotten up to now. Raises
-    NotReady when the disk does not keep it.
+    The id is the site's, or the stored one. Who asks again before the removal gets the same
+    request, and is forgotten up to now. Raises NotReady when the disk does not keep it.
     """
     try:
         with alone("wishes"):
-            since = clock()
+            since, user_id = clock(), stored_id(user_id)
             wish = next((w for w in pending() if w.user_id == user_id), None)
             wish = replace(wish or Wish(uuid.uuid4().hex, user_id, since), since=since)
             # Named before it counts: a wish that counts will be carried out.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from nearline.intake.raw import with_stored_ids
 from nearline.lake import Lake
 from nearline.schema import USER_ID
 from nearline.settings import settings
@@ -42,7 +43,7 @@ def load_with_traffic(dataset: Dataset, end: datetime, hold_back: float, speed: 
     history, held = dataset.shifted(end=end, hold_back=hold_back)
     loaded = load(history, until=end)
     traffic = held.hastened(since=end, speed=speed).events
-    pq.write_table(traffic, held_back_path())
+    pq.write_table(with_stored_ids(traffic), held_back_path())
     return Loaded(loaded.window, loaded.events, loaded.users, loaded.items, traffic.num_rows)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, Query, Request, Response
 
+from nearline.identity import stored_id
 from nearline.intake import Impression
 from nearline.schema import Id
 from serving.answers import Answer, SessionEvent
@@ -34,7 +35,7 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
     @app.get("/v1/users/{user_id:path}/recommendations", response_model=ItemList)
     def user_recommendations(request: Request, user_id: Id, asked: Asked) -> Response:
         """What a user is recommended now; a stranger gets what is trending."""
-        now = clock()
+        now, user_id = clock(), stored_id(user_id)
         service.catch_up(now)
         basis = service.basis(user_id)
         answer = recommender.for_user(basis.pinned, user_id, asked.asked(), now=now)
@@ -52,12 +53,13 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         now, asked, lists = clock(), body.asked(), []
         pinned = service.pin(now)
         for place, user_id in enumerate(body.user_ids):
-            answer = recommender.for_user(pinned, user_id, asked, now=now)
+            stored = stored_id(user_id)
+            answer = recommender.for_user(pinned, stored, asked, now=now)
             listed = told(
                 service,
                 request,
                 answer,
-                shown_for(request, answer, "user", body, user_id=user_id, place=place),
+                shown_for(request, answer, "user", body, user_id=stored, place=place),
             )
             lists.append(UserItemList(**dict(listed), user_id=user_id))
         return _sent(Batch(request_id=request.state.request_id, lists=lists))
@@ -90,10 +92,9 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
     def search(request: Request, asked: Annotated[SearchQuery, Query()]) -> Response:
         """Items by keywords of their titles, categories and texts, to the taste of a user."""
         now = clock()
-        answer = recommender.search(
-            service.pin(now), asked.q, asked.user_id, asked.asked(), now=now
-        )
-        shown = shown_for(request, answer, "search", asked, user_id=asked.user_id)
+        user_id = None if asked.user_id is None else stored_id(asked.user_id)
+        answer = recommender.search(service.pin(now), asked.q, user_id, asked.asked(), now=now)
+        shown = shown_for(request, answer, "search", asked, user_id=user_id)
         return _sent(told(service, request, answer, shown))
 
     @app.get("/v1/trending", response_model=ItemList)

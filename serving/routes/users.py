@@ -5,6 +5,7 @@ from datetime import datetime
 
 from fastapi import FastAPI, Request
 
+from nearline.identity import stored_id
 from nearline.schema import Id
 from nearline.sequence import at_microseconds
 from serving.errors import UnknownUser
@@ -21,8 +22,9 @@ def add_users(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
     def known(user_id: Id) -> UserKnown:
         """The history, the vector and the features that answers to a user are made from."""
         service.catch_up(clock())
-        state, profile = service.users.state(user_id), _profile(service, user_id)
-        live = service.live.of(user_id).events
+        stored = stored_id(user_id)
+        state, profile = service.users.state(stored), _profile(service, stored)
+        live = service.live.of(stored).events
         if not (state.history.item_ids or live or profile or state.vector or state.trouble):
             raise UnknownUser(f"nothing is known of user {user_id!r}")
         return UserKnown(
