@@ -7,7 +7,7 @@ bring a user back in between. What is about to be removed is noted first; killed
 again, it ends in the same state and tells the same in its receipts.
 
 What sums users up stays as it is: aggregates of items, item pairs, and releases. Nothing is made
-stale: a partition without the user is what its step would have written of the others.
+stale: a partition without the user has the rows that its step would have written of the others.
 """
 
 import json
@@ -135,6 +135,8 @@ def forget(
 def _finished(wish: Wish, clock: Callable[[], datetime]) -> ForgetReceipt | None:
     """The receipt of a wish that is carried out; None where it was asked for anew meanwhile."""
     [noted] = [each for each in pending() if each.request == wish.request]
+    if noted.since != wish.since:
+        return None
     receipt = ForgetReceipt.of(noted, clock())
     receipt.write()
     return receipt if forgotten.finish(wish, clock=clock) else None

@@ -40,7 +40,7 @@ class Follower:
                 found.extend(parse_lines(lines, path))
                 read[path] += length
         self._read = read
-        self._first = max(self._first, hour_floor(now) - HOUR)
+        self._first = hour_floor(now) - HOUR
         return sorted(found, key=lambda row: row[RECEIVED_TS])
 
     def _folders(self, now: datetime) -> list[str]:

@@ -20,6 +20,7 @@ from nearline.intake.door import one_line
 from nearline.intake.files import HourLock, journal_hours, read_hour, remove_hour, to_line
 from nearline.intake.writer import Writer, utc_now
 from nearline.lake import CATALOGUE, Lake
+from nearline.locks import alone
 from nearline.schema import ITEM_ID, ITEM_SCHEMA, RECEIVED_TS, Item
 from nearline.settings import settings
 from nearline.windows import hour_floor
@@ -83,6 +84,7 @@ def merged_until(lake: Lake) -> datetime:
     return max(map(datetime.fromisoformat, stamps), default=_NEVER)
 
 
+@alone("lake")
 def merge_items(lake: Lake, loaded: pa.Table | None = None) -> int:
     """Bring the journalled items into the lake's catalogue, then `loaded` (ITEM_SCHEMA) on top.
 

@@ -118,7 +118,8 @@ class Journal:
         return Receipt(event.event_id, "accepted", event=settled(event, received_ts))
 
     def _remember(self) -> None:
-        """Take up the ids that were accepted before."""
+        """Take up the ids that were accepted before, and who was forgotten."""
+        self._forgotten.follow(self._clock())
         since = self._clock() - self._late_hours * HOUR
         for hour in self._hours_since(since):
             sync_hour(self.root, hour)

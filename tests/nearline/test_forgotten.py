@@ -130,6 +130,20 @@ def test_late_events_of_a_forgotten_user_are_refused_and_not_kept(world: World) 
     assert sorted({*raw["event_id"].to_pylist()}) == ["bob", "new"]
 
 
+@pytest.mark.parametrize("appended_before", [False, True])
+def test_a_door_that_was_idle_for_hours_knows_who_was_forgotten(
+    world: World, appended_before: bool
+) -> None:
+    journal = world.journal()
+    if appended_before:
+        journal.append([play("before")])
+    world.now += HOUR
+    wish = world.ask("ann")
+    world.now += 5 * HOUR
+    [receipt] = journal.append([play("late", at=wish.since - MINUTE)])
+    assert receipt.status == "refused"
+
+
 def test_what_is_loaded_again_stays_away(world: World) -> None:
     rows = [
         {"event_id": f"{user}{n}", "user_id": user, "event_ts": ts.isoformat(), "received_ts": ts}
