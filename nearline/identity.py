@@ -57,11 +57,12 @@ def keyed_hash(purpose: Purpose, user_id: str) -> str:
 
 def _secret() -> bytes:
     given = settings().id_secret
-    return given.encode() if given else _kept_secret(settings().home / "id_secret")
+    return given.encode() if given else _kept_secret(settings().home)
 
 
 @cache
-def _kept_secret(path: Path) -> bytes:
+def _kept_secret(home: Path) -> bytes:
+    path = home / "id_secret"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         staged = path.with_name(f"{path.name}.{os.getpid()}.tmp")

@@ -139,7 +139,7 @@ def _finished(wish: Wish, clock: Callable[[], datetime]) -> ForgetReceipt | None
         return None
     receipt = ForgetReceipt.of(noted, clock())
     receipt.write()
-    return receipt if forgotten.finish(wish, clock=clock) else None
+    return receipt if forgotten.finish(wish) else None
 
 
 def _search(parts: Sequence[Part], since: Since) -> list[tuple[Part, dict[str, int]]]:

@@ -177,7 +177,7 @@ class Service:
 
     def _take_up(self, now: datetime) -> None:
         try:
-            if self.forgotten.follow(now):
+            if self.forgotten.follow():
                 self.live.forget(self.forgotten.tells)
             rows = self._events.poll(now) if self._events else []
             events = (

@@ -87,7 +87,7 @@ def parse_lines(lines: Sequence[bytes], path: Path | str) -> Iterator[dict[str, 
 def sync_hour(root: Path, hour: datetime) -> None:
     """Make sure that what a dead writer left is on disk, before anyone relies on it."""
     for path in hour_folder(root, hour).glob("*.jsonl"):
-        _sync(path)
+        sync(path)
 
 
 class HourFile:
@@ -106,7 +106,7 @@ class HourFile:
         self._failure: OSError | None = None
         self._syncing = threading.Lock()
         for made in (folder, folder.parent, root):
-            _sync(made)
+            sync(made)
 
     def write(self, lines: Sequence[bytes]) -> int:
         """Add lines; returns how much is written, for `sync`.
@@ -187,7 +187,8 @@ class HourLock:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file, or the entries of a folder, to disk."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

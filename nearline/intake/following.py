@@ -36,7 +36,7 @@ class Follower:
         for path, size in (file for folder in self._folders(now) for file in _files(folder)):
             read[path] = self._read.get(path, 0)
             if size > read[path]:
-                lines, length = _whole_lines(path, read[path])
+                lines, length = whole_lines(path, read[path])
                 found.extend(parse_lines(lines, path))
                 read[path] += length
         self._read = read
@@ -72,7 +72,7 @@ def _files(folder: str) -> Iterator[tuple[str, int]]:
         return
 
 
-def _whole_lines(path: str, start: int) -> tuple[list[bytes], int]:
+def whole_lines(path: str, start: int) -> tuple[list[bytes], int]:
     """The lines from `start` on that are ended, and their length in bytes.
 
     A line that is not ended yet is read when it is; one that a crash tore off never is.

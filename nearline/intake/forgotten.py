@@ -1,8 +1,8 @@
 """Users who asked to be forgotten: the wish counts from the moment that it is on disk.
 
-`intake/forgotten` is a journal like the others, followed by every worker: a row says since when the
-user of a keyed hash is forgotten, a later one that all before is removed. It is kept for ever, so
-that what happened before that moment never comes back: not by late events, nor when a file is
+`intake/forgotten/wishes.jsonl` is followed by every worker, as journals are: a line says since when
+the user of a keyed hash is forgotten, a later one that all before is removed. It is kept for ever,
+so that what happened before that moment never comes back: not by late events, nor when a file is
 loaded again. What happens later is taken for another person's.
 
 `intake/forgotten/pending/<request>.json` names the user until the removal is done, and keeps what
@@ -12,12 +12,10 @@ the removal has found.
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,17 +23,18 @@ import pyarrow.compute as pc
 from nearline.erasure import Since, owners
 from nearline.errors import NotReady
 from nearline.identity import keyed_hash, stored_id
-from nearline.intake.files import journal_hours, read_hour, to_line
-from nearline.intake.following import Follower
-from nearline.intake.writer import Writer, utc_now
+from nearline.intake.files import sync
+from nearline.intake.following import whole_lines
+from nearline.intake.writer import utc_now
 from nearline.locks import alone
-from nearline.schema import RECEIVED_TS, USER_ID
+from nearline.schema import USER_ID
 from nearline.settings import settings
 
 Found = dict[str, dict[str, int]]
 """Place, such as a dataset of the lake → its part, such as a file → rows."""
 
 _TIMES = ("since", "clean")
+_WISHES = "wishes.jsonl"
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Wish:
 
 
 def forgotten_root() -> Path:
-    """Where the journal of wishes lies."""
+    """Where wishes lie."""
     return settings().intake / "forgotten"
 
 
@@ -76,7 +75,7 @@ def ask(user_id: str, *, clock: Callable[[], datetime] = utc_now) -> Wish:
             wish = replace(wish or Wish(uuid.uuid4().hex, user_id, since), since=since)
             # Named before it counts: a wish that counts will be carried out.
             _keep(wish)
-            _tell(wish, done=False, clock=clock)
+            _tell(wish, done=False)
             return wish
     except OSError as error:
         raise NotReady(f"no wish can be kept in {forgotten_root()}: {error}") from error
@@ -110,13 +109,14 @@ def _change(wish: Wish, change: Callable[[Wish], Wish]) -> None:
         _keep(change(_read(_path(wish))))
 
 
-def finish(wish: Wish, *, clock: Callable[[], datetime] = utc_now) -> bool:
+def finish(wish: Wish) -> bool:
     """Record that a wish is carried out, and drop the name; False when it was asked for anew."""
     with alone("wishes"):
         if _read(_path(wish)).since != wish.since:
             return False
-        _tell(wish, done=True, clock=clock)
-        _path(wish).unlink()
+        _tell(wish, done=True)
+        for named in (_path(wish), *_pending_folder().glob("*.tmp")):
+            named.unlink()
         return True
 
 
@@ -132,21 +132,33 @@ class Forgotten:
     """Who was forgotten, and since when. For one thread at a time; reading is for any."""
 
     def __init__(self, root: Path) -> None:
-        self._follower = Follower(root)
+        self._path = root / _WISHES
+        self._read = 0
         self._known: dict[str, _Known] = {}
 
     @classmethod
     def load(cls) -> "Forgotten":
         """All wishes of the settings' intake, as they stand now."""
-        found, root = cls(forgotten_root()), forgotten_root()
-        found._learn(row for hour in journal_hours(root) for row in read_hour(root, hour))
+        found = cls(forgotten_root())
+        found.follow()
         return found
 
-    def follow(self, now: datetime) -> bool:
-        """Take up what was asked for since the last call; whether anything was."""
-        rows = self._follower.poll(now)
-        self._learn(rows)
-        return bool(rows)
+    def follow(self) -> bool:
+        """Take up what was asked for since the last call; whether anything was.
+
+        One system call where nothing was: so that it can be done for every request.
+        """
+        try:
+            size = os.stat(self._path).st_size
+        except FileNotFoundError:
+            return False
+        if size <= self._read:
+            return False
+        lines, length = whole_lines(str(self._path), self._read)
+        for line in lines:
+            self._learn(line)
+        self._read += length
+        return bool(lines)
 
     def since(self, user_id: str) -> datetime | None:
         """The moment before which a user is forgotten, if there is one."""
@@ -177,24 +189,27 @@ class Forgotten:
     def _of(self, user_id: str) -> _Known | None:
         return self._known.get(keyed_hash("forgotten", user_id)) if self._known else None
 
-    def _learn(self, rows: Iterable[dict[str, Any]]) -> None:
-        for row in rows:
-            since = datetime.fromisoformat(row["since"])
-            before = self._known.get(row["user"], _Known(since))
-            done = since if row["done"] else before.done
-            self._known[row["user"]] = _Known(max(since, before.since), done)
+    def _learn(self, line: bytes) -> None:
+        try:
+            row = json.loads(line)
+        except ValueError:  # empty, or torn off by a crash: nobody was told that it counts
+            return
+        since = datetime.fromisoformat(row["since"])
+        before = self._known.get(row["user"], _Known(since))
+        done = since if row["done"] else before.done
+        self._known[row["user"]] = _Known(max(since, before.since), done)
 
 
-def _tell(wish: Wish, *, done: bool, clock: Callable[[], datetime]) -> None:
-    """Add a row to the journal."""
-    row = {
-        "request": wish.request,
-        "user": wish.hash,
-        "since": wish.since.isoformat(),
-        "done": done,
-    }
-    with closing(Writer(forgotten_root(), clock=clock)) as writer:
-        writer.append(1, lambda stamps: [to_line(row | {RECEIVED_TS: s}) for s in stamps])
+def _tell(wish: Wish, *, done: bool) -> None:
+    """Add a line to the wishes, on disk on return; one at a time."""
+    since = wish.since.isoformat()
+    row = {"user": wish.hash, "request": wish.request, "since": since, "done": done}
+    with (forgotten_root() / _WISHES).open("ab") as wishes:
+        # What a crash tore off ends here, as a line of its own.
+        wishes.write(b"\n" + json.dumps(row).encode() + b"\n")
+        wishes.flush()
+        os.fsync(wishes.fileno())
+    sync(forgotten_root())
 
 
 def _pending_folder() -> Path:
@@ -222,3 +237,4 @@ def _keep(wish: Wish) -> None:
         out.flush()
         os.fsync(out.fileno())
     staged.replace(path)
+    sync(path.parent)

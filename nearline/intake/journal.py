@@ -75,7 +75,7 @@ class Journal:
         receipts: list[Receipt] = []
 
         def lines(stamps: Sequence[datetime]) -> list[bytes]:
-            self._forgotten.follow(stamps[0])
+            self._forgotten.follow()
             told = [
                 self._told(*each, source, stamp) for each, stamp in zip(judged, stamps, strict=True)
             ]
@@ -118,8 +118,7 @@ class Journal:
         return Receipt(event.event_id, "accepted", event=settled(event, received_ts))
 
     def _remember(self) -> None:
-        """Take up the ids that were accepted before, and who was forgotten."""
-        self._forgotten.follow(self._clock())
+        """Take up the ids that were accepted before."""
         since = self._clock() - self._late_hours * HOUR
         for hour in self._hours_since(since):
             sync_hour(self.root, hour)

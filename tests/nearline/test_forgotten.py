@@ -44,9 +44,6 @@ class World:
     def ask(self, user_id: str) -> wishes.Wish:
         return wishes.ask(user_id, clock=self.clock)
 
-    def finish(self, wish: wishes.Wish) -> bool:
-        return wishes.finish(wish, clock=self.clock)
-
 
 @pytest.fixture
 def world() -> World:
@@ -67,13 +64,13 @@ def test_a_wish_counts_until_it_is_carried_out_and_after(world: World) -> None:
     assert (follower.since("ann"), follower.hidden("ann")) == (None, False)
     wish = world.ask("ann")
     for known in (Forgotten.load(), follower):
-        known.follow(world.now)
+        known.follow()
         assert (known.since("ann"), known.hidden("ann")) == (world.now, True)
         assert (known.since("bob"), known.hidden("bob")) == (None, False)
     assert wishes.pending() == [wish]
     world.now += MINUTE
-    assert world.finish(wish)
-    follower.follow(world.now)
+    assert wishes.finish(wish)
+    follower.follow()
     assert (follower.since("ann"), follower.hidden("ann")) == (T0 + 30 * MINUTE, False)
     assert wishes.pending() == []
     kept = b"".join(path.read_bytes() for path in settings().home.rglob("*") if path.is_file())
@@ -85,13 +82,30 @@ def test_who_asks_again_is_forgotten_up_to_then_by_one_request(world: World) -> 
     world.now += MINUTE
     again = world.ask("ann")
     assert (again.request, again.since) == (first.request, world.now)
-    assert not world.finish(first)
+    assert not wishes.finish(first)
     assert Forgotten.load().hidden("ann")
-    assert world.finish(again)
+    assert wishes.finish(again)
     assert not Forgotten.load().hidden("ann")
     world.now += MINUTE
     assert world.ask("ann").request != first.request
     assert Forgotten.load().hidden("ann")
+
+
+def test_what_a_crash_left_of_a_wish_neither_counts_nor_stays(world: World) -> None:
+    first = world.ask("bob")
+    with (wishes.forgotten_root() / "wishes.jsonl").open("ab") as torn:
+        torn.write(b'{"user": "0123')
+    (wishes.forgotten_root() / "pending" / "x.tmp").write_text("ann")
+    known = Forgotten.load()
+    assert not known.follow()
+    second = world.ask("eve")
+    assert known.follow()
+    assert known.hidden("eve")
+    assert known.hidden("bob")
+    assert wishes.finish(first)
+    assert [path.stem for path in (wishes.forgotten_root() / "pending").iterdir()] == [
+        second.request
+    ]
 
 
 def test_what_is_noted_adds_up_over_runs_that_were_ended_early(world: World) -> None:
@@ -151,7 +165,7 @@ def test_what_is_loaded_again_stays_away(world: World) -> None:
         for n, ts in enumerate([T0, T0 + 40 * MINUTE])
     ]
     table = pa.Table.from_pylist(rows, schema=RAW_SCHEMA)
-    world.finish(world.ask("ann"))
+    wishes.finish(world.ask("ann"))
     merge_raw(Lake.open(), table)
     there = Lake.open().read(RAW, schema=RAW_SCHEMA)
     assert there[USER_ID].to_pylist() == [None, "bob", None, "ann", "bob"]

@@ -57,7 +57,7 @@ def test_every_worker_forgets_at_once_and_the_new_person_begins_anew(known: Any)
         assert one.get("/v1/users/ann").json()["features"] == {}
 
         known.store.users.clear()
-        assert wishes.finish(wish, clock=lambda: known.now)
+        assert wishes.finish(wish)
         known.store.put_sequence("ann", [("i5", "play", known.now)])
         assert touched(one) == touched(other) == {"i4", "i5"}
 
