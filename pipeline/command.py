@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import TypeAdapter, ValidationError
+from rich.markup import escape
 
 from nearline.console import JsonFlag, err, out, print_json, print_table
 from nearline.errors import BadInput
@@ -123,21 +124,20 @@ def forget(
     from pipeline.forget import forget as carry_out
 
     requests, receipts = carry_out(_ids(users or [], file))
-    strangers = [
-        u for u, r in requests.items() for t in receipts if t.request == r and not t.removed
-    ]
+    asked = {request: escape(user) for user, request in requests.items()}
     if as_json:
         print_json([asdict(receipt) for receipt in receipts])
     else:
         rows = [
-            [t.request, place, each.parts, each.rows]
-            for t in receipts
-            for place, each in t.removed.items()
+            [asked.get(receipt.request), receipt.request, place, each.parts, each.rows]
+            for receipt in receipts
+            for place, each in receipt.removed.items()
         ]
-        print_table("removed", ["request", "place", "parts", "rows"], rows)
-    for user in strangers:
-        err.print(f"nothing was found of user {user!r}", highlight=False, markup=False)
-    if strangers:
+        print_table("removed", ["user", "request", "place", "parts", "rows"], rows)
+    unknown = [r.request for r in receipts if r.request in asked and not r.removed]
+    for request in unknown:
+        err.print(f"nothing was found of user {asked[request]}", highlight=False)
+    if unknown:
         raise typer.Exit(1)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,7 +32,7 @@ from nearline.settings import settings
 from nearline.sources.dataset import append_raw
 from nearline.sources.landing import held_back_path
 from nearline.windows import HOUR, Window
-from pipeline import command, erasing
+from pipeline import command, erasing, steps
 from pipeline.forget import forget, remove_from_lake, remove_online
 from pipeline.online import feature_store, materialize
 from spark_jobs.sequences import SEQUENCE_SCHEMA
@@ -300,6 +301,31 @@ def test_killed_anywhere_and_run_again_it_ends_the_same(
     assert traces(home, ANN) == traces(home, BOB) == []
 
 
+def test_a_step_that_writes_waits_for_the_removal(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searching, go_on, earlier = threading.Event(), threading.Event(), Window.of_hour(T0 - HOUR)
+
+    def parts(lake: Lake) -> Any:
+        searching.set()
+        assert go_on.wait(60)
+        return erasing.all_parts(lake)
+
+    monkeypatch.setattr("pipeline.forget.all_parts", parts)
+    wishes.ask(ANN, clock=clock)
+    removal = threading.Thread(target=remove_from_lake)
+    removal.start()
+    assert searching.wait(60)
+    step = threading.Thread(target=steps.close_hours, args=(earlier,))
+    step.start()
+    step.join(0.3)
+    assert not any(done.covers(earlier) for done in lake.covered(RAW))
+    go_on.set()
+    removal.join(60)
+    step.join(60)
+    assert any(done.covers(earlier) for done in lake.covered(RAW))
+
+
 def test_the_command_tells_what_it_removed_and_whom_it_did_not_find(lake: Lake, home: Path) -> None:
     more = home.parent / "more.txt"
     more.write_text(f"{BOB}\n\nnobody-9e1d\n")
@@ -307,7 +333,7 @@ def test_the_command_tells_what_it_removed_and_whom_it_did_not_find(lake: Lake, 
     assert done.exit_code == 1
     receipts = json.loads(done.stdout)
     assert sorted(len(receipt["removed"]) for receipt in receipts) == [0, 15, 15]
-    assert "nothing was found of user 'nobody-9e1d'" in done.stderr
+    assert "nothing was found of user nobody-9e1d" in done.stderr
     assert traces(home, ANN) == traces(home, BOB) == traces(home, "nobody-9e1d") == []
     again = CliRunner().invoke(COMMAND, [])
     assert (again.exit_code, "request" in again.stdout) == (0, True)
