@@ -50,8 +50,8 @@ freshness: $(STAMP) ## Tell what each clock is worth on MovieLens-100K
 	@$(BIN)/nearline replay --events movielens-100k --max-minutes 14 \
 	  --json var/freshness/freshness.json --plot var/freshness/freshness.png
 
-test: java $(DEV_STAMP) ## Run all tests
-	@$(BIN)/python -m pytest
+test: java $(DEV_STAMP) ## Run all tests, two files at a time
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(DEV_STAMP) ## Lint, format check and types
 	@$(BIN)/ruff check -q --output-format concise $(CODE)

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# Tables are as wide as they need to be, whether or not the tests have a terminal.
+os.environ["COLUMNS"] = "200"
+
 # Feast, once imported, makes every later import of prometheus_client count into files that
 # outlive their app; serving imports it first, as is done here.
 import prometheus_client  # noqa: F401
