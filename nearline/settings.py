@@ -108,7 +108,13 @@ class Settings(BaseSettings):
     serve_host: str = Field("127.0.0.1", description="address the API listens on")
     serve_port: int = Field(8900, ge=1, le=65535, description="port the API listens on")
     serve_workers: int = Field(1, ge=1, description="processes that answer, sharing the port")
-    api_key: str = Field("", description="bearer key of the API; needed beyond loopback")
+    keys: Path = Field(Path(), description="hashes of the API's keys; empty: HOME/keys.json")
+    key_rate: float = Field(
+        0, ge=0, description="requests a second of a key that has no rate of its own; 0: any"
+    )
+    tls_cert: str = Field("", description="PEM file of a certificate: the API speaks HTTPS")
+    tls_key: str = Field("", description="PEM file of the certificate's private key")
+    api_key: str = Field("", description="key that clients send to the API")
     feature_deadline_ms: int = Field(50, ge=1, description="longest wait for the online store")
     kept_seconds: float = Field(
         10, ge=0, description="so long a list answers again while nothing has happened; 0: never"
@@ -170,6 +176,7 @@ class Settings(BaseSettings):
         self.releases = self.releases or str(self.home / "releases")
         for name, default in {
             "intake": "intake",
+            "keys": "keys.json",
             "duckdb_path": "marts.duckdb",
             "feast_registry": "feast/registry.db",
             "feast_online": "feast/online.db",

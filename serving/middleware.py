@@ -1,6 +1,5 @@
 """What every request goes through: its id, its key, the size of its body, and the figures."""
 
-import hmac
 import logging
 import re
 import time
@@ -10,18 +9,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.access import Access
 from serving.errors import ServiceError
 from serving.metrics import Metrics
 from serving.problems import problem_response
 
 log = logging.getLogger(__name__)
 
-OPEN_PATHS = ("/healthz", "/readyz")
-"""Answered without a key: a balancer asks them."""
-
-_NO_KEY = ServiceError(
-    "the bearer key is missing or wrong: send `Authorization: Bearer KEY`", code="unauthorized"
-)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -35,15 +29,15 @@ def _route(scope: Scope) -> str:
 
 
 class Gate:
-    """Gives each request an id, refuses it without the key, and counts it.
+    """Gives each request an id, refuses it where its key may not ask, and counts it.
 
     The id is the caller's `X-Request-ID` where it has one of up to 64 letters, digits, `._-`.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, api_key: str) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, access: Access) -> None:
         self.app = app
         self._metrics = metrics
-        self._expected = f"Bearer {api_key}".encode() if api_key else None
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,8 +56,8 @@ class Gate:
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
-        app = self.app if self._admits(scope, headers) else problem_response(_NO_KEY, scope)
         try:
+            app = self._admitted(scope, headers)
             await app(scope, receive, send_with_id)
         except Exception:
             log.exception("request %s failed: %s %s", request_id, scope["method"], _route(scope))
@@ -73,12 +67,16 @@ class Gate:
         finally:
             self._count(scope, status or 500, time.perf_counter() - began)
 
-    def _admits(self, scope: Scope, headers: Headers) -> bool:
-        if self._expected is None or scope["path"] in OPEN_PATHS:
-            return True
+    def _admitted(self, scope: Scope, headers: Headers) -> ASGIApp:
+        """The app, or the answer to who may not ask it."""
         # Starlette reads headers as Latin-1: encoding that way gives the caller's bytes back.
-        given = headers.get("authorization", "").encode("latin-1")
-        return hmac.compare_digest(given, self._expected)
+        authorization = headers.get("authorization", "").encode("latin-1")
+        try:
+            caller = self._access.admit(scope["method"], scope["path"], authorization)
+        except ServiceError as refusal:
+            return problem_response(refusal, scope)
+        scope["state"]["caller"] = caller.name if caller else None
+        return self.app
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         endpoint = _route(scope)

@@ -1,5 +1,8 @@
 """Errors as answers: problems of RFC 9457, one shape for whatever goes wrong."""
 
+import math
+from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,6 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Scope
 
 from nearline.errors import NotReady
+from serving.access import needed_role
 from serving.errors import KINDS, Fault, ServiceError, ServiceNotReady
 from serving.schema import Problem, WrongField
 
@@ -23,6 +27,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 _MOST_FAULTS = 10
+_SCHEME = "key"
 
 
 def problem_response(error: ServiceError, scope: Scope) -> JSONResponse:
@@ -37,7 +42,19 @@ def problem_response(error: ServiceError, scope: Scope) -> JSONResponse:
         request_id=scope["state"]["request_id"],
         errors=[WrongField(pointer=fault.pointer, detail=fault.detail) for fault in error.faults],
     )
-    return JSONResponse(problem.model_dump(), status_code=error.status, media_type=MEDIA_TYPE)
+    return JSONResponse(
+        problem.model_dump(),
+        status_code=error.status,
+        media_type=MEDIA_TYPE,
+        headers=dict(_headers(error)),
+    )
+
+
+def _headers(error: ServiceError) -> Iterator[tuple[str, str]]:
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        yield "WWW-Authenticate", "Bearer"
+    if error.retry_after_s is not None:
+        yield "Retry-After", str(math.ceil(error.retry_after_s))
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -65,13 +82,18 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def described(app: FastAPI) -> dict[str, Any]:
-    """The app's OpenAPI description, with errors under the media type that they have."""
+    """The app's OpenAPI description, with the role that each operation needs where keys are asked
+    for, and errors under the media type that they have.
+    """
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        for path in schema["paths"].values():
-            for operation in path.values():
+        schema["components"]["securitySchemes"] = {_SCHEME: {"type": "http", "scheme": "bearer"}}
+        for path, operations in schema["paths"].items():
+            for method, operation in operations.items():
+                role = needed_role(method.upper(), path)
+                operation["security"] = [] if role is None else [{_SCHEME: [role]}, {}]
                 for status, response in operation["responses"].items():
                     content = response.get("content", {})
                     if int(status) >= 400 and "application/json" in content:

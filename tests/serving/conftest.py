@@ -28,6 +28,7 @@ from nearline.settings import settings
 from serving.api import create_app
 from serving.features import FeatureReader
 from serving.following import CatalogueFollower
+from serving.keys import KeyFile, Role
 from serving.service import Service
 
 NOW = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)
@@ -248,6 +249,16 @@ def world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("NEARLINE_KEPT_SECONDS", "0")
     settings.cache_clear()
     return World()
+
+
+@pytest.fixture
+def keyed(home: Path) -> Callable[..., str]:
+    """Makes a key of a role, and gives it as a caller holds it."""
+
+    def make(role: str, *, name: str = "shop", rate: float | None = None) -> str:
+        return KeyFile.open().add(name=name, role=Role(role), rate=rate, now=NOW)[1]
+
+    return make
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_lookup_tells_what_went_wrong(
 
 
 def test_serve_refuses_what_it_cannot_do(home: Path, run: Callable[..., Any]) -> None:
-    with pytest.raises(ConfigError, match="NEARLINE_API_KEY"):
+    with pytest.raises(ConfigError, match="nearline keys add"):
         run("serve", "--host", "0.0.0.0")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
