@@ -34,8 +34,9 @@ from nearline import __version__
 from nearline.settings import settings
 from serving.access import Access
 from serving.again import Again
+from serving.description import described
 from serving.middleware import BodyLimit, Gate
-from serving.problems import RESPONSES, add_error_handlers, described
+from serving.problems import RESPONSES, add_error_handlers
 from serving.routes.events import add_events
 from serving.routes.items import add_items
 from serving.routes.lists import add_lists

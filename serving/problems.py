@@ -7,13 +7,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
 from nearline.errors import NotReady
-from serving.access import needed_role
 from serving.errors import KINDS, Fault, ServiceError, ServiceNotReady
 from serving.schema import Problem, WrongField
 
@@ -27,7 +25,6 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 _MOST_FAULTS = 10
-_SCHEME = "key"
 
 
 def problem_response(error: ServiceError, scope: Scope) -> JSONResponse:
@@ -79,27 +76,6 @@ def add_error_handlers(app: FastAPI) -> None:
         code = _CODES.get(error.status_code, "bad_request")
         message = error.detail if code == "too_large" else f"{error.detail}: {request.url.path}"
         return problem_response(ServiceError(message, code=code), request.scope)
-
-
-def described(app: FastAPI) -> dict[str, Any]:
-    """The app's OpenAPI description, with the role that each operation needs where keys are asked
-    for, and errors under the media type that they have.
-    """
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
-        schema["components"]["securitySchemes"] = {_SCHEME: {"type": "http", "scheme": "bearer"}}
-        for path, operations in schema["paths"].items():
-            for method, operation in operations.items():
-                role = needed_role(method.upper(), path)
-                operation["security"] = [] if role is None else [{_SCHEME: [role]}, {}]
-                for status, response in operation["responses"].items():
-                    content = response.get("content", {})
-                    if int(status) >= 400 and "application/json" in content:
-                        content[MEDIA_TYPE] = content.pop("application/json")
-        app.openapi_schema = schema
-    return app.openapi_schema
 
 
 def _fault(found: dict[str, Any]) -> Fault:

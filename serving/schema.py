@@ -55,6 +55,11 @@ def _named(pair: str) -> str:
     return pair
 
 
+NamedValue = Annotated[
+    Value, AfterValidator(_named), Field(json_schema_extra={"pattern": "^[^:]+:"})
+]
+
+
 class ListOptions(TypedDict, total=False):
     """How a list is wanted, as the client takes it; see ListQuery."""
 
@@ -81,7 +86,7 @@ class ListQuery(BaseModel):
     category: list[Id] = Field(default_factory=list, max_length=MOST_FILTERS)
     price_min: Price | None = Field(None, description="On the attribute `price`, in its unit.")
     price_max: Price | None = None
-    attribute: list[Annotated[Value, AfterValidator(_named)]] = Field(
+    attribute: list[NamedValue] = Field(
         default_factory=list,
         max_length=MOST_FILTERS,
         description="NAME:VALUE of an item's attribute, as in color:red or waterproof:true.",

@@ -1,9 +1,11 @@
 """A small world to serve: releases made by hand, a catalogue, a store and a journal that obey."""
 
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
@@ -30,6 +33,7 @@ from serving.features import FeatureReader
 from serving.following import CatalogueFollower
 from serving.keys import KeyFile, Role
 from serving.service import Service
+from serving.workers import server_config
 
 NOW = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)
 HOUR_END = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -272,3 +276,21 @@ def eventually() -> Callable[..., None]:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def listening(eventually: Callable[..., None]) -> Callable[..., AbstractContextManager[int]]:
+    """Serves an app on loopback as long as a `with` lasts, and gives the port."""
+
+    @contextmanager
+    def serve(app: FastAPI, **how: Any) -> Iterator[int]:
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(server_config(app, **how))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        eventually(lambda: server.started)
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join()
+
+    return serve

@@ -1,16 +1,13 @@
 """The client against the real app, through a real server; and against a wire that breaks."""
 
 import asyncio
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from nearline.errors import NearlineError
 from nearline.schema import Event, Item
@@ -24,16 +21,10 @@ ITEMS = ("i0", "i1", "i2", "a/b c%?#")
 
 
 @pytest.fixture
-def base_url(world: Any, eventually: Any) -> Iterator[str]:
+def base_url(world: Any, listening: Any) -> Iterator[str]:
     """The address of a real server of the world's app."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(world.app(), log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    eventually(lambda: server.started)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with listening(world.app()) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def calls(world: Any) -> list[tuple[str, dict[str, Any]]]:

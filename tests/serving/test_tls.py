@@ -1,16 +1,13 @@
 """HTTPS, by a certificate made for the test."""
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from socket import create_server
 from typing import Any
 
 import pytest
-import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,7 +16,7 @@ from nearline.errors import ConfigError
 from nearline.settings import settings
 from serving.client import Client
 from serving.errors import Unreachable
-from serving.workers import Certificate, server_config
+from serving.workers import Certificate
 
 
 def make_certificate(folder: Path, name: str) -> Certificate:
@@ -58,17 +55,11 @@ def certificate(tmp_path: Path) -> Certificate:
 
 
 @pytest.fixture
-def port(world: Any, certificate: Certificate, eventually: Any) -> Iterator[int]:
+def port(world: Any, listening: Any, certificate: Certificate) -> Iterator[int]:
     """Where the world's app speaks HTTPS."""
     world.promote(["i0", "i1"])
-    listener = create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(server_config(world.app(), certificate=certificate))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    eventually(lambda: server.started)
-    yield listener.getsockname()[1]
-    server.should_exit = True
-    thread.join()
+    with listening(world.app(), certificate=certificate) as port:
+        yield port
 
 
 def test_the_client_speaks_https_to_whom_it_trusts(
