@@ -19,7 +19,8 @@ An error answer is a problem of RFC 9457 (`application/problem+json`): `type`, `
 | `item_refused` | 422 | the one item of the request was refused | RefusedRequest |
 | `too_many_requests` | 429 | the key asks more often than it may | RateLimited |
 | `internal` | 500 | a bug, or a machine in trouble | ServiceFailed |
-| `not_ready` | 503 | no release is active yet, or the disk keeps nothing | ServiceNotReady |
+| `not_ready` | 503 | no release is active yet | ServiceNotReady |
+| `not_kept` | 507 | the disk is full, or failed: nothing of the request was kept | NothingKept |
 
 NearlineError
 └── ServiceError             `code`, `status`, `request_id` say what the service answered
@@ -32,7 +33,8 @@ NearlineError
     │   ├── UnknownItem
     │   └── UnknownUser
     ├── ServiceFailed        the service failed, or answered what is no answer of ours
-    └── ServiceNotReady      ask again once a release is active
+    ├── ServiceNotReady      ask again once a release is active
+    └── NothingKept          send it again later
 """
 
 from collections.abc import Sequence
@@ -64,6 +66,7 @@ KINDS = {
     "too_many_requests": Kind(429, "The key asks too often"),
     "internal": Kind(500, "The service failed"),
     "not_ready": Kind(503, "There is nothing to answer from yet"),
+    "not_kept": Kind(507, "What was sent cannot be kept"),
 }
 """Error code → its kind."""
 
@@ -161,9 +164,18 @@ class ServiceNotReady(ServiceError):
     code = "not_ready"
 
 
+class NothingKept(ServiceError):
+    """The service's disk is full, or failed: nothing of the request was kept. Send it again."""
+
+    code = "not_kept"
+
+
 _OWN: dict[str, type[ServiceError]] = {
     kind.code: kind
-    for kind in (Unauthorized, Forbidden, RateLimited, UnknownItem, UnknownUser, ServiceNotReady)
+    for kind in (
+        *(Unauthorized, Forbidden, RateLimited, UnknownItem, UnknownUser),
+        *(ServiceNotReady, NothingKept),
+    )
 }
 
 

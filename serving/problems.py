@@ -1,5 +1,6 @@
 """Errors as answers: problems of RFC 9457, one shape for whatever goes wrong."""
 
+import logging
 import math
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -11,9 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
-from nearline.errors import NotReady
-from serving.errors import KINDS, Fault, ServiceError, ServiceNotReady
+from nearline.errors import NotKept, NotReady
+from serving.errors import KINDS, Fault, NothingKept, ServiceError, ServiceNotReady
 from serving.schema import Problem, WrongField
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -64,6 +67,11 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(NotReady)
     def not_ready(request: Request, error: NotReady) -> JSONResponse:
         return problem_response(ServiceNotReady(str(error)), request.scope)
+
+    @app.exception_handler(NotKept)
+    def not_kept(request: Request, error: NotKept) -> JSONResponse:
+        log.error("request %s was not kept: %s", request.state.request_id, error)
+        return problem_response(NothingKept("the disk keeps nothing now"), request.scope)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

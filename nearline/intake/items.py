@@ -58,7 +58,7 @@ class ItemJournal:
     def put(self, rows: Sequence[Any]) -> list[ItemReceipt]:
         """Take items in, as the API's JSON gave them; those not refused are on disk on return.
 
-        Raises NotReady when the disk does not keep them: then none was confirmed.
+        Raises NotKept when the disk does not keep them: then none was confirmed.
         """
         judged = [_read(row) for row in rows]
         items = [found for found in judged if isinstance(found, Item)]
