@@ -73,7 +73,9 @@ def create_app(
     )
     app.openapi = partial(described, app)  # type: ignore[method-assign]
     app.add_middleware(Again, service=service, clock=clock)
-    app.add_middleware(BodyLimit, max_bytes=config.max_body_bytes)
+    app.add_middleware(
+        BodyLimit, max_bytes=config.max_body_bytes, timeout_s=config.client_timeout_s
+    )
     app.add_middleware(Gate, metrics=service.metrics, access=Access.open())
     add_error_handlers(app)
     add_lists(app, service, clock)

@@ -12,6 +12,7 @@ An error answer is a problem of RFC 9457 (`application/problem+json`): `type`, `
 | `unknown_user` | 404 | nothing is known of the user | UnknownUser |
 | `not_found` | 404 | no such address | RefusedRequest |
 | `method_not_allowed` | 405 | the address does not take this method | RefusedRequest |
+| `too_slow` | 408 | the body took longer than NEARLINE_CLIENT_TIMEOUT_S | RefusedRequest |
 | `too_large` | 413 | the body is longer than NEARLINE_MAX_BODY_BYTES | RefusedRequest |
 | `unsupported_media_type` | 415 | the body is not sent as application/json | RefusedRequest |
 | `invalid` | 422 | an argument or a field is not what it must be | RefusedRequest |
@@ -58,6 +59,7 @@ KINDS = {
     "unknown_user": Kind(404, "Nothing is known of this user"),
     "not_found": Kind(404, "No such address"),
     "method_not_allowed": Kind(405, "The address does not take this method"),
+    "too_slow": Kind(408, "The body takes too long"),
     "too_large": Kind(413, "The body is too long"),
     "unsupported_media_type": Kind(415, "The body is of another type than JSON"),
     "invalid": Kind(422, "An argument or a field is wrong"),

@@ -1,5 +1,6 @@
 """What every request goes through: its id, its key, the size of its body, and the figures."""
 
+import asyncio
 import logging
 import re
 import time
@@ -84,12 +85,17 @@ class Gate:
         self._metrics.latency.labels(endpoint).observe(seconds)
 
 
-class BodyLimit:
-    """Refuses bodies beyond `max_bytes`, by their announced length or while they arrive."""
+def _passed_on(error: ServiceError) -> HTTPException:
+    """The error as FastAPI, which reads bodies, hands it on to the app's handlers."""
+    return HTTPException(error.status, error.message)
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+
+class BodyLimit:
+    """Refuses bodies beyond `max_bytes`, announced or arriving, and those that take too long."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_s: float) -> None:
         self.app = app
-        self._max_bytes = max_bytes
+        self._max_bytes, self._timeout_s = max_bytes, timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -97,24 +103,37 @@ class BodyLimit:
             return
         announced = Headers(scope=scope).get("content-length", "0")
         if announced.isdigit() and int(announced) > self._max_bytes:
-            await problem_response(self._refusal(), scope)(scope, receive, send)
+            await problem_response(self._too_large(), scope)(scope, receive, send)
             return
-        read = 0
+        read, arriving, due = 0, True, asyncio.get_running_loop().time() + self._timeout_s
 
         async def receive_some() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, arriving
+            if not arriving:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(due):
+                    message = await receive()
+            except TimeoutError:
+                raise _passed_on(self._too_slow()) from None
             read += len(message.get("body", b""))
             if read > self._max_bytes:
-                # The app's handler of HTTP errors turns this into a problem.
-                raise HTTPException(413, self._refusal().message)
+                raise _passed_on(self._too_large())
+            arriving = message.get("more_body", False)
             return message
 
         await self.app(scope, receive_some, send)
 
-    def _refusal(self) -> ServiceError:
+    def _too_large(self) -> ServiceError:
         return ServiceError(
             f"the body is longer than {self._max_bytes} bytes: send fewer events at once, or raise "
             "NEARLINE_MAX_BODY_BYTES",
             code="too_large",
+        )
+
+    def _too_slow(self) -> ServiceError:
+        return ServiceError(
+            f"the body did not arrive in {self._timeout_s:g} s: send less at once, or raise "
+            "NEARLINE_CLIENT_TIMEOUT_S",
+            code="too_slow",
         )

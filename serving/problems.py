@@ -26,7 +26,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 """What the API's own description says of errors: status → model."""
 
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 408: "too_slow", 413: "too_large"}
+_TOLD_BY_US = ("too_slow", "too_large")
 _MOST_FAULTS = 10
 
 
@@ -53,6 +54,8 @@ def problem_response(error: ServiceError, scope: Scope) -> JSONResponse:
 def _headers(error: ServiceError) -> Iterator[tuple[str, str]]:
     if error.status == HTTPStatus.UNAUTHORIZED:
         yield "WWW-Authenticate", "Bearer"
+    if error.status == HTTPStatus.REQUEST_TIMEOUT:
+        yield "Connection", "close"
     if error.retry_after_s is not None:
         yield "Retry-After", str(math.ceil(error.retry_after_s))
 
@@ -82,7 +85,7 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def of_http(request: Request, error: HTTPException) -> JSONResponse:
         code = _CODES.get(error.status_code, "bad_request")
-        message = error.detail if code == "too_large" else f"{error.detail}: {request.url.path}"
+        message = error.detail if code in _TOLD_BY_US else f"{error.detail}: {request.url.path}"
         return problem_response(ServiceError(message, code=code), request.scope)
 
 

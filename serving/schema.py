@@ -1,12 +1,12 @@
 """What goes over the wire: bodies and answers of the API, shared by service and client."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypedDict
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from nearline.schema import Id
+from nearline.schema import Id, as_utc
 from nearline.sequence import at_microseconds
 from serving.answers import Answer, Asked, ScoredItem
 from serving.filters import Filters
@@ -42,10 +42,6 @@ _ITEM_LIST: dict[str, Any] = {
     "state_age_seconds": 4.2,
     "features": {"user_sequence": "2026-01-02T12:00:00Z"},
 }
-
-
-def _as_utc(ts: datetime) -> datetime:
-    return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
 
 
 def _named(pair: str) -> str:
@@ -248,7 +244,7 @@ class SessionEventIn(BaseModel):
     event_type: Id | None = Field(
         None, description="Default: the first sign of interest of the funnel."
     )
-    event_ts: Annotated[datetime, AfterValidator(_as_utc)] | None = Field(
+    event_ts: Annotated[datetime, AfterValidator(as_utc)] | None = Field(
         None, description="ISO 8601, UTC without a zone; default: just now."
     )
 

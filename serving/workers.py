@@ -14,6 +14,7 @@ from uvicorn.supervisors import Multiprocess
 from nearline.errors import ConfigError
 from serving.keys import Key
 from serving.metrics import share
+from serving.protocol import GuardedProtocol
 
 _APP = "serving.api:create_app"
 _SILENT_FOR_S = 60
@@ -75,6 +76,7 @@ def server_config(
         app,
         factory=isinstance(app, str),
         workers=workers,
+        http=GuardedProtocol,
         log_config=_LOGGING,
         access_log=False,
         timeout_worker_healthcheck=_SILENT_FOR_S,

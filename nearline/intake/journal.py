@@ -9,7 +9,7 @@ from typing import Any, Literal
 from nearline.domains import Domain, load_domain
 from nearline.intake.door import (
     broken_time,
-    event_id_of,
+    id_in,
     read_event,
     refused_row,
     settled,
@@ -111,7 +111,7 @@ class Journal:
         happened = min(happened or received_ts, received_ts)
         if user_id is not None and self._forgotten.tells(user_id, happened):
             reason = f"user_id: this user was forgotten later than {happened.isoformat()}"
-            return Receipt(event_id_of(row), "refused", reason), None
+            return Receipt(id_in(row, EVENT_ID), "refused", reason), None
         receipt = self._judge(row, event, reason, received_ts)
         if receipt.status == "refused":
             return receipt, to_line(refused_row(row, source=source, received_ts=received_ts))
@@ -123,7 +123,7 @@ class Journal:
         self, row: Any, event: Event | None, reason: str | None, received_ts: datetime
     ) -> Receipt:
         if event is None:
-            return Receipt(event_id_of(row), "refused", reason)
+            return Receipt(id_in(row, EVENT_ID), "refused", reason)
         reason = broken_time(event, received_ts, self._late_hours)
         if reason:
             return Receipt(event.event_id, "refused", reason)

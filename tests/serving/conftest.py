@@ -1,7 +1,11 @@
 """A small world to serve: releases made by hand, a catalogue, a store and a journal that obey."""
 
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import numpy as np
 import onnx
 import pytest
@@ -294,3 +299,36 @@ def listening(eventually: Callable[..., None]) -> Callable[..., AbstractContextM
         thread.join()
 
     return serve
+
+
+@pytest.fixture
+def serving(world: World, tmp_path: Path, eventually: Callable[..., None]) -> Callable[..., Any]:
+    """Starts `nearline serve` with twelve items; gives its process and address when it is ready."""
+    items = [f"i{n}" for n in range(12)]
+    world.catalogue(*({"item_id": i} for i in items))
+    world.promote(items)
+
+    @contextmanager
+    def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+        log = tmp_path / f"serve-{len(list(tmp_path.glob('serve-*')))}.log"
+        code = "from nearline.cli import main; main()"
+        command = [sys.executable, "-c", code, "serve", "--port", "0", *arguments]
+        with log.open("w") as out:
+            process = subprocess.Popen(command, stderr=out, env=os.environ | {"COLUMNS": "200"})
+        try:
+            eventually(lambda: "http://127.0.0.1:" in log.read_text(), seconds=60)
+            url = next(word for word in log.read_text().split() if word.startswith("http://"))
+            eventually(lambda: _status(f"{url}/readyz") == 200, seconds=60)
+            yield process, url
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+    return started
+
+
+def _status(url: str) -> int:
+    try:
+        return httpx.get(url, timeout=5).status_code
+    except httpx.TransportError:
+        return 0
