@@ -3,7 +3,7 @@
 | role | may |
 |---|---|
 | none | `/healthz`, `/readyz`: a balancer asks them |
-| read | every other GET, and `POST /v1/sessions/recommendations`, which changes nothing |
+| read | every other GET, and the POSTs that only ask: recommendations, by a body |
 | write | also POST and PUT: events, items |
 | admin | also DELETE, and everything under `/v1/admin/` |
 
@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 ADMIN_PATHS = "/v1/admin/"
-_READING_POSTS = frozenset({"/v1/sessions/recommendations"})
+_READING_POSTS = frozenset({"/v1/recommendations", "/v1/sessions/recommendations"})
+"""They ask by a body, and change nothing."""
+
 _READING = frozenset({"GET", "HEAD"})
 _WRITING = frozenset({"POST", "PUT"})
 

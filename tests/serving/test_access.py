@@ -76,6 +76,7 @@ def test_every_address_needs_its_role(world: Any) -> None:
         ("GET", "/v1/trending"): Role.READ,
         ("GET", "/v1/users/{user_id:path}"): Role.READ,
         ("GET", "/v1/users/{user_id:path}/recommendations"): Role.READ,
+        ("POST", "/v1/recommendations"): Role.READ,
         ("POST", "/v1/sessions/recommendations"): Role.READ,
         ("POST", "/v1/events"): Role.WRITE,
         ("PUT", "/v1/items"): Role.WRITE,

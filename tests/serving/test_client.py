@@ -240,7 +240,7 @@ def slow_down(seconds: str) -> httpx.Response:
 
 def test_a_client_that_is_told_to_come_back_does(world: Any) -> None:
     transport, seen = wire(slow_down("0"), READY)
-    with Client(base_url="http://x", transport=transport) as client:
+    with RecommendationClient(base_url="http://x", transport=transport) as client:
         assert client.health().release == "r"
     assert len(seen) == 2
 
@@ -249,7 +249,7 @@ def test_a_client_that_is_told_to_come_back_does(world: Any) -> None:
 def test_a_client_that_would_wait_too_long_tells_it(world: Any, seconds: str, asked: int) -> None:
     transport, seen = wire(slow_down(seconds))
     with (
-        Client(base_url="http://x", transport=transport) as client,
+        RecommendationClient(base_url="http://x", transport=transport) as client,
         pytest.raises(errors.RateLimited, match="too often") as caught,
     ):
         client.health()

@@ -85,4 +85,4 @@ def test_every_request_is_answered_as_the_description_says(
         described = schema.raw_schema["paths"][operation.path][operation.method]
         if mode.is_positive or {"parameters", "requestBody"} & set(described):
             probe(operation, mode, ask)
-    assert len(asked) >= 9
+    assert len(asked) >= 10

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from nearline.errors import ConfigError
 from nearline.settings import settings
-from serving.client import Client
+from serving.client import RecommendationClient
 from serving.errors import Unreachable
 from serving.workers import Certificate
 
@@ -68,10 +68,10 @@ def test_the_client_speaks_https_to_whom_it_trusts(
     monkeypatch.setenv("NEARLINE_SERVE_PORT", str(port))
     monkeypatch.setenv("NEARLINE_TLS_CERT", str(certificate.cert))
     settings.cache_clear()
-    with Client() as client, pytest.raises(Unreachable, match="certificate"):
+    with RecommendationClient() as client, pytest.raises(Unreachable, match="certificate"):
         client.health()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.cert))
-    with Client() as client:
+    with RecommendationClient() as client:
         assert client.health().status == "ready"
 
 
