@@ -154,8 +154,8 @@ class Service:
         """Log a list that is answered; one that cannot be logged is answered all the same."""
         try:
             self.impressions.add(impression)
-        except NotKept:
-            log.exception("a list was answered without being logged")
+        except NotKept as error:
+            log.error("a list was answered without being logged: %s", error)
             self.metrics.impressions.labels("lost").inc()
         else:
             self.metrics.impressions.labels("logged").inc()
