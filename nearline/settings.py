@@ -114,7 +114,11 @@ class Settings(BaseSettings):
     )
     tls_cert: str = Field("", description="PEM file of a certificate: the API speaks HTTPS")
     tls_key: str = Field("", description="PEM file of the certificate's private key")
-    api_key: str = Field("", description="key that clients send to the API")
+    oidc_issuer: str = Field("", description="issuer whose bearer tokens are let in; empty: none")
+    oidc_audience: str = Field("", description="whom the issuer's tokens must be for")
+    oidc_jwks: str = Field("", description="the issuer's public keys (JWKS): a file, or https://…")
+    oidc_claim: str = Field("roles", description="claim of a token that holds `nearline:ROLE`")
+    api_key: str = Field("", description="key or token that clients send to the API")
     feature_deadline_ms: int = Field(50, ge=1, description="longest wait for the online store")
     kept_seconds: float = Field(
         10, ge=0, description="so long a list answers again while nothing has happened; 0: never"
@@ -166,6 +170,15 @@ class Settings(BaseSettings):
                     f"NEARLINE_KEEP_{layer.upper()}_DAYS={kept} is too little: {why} look back "
                     f"{days} days (0 keeps all)"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _know_what_tokens_are_for(self) -> "Settings":
+        if self.oidc_issuer and not (self.oidc_audience and self.oidc_jwks):
+            raise ValueError(
+                f"NEARLINE_OIDC_ISSUER={self.oidc_issuer!r} needs NEARLINE_OIDC_AUDIENCE and "
+                "NEARLINE_OIDC_JWKS: without them any token would do"
+            )
         return self
 
     def keep_days(self, layer: str) -> int | None:

@@ -15,12 +15,14 @@ import hmac
 import logging
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from nearline.errors import ConfigError
 from nearline.settings import settings
 from serving.errors import Forbidden, RateLimited, Unauthorized
-from serving.keys import Key, KeyFile, Role, digest, id_in
+from serving.keys import PREFIX, KeyFile, Role, digest, id_in
 from serving.limits import RateLimits
+from serving.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -47,23 +49,34 @@ def needed_role(method: str, path: str) -> Role | None:
     return Role.WRITE if method in _WRITING else Role.ADMIN
 
 
+class Caller(NamedTuple):
+    """Who asks: the name that refusals tell, the role, and how often it may (`rate` a second)."""
+
+    name: str
+    role: Role
+    rate: float
+    bucket: str
+
+
 class Access:
     """Judges every request. For one thread at a time; costs some microseconds.
 
     The file of keys is looked at once a second: a key that is added or revoked counts from then on.
-    Without a file, nobody needs a key. A file that vanishes, or that cannot be read, changes
-    nothing: the keys that were known stay.
+    Without a file and without an issuer of tokens, nobody needs a key. A file that vanishes, or
+    that cannot be read, changes nothing: the keys that were known stay.
     """
 
     def __init__(
         self,
         file: KeyFile,
         limits: RateLimits,
+        tokens: Tokens | None = None,
         *,
         rate: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._file, self._limits, self._rate, self._clock = file, limits, rate, clock
+        self._file, self._limits, self._tokens = file, limits, tokens
+        self._rate, self._clock = rate, clock
         self._version = file.version()
         self._keys = {key.key_id: key for key in file.read()}
         self._looked = clock()
@@ -72,38 +85,48 @@ class Access:
     def open(cls) -> "Access":
         """Access as the settings have it. Raises ConfigError for keys that cannot be read."""
         config = settings()
-        return cls(KeyFile.open(), RateLimits(config.home / "limits"), rate=config.key_rate)
+        limits = RateLimits(config.home / "limits")
+        return cls(KeyFile.open(), limits, Tokens.open(), rate=config.key_rate)
 
-    def admit(self, method: str, path: str, authorization: bytes) -> Key | None:
+    def admit(self, method: str, path: str, authorization: bytes) -> Caller | None:
         """Who asks; None for anyone. Raises Unauthorized, Forbidden or RateLimited."""
         self._look()
         needed = needed_role(method, path)
-        if needed is None or self._version is None:
+        if needed is None or (self._version is None and self._tokens is None):
             return None
-        key = self._known(authorization)
-        rate = key.rate or self._rate
-        wait_s = self._limits.wait(key.key_id, rate) if rate else 0.0
+        caller = self._caller(authorization)
+        wait_s = self._limits.wait(caller.bucket, caller.rate) if caller.rate else 0.0
         if wait_s:
             raise RateLimited(
-                f"key {key.name!r} may ask {rate:g} times a second: ask again in {wait_s:.2g} s",
+                f"{caller.name!r} may ask {caller.rate:g} times a second: ask again in "
+                f"{wait_s:.2g} s",
                 retry_after_s=wait_s,
             )
-        if not key.role.covers(needed):
+        if not caller.role.covers(needed):
             raise Forbidden(
-                f"key {key.name!r} has the role {key.role}, and {method} {path} needs {needed}: "
-                "use a key with that role (`nearline keys add`)"
+                f"{caller.name!r} has the role {caller.role}, and {method} {path} needs {needed}: "
+                "ask with a key of that role (`nearline keys add`)"
             )
-        return key
+        return caller
 
-    def _known(self, authorization: bytes) -> Key:
+    def close(self) -> None:
+        """Follow the issuer of tokens no more."""
+        if self._tokens is not None:
+            self._tokens.close()
+
+    def _caller(self, authorization: bytes) -> Caller:
         scheme, _, given = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
             raise Unauthorized("no key was given: send `Authorization: Bearer KEY`")
+        if self._tokens is not None and not given.startswith(PREFIX):
+            bearer = self._tokens.bearer(given)
+            bucket = digest(bearer.subject.encode())
+            return Caller(bearer.subject, bearer.role, self._rate, bucket)
         key = self._keys.get(id_in(given))
         # Compared whatever the id: how long it takes tells nothing of what is known.
         if not hmac.compare_digest(digest(given), key.sha256 if key else _NOBODY) or key is None:
             raise Unauthorized("the key is not known: it was never made, or was revoked")
-        return key
+        return Caller(key.name, key.role, key.rate or self._rate, key.key_id)
 
     def _look(self) -> None:
         now = self._clock()

@@ -54,13 +54,14 @@ def create_app(
     *, service: Service | None = None, clock: Callable[[], datetime] = utc_now
 ) -> FastAPI:
     """The app of the settings, or of a given service; it starts and closes the service."""
-    config, service = settings(), service or Service.open()
+    config, service, access = settings(), service or Service.open(), Access.open()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start(clock)
         yield
         service.close()
+        access.close()
 
     app = FastAPI(
         title="Nearline",
@@ -76,7 +77,7 @@ def create_app(
     app.add_middleware(
         BodyLimit, max_bytes=config.max_body_bytes, timeout_s=config.client_timeout_s
     )
-    app.add_middleware(Gate, metrics=service.metrics, access=Access.open())
+    app.add_middleware(Gate, metrics=service.metrics, access=access)
     add_error_handlers(app)
     add_lists(app, service, clock)
     add_events(app, service)

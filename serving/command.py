@@ -47,7 +47,7 @@ def serve(
 
     config = settings()
     host = host or config.serve_host
-    check_exposure(host, KeyFile.open().read())
+    check_exposure(host, KeyFile.open().read(), config.oidc_issuer)
     certificate = Certificate.of(config.tls_cert, config.tls_key)
     listener = _listen(host, config.serve_port if port is None else port)
     shown = f"[{host}]" if ":" in host else host

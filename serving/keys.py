@@ -21,7 +21,7 @@ from nearline.errors import BadInput, ConfigError
 from nearline.schema import Id
 from nearline.settings import settings
 
-_PREFIX = "nl"
+PREFIX = b"nl_"
 _ONLY_OWNER = 0o600
 
 
@@ -65,9 +65,8 @@ def digest(key: bytes) -> str:
 
 
 def id_in(key: bytes) -> str:
-    """The id that a key names; empty for what is no key of ours."""
-    prefix, _, rest = key.decode("latin-1").partition("_")
-    return rest.partition("_")[0] if prefix == _PREFIX else ""
+    """The id that a key names."""
+    return key.removeprefix(PREFIX).partition(b"_")[0].decode("latin-1")
 
 
 class KeyFile:
@@ -107,7 +106,7 @@ class KeyFile:
         Raises BadInput for a name or a rate that is none.
         """
         key_id = secrets.token_hex(6)
-        text = f"{_PREFIX}_{key_id}_{secrets.token_urlsafe(32)}"
+        text = f"{PREFIX.decode()}{key_id}_{secrets.token_urlsafe(32)}"
         try:
             made = Key(
                 key_id=key_id,

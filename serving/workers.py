@@ -30,13 +30,13 @@ _LOGGING: dict[str, Any] = {
 }
 
 
-def check_exposure(host: str, keys: Sequence[Key]) -> None:
-    """Raise ConfigError for an address beyond this machine without a key."""
+def check_exposure(host: str, keys: Sequence[Key], issuer: str = "") -> None:
+    """Raise ConfigError for an address beyond this machine without a key or an issuer of tokens."""
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
-    if not loopback and not keys:
+    if not (loopback or keys or issuer):
         raise ConfigError(
             f"refusing to listen on {host} without keys: make one with `nearline keys add`, or "
             "listen on 127.0.0.1"
