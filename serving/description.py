@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from nearline.schema import Event, Item
 from serving.access import needed_role
 from serving.problems import MEDIA_TYPE
+from serving.schema import MOST_ROWS
 
 _KEY = "key"
 _MODELS = "#/components/schemas/{model}"
@@ -17,7 +18,8 @@ _MODELS = "#/components/schemas/{model}"
 def one_or_many(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
     """Describes a body that holds one `model` or a list of them, which is judged row by row."""
     one = {"$ref": _MODELS.format(model=model.__name__)}
-    schema = {"oneOf": [one, {"type": "array", "items": one, "minItems": 1}], "examples": [example]}
+    many = {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_ROWS}
+    schema = {"oneOf": [one, many], "examples": [example]}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 

@@ -17,6 +17,8 @@ MOST_SESSION_EVENTS = 500
 MOST_USERS = 100
 MOST_FILTERS = 50
 MOST_EXCLUDED = 500
+MOST_ROWS = 10_000
+"""Events or items of one request: each costs more than the two bytes that the shortest takes."""
 
 Limit = Annotated[int, Field(ge=1, le=MOST_ITEMS, description="Most items in the answer.")]
 Price = Annotated[float, Field(allow_inf_nan=False)]

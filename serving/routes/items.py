@@ -5,7 +5,7 @@ from fastapi import FastAPI, Request, Response
 from nearline.schema import Item
 from serving.description import one_or_many
 from serving.errors import ServiceError
-from serving.routes.events import Posted
+from serving.routes.events import Posted, rows_of
 from serving.schema import ItemReceiptOut, ItemsAnswer
 from serving.service import Service
 
@@ -31,10 +31,7 @@ def add_items(app: FastAPI, service: Service) -> None:
 
         They are on disk, and part of every next answer, when this is answered.
         """
-        rows = posted if isinstance(posted, list) else [posted]
-        if not rows:
-            raise ServiceError("the list holds no item", code="invalid")
-        receipts = service.put(rows)
+        receipts = service.put(rows_of(posted, "item"))
         refused = sum(receipt.reason is not None for receipt in receipts)
         service.metrics.items.labels("refused").inc(refused)
         service.metrics.items.labels("accepted").inc(len(receipts) - refused)

@@ -207,6 +207,14 @@ def test_no_body_breaks_anything(client: Any) -> None:
             assert_answered_or_refused(client.request(method, path, content=body, headers=JSON))
 
 
+@pytest.mark.parametrize(("rows", "status"), [(10_000, 207), (10_001, 413)])
+def test_a_request_has_so_many_rows_at_most(client: Any, rows: int, status: int) -> None:
+    """Each is judged, kept and answered for, however short it is."""
+    for method, path in (("POST", "/v1/events"), ("PUT", "/v1/items")):
+        response = client.request(method, path, json=[7] * rows)
+        assert response.status_code == status
+
+
 # Over a connection
 
 
