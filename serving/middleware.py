@@ -73,10 +73,9 @@ class Gate:
         # Starlette reads headers as Latin-1: encoding that way gives the caller's bytes back.
         authorization = headers.get("authorization", "").encode("latin-1")
         try:
-            caller = self._access.admit(scope["method"], scope["path"], authorization)
+            self._access.admit(scope["method"], scope["path"], authorization)
         except ServiceError as refusal:
             return problem_response(refusal, scope)
-        scope["state"]["caller"] = caller.name if caller else None
         return self.app
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
@@ -102,7 +101,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdigit() and int(announced) > self._max_bytes:
+        if announced.isdecimal() and int(announced) > self._max_bytes:
             await problem_response(self._too_large(), scope)(scope, receive, send)
             return
         read, arriving, due = 0, True, asyncio.get_running_loop().time() + self._timeout_s
