@@ -1,4 +1,4 @@
-"""Two homes beside each other: what one has, the other knows nothing of (decision 10)."""
+"""Two homes beside each other: what one has, the other knows nothing of (decision 12)."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
