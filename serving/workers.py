@@ -80,8 +80,8 @@ def server_config(
         log_config=_LOGGING,
         access_log=False,
         timeout_worker_healthcheck=_SILENT_FOR_S,
-        ssl_certfile=certificate and certificate.cert,
-        ssl_keyfile=certificate and certificate.key,
+        ssl_certfile=certificate.cert if certificate else None,
+        ssl_keyfile=certificate.key if certificate else None,
     )
 
 
