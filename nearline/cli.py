@@ -12,8 +12,9 @@ from nearline.console import err, out, tell_steps
 from nearline.errors import NearlineError
 
 STORY = (
-    *("load", "features", "train", "finetune", "releases", "evaluate", "replay", "serve", "lookup"),
-    *("status", "drift", "housekeeping", "forget", "doctor", "airflow", "demo", "traffic", "down"),
+    *("load", "features", "train", "finetune", "releases", "evaluate", "replay"),
+    *("serve", "keys", "lookup", "status", "drift", "housekeeping", "forget", "doctor"),
+    *("airflow", "demo", "traffic", "down"),
 )
 _PASSED_ON = {"airflow": {"allow_extra_args": True, "ignore_unknown_options": True}}
 """Commands that hand on arguments which they do not know."""

@@ -6,6 +6,7 @@ NearlineError
 ├── MissingPartition       an hour that is needed has not been closed or computed
 ├── StepFailed             a step of the ring (Spark, dbt, Feast, Airflow) did not finish
 ├── NotReady               there is nothing to answer from yet (no active release, no API)
+├── NotKept                the disk did not keep what came in (it is full, or failed)
 └── ReleaseError
     ├── UnknownRelease     no such version in the store
     ├── CorruptRelease     a file is missing or its checksum differs
@@ -37,6 +38,10 @@ class StepFailed(NearlineError):
 
 class NotReady(NearlineError):
     """There is nothing to answer from yet."""
+
+
+class NotKept(NearlineError):
+    """The disk did not keep what came in."""
 
 
 class ReleaseError(NearlineError):

@@ -9,6 +9,7 @@ cannot both promote.
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -25,6 +26,8 @@ from nearline.errors import CorruptRelease, ReleaseRefused, UnknownRelease
 from nearline.settings import settings
 from nearline.windows import Window
 
+log = logging.getLogger(__name__)
+
 Kind = Literal["nightly", "hourly"]
 
 _MANIFEST = "manifest.json"
@@ -36,6 +39,7 @@ class ReleaseManifest(BaseModel):
 
     `parent` is the release it started from, `base` the nightly release of its line, `promoted` the
     gate's verdict with its `reasons`, `window` the data it learned last, `files` name → sha256.
+    `sha256` is that of the manifest without itself; older ones have none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -52,6 +56,11 @@ class ReleaseManifest(BaseModel):
     baselines: dict[str, dict[str, float]] = Field(default_factory=dict)
     lineage: dict[str, Any] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
+    sha256: str = ""
+
+    def checksum(self) -> str:
+        """What `sha256` must be."""
+        return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
 
     @property
     def window(self) -> Window:
@@ -113,6 +122,7 @@ class ReleaseStore:
         version = f"{manifest.window_end:%Y%m%dT%H}-{manifest.kind}-{digest}"
         base = version if manifest.kind == "nightly" else manifest.base
         final = manifest.model_copy(update={"version": version, "files": files, "base": base})
+        final = final.model_copy(update={"sha256": final.checksum()})
         target = self.root / version
         if target.exists():
             return version
@@ -129,12 +139,21 @@ class ReleaseStore:
             manifest = ReleaseManifest.model_validate_json((path / _MANIFEST).read_text())
         except ValueError as error:
             raise CorruptRelease(f"release {version}: its manifest is unreadable") from error
+        if manifest.sha256 and manifest.sha256 != manifest.checksum():
+            raise CorruptRelease(f"release {version}: its manifest was changed; roll back")
         return Release(path, manifest)
 
     def manifests(self) -> list[ReleaseManifest]:
-        """The manifests of all releases, oldest window first."""
+        """The manifests of all releases, oldest window first; the log tells of corrupt ones."""
         versions = sorted(p.parent.name for p in self.root.glob(f"[!.]*/{_MANIFEST}"))
-        return [self.load(version).manifest for version in versions]
+        return [found for version in versions if (found := self._manifest(version))]
+
+    def _manifest(self, version: str) -> ReleaseManifest | None:
+        try:
+            return self.load(version).manifest
+        except CorruptRelease as error:
+            log.warning("%s", error)
+            return None
 
     def active(self) -> str | None:
         """The active version, if there is one."""

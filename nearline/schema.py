@@ -84,7 +84,8 @@ Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[
 Text = Annotated[str, StringConstraints(max_length=2000)]
 
 
-def _as_utc(ts: datetime) -> datetime:
+def as_utc(ts: datetime) -> datetime:
+    """The time in UTC, which one without a zone is in. Raises ValueError for one that UTC lacks."""
     try:
         return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
     except OverflowError as error:
@@ -130,7 +131,7 @@ class Event(BaseModel):
     surface: Id | None = None
     attributes: dict[str, Any] = Field(default_factory=dict)
 
-    _utc = field_validator("event_ts")(_as_utc)
+    _utc = field_validator("event_ts")(as_utc)
     _json = field_validator("attributes")(_as_json)
 
     @classmethod
@@ -169,7 +170,7 @@ class Item(BaseModel):
     image_vector: list[float] | None = None
     audio_vector: list[float] | None = None
 
-    _utc = field_validator("created_ts")(_as_utc)
+    _utc = field_validator("created_ts")(as_utc)
     _json = field_validator("attributes")(_as_json)
     _readable = field_validator("attributes")(_rules_can_read)
 

@@ -108,7 +108,17 @@ class Settings(BaseSettings):
     serve_host: str = Field("127.0.0.1", description="address the API listens on")
     serve_port: int = Field(8900, ge=1, le=65535, description="port the API listens on")
     serve_workers: int = Field(1, ge=1, description="processes that answer, sharing the port")
-    api_key: str = Field("", description="bearer key of the API; needed beyond loopback")
+    keys: Path = Field(Path(), description="hashes of the API's keys; empty: HOME/keys.json")
+    key_rate: float = Field(
+        0, ge=0, description="requests a second of a key that has no rate of its own; 0: any"
+    )
+    tls_cert: str = Field("", description="PEM file of a certificate: the API speaks HTTPS")
+    tls_key: str = Field("", description="PEM file of the certificate's private key")
+    oidc_issuer: str = Field("", description="issuer whose bearer tokens are let in; empty: none")
+    oidc_audience: str = Field("", description="whom the issuer's tokens must be for")
+    oidc_jwks: str = Field("", description="the issuer's public keys (JWKS): a file, or https://…")
+    oidc_claim: str = Field("roles", description="claim of a token that holds `nearline:ROLE`")
+    api_key: str = Field("", description="key or token that clients send to the API")
     feature_deadline_ms: int = Field(50, ge=1, description="longest wait for the online store")
     kept_seconds: float = Field(
         10, ge=0, description="so long a list answers again while nothing has happened; 0: never"
@@ -123,6 +133,9 @@ class Settings(BaseSettings):
         48, ge=1, description="accepted events of the last hours are part of the live state"
     )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="longest body the API reads")
+    client_timeout_s: float = Field(
+        10, gt=0, description="longest that a request's head, and its body, may take to arrive"
+    )
 
     airflow_port: int = Field(8080, ge=1, le=65535, description="port of the Airflow UI")
     schedule_start: str = Field(
@@ -159,6 +172,15 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _know_what_tokens_are_for(self) -> "Settings":
+        if self.oidc_issuer and not (self.oidc_audience and self.oidc_jwks):
+            raise ValueError(
+                f"NEARLINE_OIDC_ISSUER={self.oidc_issuer!r} needs NEARLINE_OIDC_AUDIENCE and "
+                "NEARLINE_OIDC_JWKS: without them any token would do"
+            )
+        return self
+
     def keep_days(self, layer: str) -> int | None:
         """How many days of a layer of the lake are kept; None for those that are kept for ever."""
         return getattr(self, f"keep_{layer}_days", 0) or None
@@ -170,6 +192,7 @@ class Settings(BaseSettings):
         self.releases = self.releases or str(self.home / "releases")
         for name, default in {
             "intake": "intake",
+            "keys": "keys.json",
             "duckdb_path": "marts.duckdb",
             "feast_registry": "feast/registry.db",
             "feast_online": "feast/online.db",

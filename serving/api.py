@@ -19,6 +19,8 @@
 `POST /v1/events` with one event answers 200, or 422 `event_refused`. With a list it judges each
 event by itself: 200 when none was refused, 207 when some were; the others are kept all the same.
 Sending events again changes nothing: they are known by their ids.
+
+Where there are keys, each request needs one whose role may do it (serving/access.py).
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -30,9 +32,11 @@ from fastapi import FastAPI
 
 from nearline import __version__
 from nearline.settings import settings
+from serving.access import Access
 from serving.again import Again
+from serving.description import described
 from serving.middleware import BodyLimit, Gate
-from serving.problems import RESPONSES, add_error_handlers, described
+from serving.problems import RESPONSES, add_error_handlers
 from serving.routes.events import add_events
 from serving.routes.items import add_items
 from serving.routes.lists import add_lists
@@ -50,13 +54,14 @@ def create_app(
     *, service: Service | None = None, clock: Callable[[], datetime] = utc_now
 ) -> FastAPI:
     """The app of the settings, or of a given service; it starts and closes the service."""
-    config, service = settings(), service or Service.open()
+    config, service, access = settings(), service or Service.open(), Access.open()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start(clock)
         yield
         service.close()
+        access.close()
 
     app = FastAPI(
         title="Nearline",
@@ -69,8 +74,10 @@ def create_app(
     )
     app.openapi = partial(described, app)  # type: ignore[method-assign]
     app.add_middleware(Again, service=service, clock=clock)
-    app.add_middleware(BodyLimit, max_bytes=config.max_body_bytes)
-    app.add_middleware(Gate, metrics=service.metrics, api_key=config.api_key)
+    app.add_middleware(
+        BodyLimit, max_bytes=config.max_body_bytes, timeout_s=config.client_timeout_s
+    )
+    app.add_middleware(Gate, metrics=service.metrics, access=access)
     add_error_handlers(app)
     add_lists(app, service, clock)
     add_events(app, service)

@@ -10,6 +10,7 @@ this package brings, and nothing of what training or the API need.
 Errors are drawn in serving/errors.py. Every call may be sent again without harm (reads change
 nothing, events are known by their ids), so a call that got no answer is tried `retries` times more,
 after pauses that grow and are drawn by lot: clients that failed together do not come back together.
+So is one that was told to come back (Retry-After) in less than `timeout_s`.
 """
 
 import asyncio
@@ -70,8 +71,18 @@ class _Call(Generic[A]):
                 f"{response.request.url} answered {response.status_code} with "
                 f"{response.text[:80]!r}, which is not Nearline: check the address"
             ) from error
-        faults = [Fault(wrong.pointer, wrong.detail) for wrong in problem.errors]
-        raise error_for(problem.code, problem.detail, problem.request_id, faults)
+        raise error_for(
+            problem.code,
+            problem.detail,
+            request_id=problem.request_id,
+            faults=[Fault(wrong.pointer, wrong.detail) for wrong in problem.errors],
+            retry_after_s=_retry_after_s(response),
+        )
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    told = response.headers.get("retry-after", "")
+    return float(told) if told.isdigit() else None
 
 
 def _recommendations(user_id: str, options: ListOptions) -> _Call[ItemList]:
@@ -158,7 +169,8 @@ class _Options:
     @classmethod
     def of(cls, url: str | None, timeout_s: float, retries: int, api_key: str | None) -> "_Options":
         config = settings()
-        default = f"http://{config.serve_host}:{config.serve_port}"
+        scheme = "https" if config.tls_cert else "http"
+        default = f"{scheme}://{config.serve_host}:{config.serve_port}"
         key = config.api_key if api_key is None else api_key
         return cls(url or default, timeout_s, retries, key)
 
@@ -168,10 +180,18 @@ class _Options:
         headers = {"Authorization": key} if self.api_key else {}
         return {"base_url": self.url, "timeout": self.timeout_s, "headers": headers}
 
+    def asks_again(self, attempt: int, response: httpx.Response) -> bool:
+        """Whether an answer is none yet: a gateway's, or one that is due before `timeout_s`."""
+        if response.status_code in _GATEWAY:
+            return True
+        wait_s = _retry_after_s(response)
+        return wait_s is not None and wait_s <= self.timeout_s and attempt < self.retries
+
     def pause(self, attempt: int, failure: httpx.TransportError | httpx.Response) -> float:
         """Seconds to wait before the next attempt. Raises Unreachable when there is none."""
         if attempt < self.retries:
-            return random.uniform(0.5, 1) * _PAUSE_S * 2.0**attempt
+            told_s = _retry_after_s(failure) if isinstance(failure, httpx.Response) else None
+            return (told_s or 0.0) + random.uniform(0.5, 1) * _PAUSE_S * 2.0**attempt
         if isinstance(failure, httpx.TimeoutException):
             raise ServiceTimeout(f"{self.url} did not answer in {self.timeout_s} s") from failure
         if isinstance(failure, httpx.Response):
@@ -280,7 +300,7 @@ class RecommendationClient:
                 response = self._http.request(
                     call.method, call.path, params=call.params, json=call.json
                 )
-                if response.status_code not in _GATEWAY:
+                if not self._options.asks_again(attempt, response):
                     return call.read(response)
                 failure = response
             except httpx.TransportError as error:
@@ -384,7 +404,7 @@ class AsyncRecommendationClient:
                 response = await self._http.request(
                     call.method, call.path, params=call.params, json=call.json
                 )
-                if response.status_code not in _GATEWAY:
+                if not self._options.asks_again(attempt, response):
                     return call.read(response)
                 failure = response
             except httpx.TransportError as error:

@@ -1,7 +1,8 @@
-"""`nearline serve` and `nearline lookup`. What is heavy is imported where it is used."""
+"""`nearline serve`, `keys` and `lookup`. What is heavy is imported where it is used."""
 
 import socket
-from typing import TYPE_CHECKING, Annotated
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -9,12 +10,14 @@ from rich.markup import escape
 from nearline.console import JsonFlag, err, print_json, print_table
 from nearline.errors import ConfigError
 from nearline.settings import settings
+from serving.keys import Key, KeyFile, Role
 
 if TYPE_CHECKING:
     from serving.client import RecommendationClient
     from serving.schema import ItemList
 
 lookup = typer.Typer(help="Ask the API what it recommends.", no_args_is_help=True)
+keys = typer.Typer(help="Say who may call the API.", no_args_is_help=True)
 
 Limit = Annotated[int, typer.Option(min=1, max=200, help="Most items in the answer.")]
 Url = Annotated[str | None, typer.Option(help="Where the API listens (default: the settings).")]
@@ -40,15 +43,17 @@ def serve(
 
     Example: nearline serve --port 8900 --workers 2
     """
-    from serving.workers import check_exposure, run
+    from serving.workers import Certificate, check_exposure, run
 
     config = settings()
     host = host or config.serve_host
-    check_exposure(host, config.api_key)
+    check_exposure(host, KeyFile.open().read(), config.oidc_issuer)
+    certificate = Certificate.of(config.tls_cert, config.tls_key)
     listener = _listen(host, config.serve_port if port is None else port)
     shown = f"[{host}]" if ":" in host else host
-    err.print(f"Nearline API on http://{shown}:{listener.getsockname()[1]}", highlight=False)
-    run(listener, workers=workers or config.serve_workers)
+    scheme = "https" if certificate else "http"
+    err.print(f"Nearline API on {scheme}://{shown}:{listener.getsockname()[1]}", highlight=False)
+    run(listener, workers=workers or config.serve_workers, certificate=certificate)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -64,6 +69,56 @@ def _listen(host: str, port: int) -> socket.socket:
             "with --host or --port"
         ) from error
     return listener
+
+
+@keys.command("add", epilog="nearline keys add --role read --name shop --rate 200")
+def add_key(
+    role: Annotated[Role, typer.Option(help="What it may do: docs/how-to/guard-the-api.md.")],
+    name: Annotated[str, typer.Option(help="Who will use it, as logs and refusals name it.")],
+    rate: Annotated[
+        float | None, typer.Option(help="Requests a second (default: NEARLINE_KEY_RATE).")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a key and show it, once. Running servers take it within a second."""
+    made, key = KeyFile.open().add(name=name, role=role, rate=rate, now=datetime.now(UTC))
+    if as_json:
+        print_json({"key": key} | _told(made))
+    else:
+        typer.echo(key)
+        err.print(
+            f"key {made.key_id} ({made.role}) of {escape(made.name)}: keep it now, it is not "
+            "shown again",
+            highlight=False,
+        )
+
+
+@keys.command("list", epilog="nearline keys list --json")
+def list_keys(as_json: JsonFlag = False) -> None:
+    """The keys that are let in, oldest first; what they are is kept as hashes only."""
+    found = [_told(key) for key in KeyFile.open().read()]
+    if as_json:
+        print_json(found)
+    else:
+        rows = [[escape(str(cell)) if cell else None for cell in key.values()] for key in found]
+        print_table("keys", ["id", "name", "role", "made", "rate"], rows)
+
+
+@keys.command("revoke", epilog="nearline keys revoke 1f3a9c02b7de")
+def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Let a key in no more. Running servers refuse it within a second."""
+    gone = KeyFile.open().revoke(key_id)
+    err.print(f"revoked {gone.key_id} ({gone.role}) of {escape(gone.name)}", highlight=False)
+
+
+def _told(key: Key) -> dict[str, Any]:
+    return {
+        "id": key.key_id,
+        "name": key.name,
+        "role": key.role,
+        "made": key.created_ts.isoformat(timespec="seconds"),
+        "rate": key.rate,
+    }
 
 
 @lookup.command("user", epilog="nearline lookup user 42 --limit 5")

@@ -6,18 +6,22 @@ An error answer is a problem of RFC 9457 (`application/problem+json`): `type`, `
 | code | status | what was wrong | the client raises |
 |---|---|---|---|
 | `bad_request` | 400 | the body is no JSON | RefusedRequest |
-| `unauthorized` | 401 | the bearer key is missing or wrong | Unauthorized |
+| `unauthorized` | 401 | the bearer key is missing, or is not known | Unauthorized |
+| `forbidden` | 403 | the key's role may not do this | Forbidden |
 | `unknown_item` | 404 | the item is in no catalogue and no release | UnknownItem |
 | `unknown_user` | 404 | nothing is known of the user | UnknownUser |
 | `not_found` | 404 | no such address | RefusedRequest |
 | `method_not_allowed` | 405 | the address does not take this method | RefusedRequest |
+| `too_slow` | 408 | the body took longer than NEARLINE_CLIENT_TIMEOUT_S | RefusedRequest |
 | `too_large` | 413 | the body is longer than NEARLINE_MAX_BODY_BYTES | RefusedRequest |
 | `unsupported_media_type` | 415 | the body is not sent as application/json | RefusedRequest |
 | `invalid` | 422 | an argument or a field is not what it must be | RefusedRequest |
 | `event_refused` | 422 | the one event of the request was refused | RefusedRequest |
 | `item_refused` | 422 | the one item of the request was refused | RefusedRequest |
+| `too_many_requests` | 429 | the key asks more often than it may | RateLimited |
 | `internal` | 500 | a bug, or a machine in trouble | ServiceFailed |
-| `not_ready` | 503 | no release is active yet, or the disk keeps nothing | ServiceNotReady |
+| `not_ready` | 503 | no release is active yet | ServiceNotReady |
+| `not_kept` | 507 | the disk is full, or failed: nothing of the request was kept | NothingKept |
 
 NearlineError
 └── ServiceError             `code`, `status`, `request_id` say what the service answered
@@ -25,10 +29,13 @@ NearlineError
     │   └── ServiceTimeout   no answer within `timeout_s`
     ├── RefusedRequest       the request cannot be answered as it is
     │   ├── Unauthorized
+    │   ├── Forbidden
+    │   ├── RateLimited      ask again in `retry_after_s`
     │   ├── UnknownItem
     │   └── UnknownUser
     ├── ServiceFailed        the service failed, or answered what is no answer of ours
-    └── ServiceNotReady      ask again once a release is active
+    ├── ServiceNotReady      ask again once a release is active
+    └── NothingKept          send it again later
 """
 
 from collections.abc import Sequence
@@ -47,17 +54,21 @@ class Kind(NamedTuple):
 KINDS = {
     "bad_request": Kind(400, "The body cannot be read"),
     "unauthorized": Kind(401, "The key is missing or wrong"),
+    "forbidden": Kind(403, "The key may not do this"),
     "unknown_item": Kind(404, "No such item"),
     "unknown_user": Kind(404, "Nothing is known of this user"),
     "not_found": Kind(404, "No such address"),
     "method_not_allowed": Kind(405, "The address does not take this method"),
+    "too_slow": Kind(408, "The body takes too long"),
     "too_large": Kind(413, "The body is too long"),
     "unsupported_media_type": Kind(415, "The body is of another type than JSON"),
     "invalid": Kind(422, "An argument or a field is wrong"),
     "event_refused": Kind(422, "The event was refused"),
     "item_refused": Kind(422, "The item was refused"),
+    "too_many_requests": Kind(429, "The key asks too often"),
     "internal": Kind(500, "The service failed"),
     "not_ready": Kind(503, "There is nothing to answer from yet"),
+    "not_kept": Kind(507, "What was sent cannot be kept"),
 }
 """Error code → its kind."""
 
@@ -81,12 +92,14 @@ class ServiceError(NearlineError):
         code: str | None = None,
         request_id: str | None = None,
         faults: Sequence[Fault] = (),
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or self.code
         self.request_id = request_id
         self.faults = tuple(faults)
+        self.retry_after_s = retry_after_s
 
     @property
     def kind(self) -> Kind:
@@ -114,9 +127,21 @@ class RefusedRequest(ServiceError):
 
 
 class Unauthorized(RefusedRequest):
-    """The bearer key is missing or wrong."""
+    """The bearer key is missing, or is not known."""
 
     code = "unauthorized"
+
+
+class Forbidden(RefusedRequest):
+    """The key's role may not do this."""
+
+    code = "forbidden"
+
+
+class RateLimited(RefusedRequest):
+    """The key asks more often than it may; `retry_after_s` says when to ask again."""
+
+    code = "too_many_requests"
 
 
 class UnknownItem(RefusedRequest):
@@ -141,11 +166,32 @@ class ServiceNotReady(ServiceError):
     code = "not_ready"
 
 
+class NothingKept(ServiceError):
+    """The service's disk is full, or failed: nothing of the request was kept. Send it again."""
+
+    code = "not_kept"
+
+
+_OWN: dict[str, type[ServiceError]] = {
+    kind.code: kind
+    for kind in (
+        *(Unauthorized, Forbidden, RateLimited, UnknownItem, UnknownUser),
+        *(ServiceNotReady, NothingKept),
+    )
+}
+
+
 def error_for(
-    code: str, message: str, request_id: str | None, faults: Sequence[Fault] = ()
+    code: str,
+    message: str,
+    *,
+    request_id: str | None = None,
+    faults: Sequence[Fault] = (),
+    retry_after_s: float | None = None,
 ) -> ServiceError:
     """The exception of an error answer."""
-    own = {kind.code: kind for kind in (Unauthorized, UnknownItem, UnknownUser, ServiceNotReady)}
     status = KINDS.get(code, KINDS["internal"]).status
-    kind = own.get(code, RefusedRequest if status < 500 else ServiceFailed)
-    return kind(message, code=code, request_id=request_id, faults=faults)
+    kind = _OWN.get(code, RefusedRequest if status < 500 else ServiceFailed)
+    return kind(
+        message, code=code, request_id=request_id, faults=faults, retry_after_s=retry_after_s
+    )

@@ -1,6 +1,6 @@
 """What every request goes through: its id, its key, the size of its body, and the figures."""
 
-import hmac
+import asyncio
 import logging
 import re
 import time
@@ -10,18 +10,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.access import Access
 from serving.errors import ServiceError
 from serving.metrics import Metrics
 from serving.problems import problem_response
 
 log = logging.getLogger(__name__)
 
-OPEN_PATHS = ("/healthz", "/readyz")
-"""Answered without a key: a balancer asks them."""
-
-_NO_KEY = ServiceError(
-    "the bearer key is missing or wrong: send `Authorization: Bearer KEY`", code="unauthorized"
-)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -35,15 +30,15 @@ def _route(scope: Scope) -> str:
 
 
 class Gate:
-    """Gives each request an id, refuses it without the key, and counts it.
+    """Gives each request an id, refuses it where its key may not ask, and counts it.
 
     The id is the caller's `X-Request-ID` where it has one of up to 64 letters, digits, `._-`.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, api_key: str) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, access: Access) -> None:
         self.app = app
         self._metrics = metrics
-        self._expected = f"Bearer {api_key}".encode() if api_key else None
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,8 +57,8 @@ class Gate:
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
-        app = self.app if self._admits(scope, headers) else problem_response(_NO_KEY, scope)
         try:
+            app = self._admitted(scope, headers)
             await app(scope, receive, send_with_id)
         except Exception:
             log.exception("request %s failed: %s %s", request_id, scope["method"], _route(scope))
@@ -73,12 +68,15 @@ class Gate:
         finally:
             self._count(scope, status or 500, time.perf_counter() - began)
 
-    def _admits(self, scope: Scope, headers: Headers) -> bool:
-        if self._expected is None or scope["path"] in OPEN_PATHS:
-            return True
+    def _admitted(self, scope: Scope, headers: Headers) -> ASGIApp:
+        """The app, or the answer to who may not ask it."""
         # Starlette reads headers as Latin-1: encoding that way gives the caller's bytes back.
-        given = headers.get("authorization", "").encode("latin-1")
-        return hmac.compare_digest(given, self._expected)
+        authorization = headers.get("authorization", "").encode("latin-1")
+        try:
+            self._access.admit(scope["method"], scope["path"], authorization)
+        except ServiceError as refusal:
+            return problem_response(refusal, scope)
+        return self.app
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         endpoint = _route(scope)
@@ -86,37 +84,55 @@ class Gate:
         self._metrics.latency.labels(endpoint).observe(seconds)
 
 
-class BodyLimit:
-    """Refuses bodies beyond `max_bytes`, by their announced length or while they arrive."""
+def _passed_on(error: ServiceError) -> HTTPException:
+    """The error as FastAPI, which reads bodies, hands it on to the app's handlers."""
+    return HTTPException(error.status, error.message)
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+
+class BodyLimit:
+    """Refuses bodies beyond `max_bytes`, announced or arriving, and those that take too long."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_s: float) -> None:
         self.app = app
-        self._max_bytes = max_bytes
+        self._max_bytes, self._timeout_s = max_bytes, timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdigit() and int(announced) > self._max_bytes:
-            await problem_response(self._refusal(), scope)(scope, receive, send)
+        if announced.isdecimal() and int(announced) > self._max_bytes:
+            await problem_response(self._too_large(), scope)(scope, receive, send)
             return
-        read = 0
+        read, arriving, due = 0, True, asyncio.get_running_loop().time() + self._timeout_s
 
         async def receive_some() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, arriving
+            if not arriving:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(due):
+                    message = await receive()
+            except TimeoutError:
+                raise _passed_on(self._too_slow()) from None
             read += len(message.get("body", b""))
             if read > self._max_bytes:
-                # The app's handler of HTTP errors turns this into a problem.
-                raise HTTPException(413, self._refusal().message)
+                raise _passed_on(self._too_large())
+            arriving = message.get("more_body", False)
             return message
 
         await self.app(scope, receive_some, send)
 
-    def _refusal(self) -> ServiceError:
+    def _too_large(self) -> ServiceError:
         return ServiceError(
             f"the body is longer than {self._max_bytes} bytes: send fewer events at once, or raise "
             "NEARLINE_MAX_BODY_BYTES",
             code="too_large",
+        )
+
+    def _too_slow(self) -> ServiceError:
+        return ServiceError(
+            f"the body did not arrive in {self._timeout_s:g} s: send less at once, or raise "
+            "NEARLINE_CLIENT_TIMEOUT_S",
+            code="too_slow",
         )

@@ -1,17 +1,22 @@
 """Errors as answers: problems of RFC 9457, one shape for whatever goes wrong."""
 
+import logging
+import math
+from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
-from nearline.errors import NotReady
-from serving.errors import KINDS, Fault, ServiceError, ServiceNotReady
+from nearline.errors import NotKept, NotReady
+from serving.errors import KINDS, Fault, NothingKept, ServiceError, ServiceNotReady
 from serving.schema import Problem, WrongField
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -21,7 +26,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 """What the API's own description says of errors: status → model."""
 
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 408: "too_slow", 413: "too_large"}
+_TOLD_BY_US = ("too_slow", "too_large")
 _MOST_FAULTS = 10
 
 
@@ -37,7 +43,21 @@ def problem_response(error: ServiceError, scope: Scope) -> JSONResponse:
         request_id=scope["state"]["request_id"],
         errors=[WrongField(pointer=fault.pointer, detail=fault.detail) for fault in error.faults],
     )
-    return JSONResponse(problem.model_dump(), status_code=error.status, media_type=MEDIA_TYPE)
+    return JSONResponse(
+        problem.model_dump(),
+        status_code=error.status,
+        media_type=MEDIA_TYPE,
+        headers=dict(_headers(error)),
+    )
+
+
+def _headers(error: ServiceError) -> Iterator[tuple[str, str]]:
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        yield "WWW-Authenticate", "Bearer"
+    if error.status == HTTPStatus.REQUEST_TIMEOUT:
+        yield "Connection", "close"
+    if error.retry_after_s is not None:
+        yield "Retry-After", str(math.ceil(error.retry_after_s))
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -51,6 +71,11 @@ def add_error_handlers(app: FastAPI) -> None:
     def not_ready(request: Request, error: NotReady) -> JSONResponse:
         return problem_response(ServiceNotReady(str(error)), request.scope)
 
+    @app.exception_handler(NotKept)
+    def not_kept(request: Request, error: NotKept) -> JSONResponse:
+        log.error("request %s was not kept: %s", request.state.request_id, error)
+        return problem_response(NothingKept("the disk keeps nothing now"), request.scope)
+
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         faults = [_fault(found) for found in error.errors()[:_MOST_FAULTS]]
@@ -60,24 +85,8 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def of_http(request: Request, error: HTTPException) -> JSONResponse:
         code = _CODES.get(error.status_code, "bad_request")
-        message = error.detail if code == "too_large" else f"{error.detail}: {request.url.path}"
+        message = error.detail if code in _TOLD_BY_US else f"{error.detail}: {request.url.path}"
         return problem_response(ServiceError(message, code=code), request.scope)
-
-
-def described(app: FastAPI) -> dict[str, Any]:
-    """The app's OpenAPI description, with errors under the media type that they have."""
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
-        for path in schema["paths"].values():
-            for operation in path.values():
-                for status, response in operation["responses"].items():
-                    content = response.get("content", {})
-                    if int(status) >= 400 and "application/json" in content:
-                        content[MEDIA_TYPE] = content.pop("application/json")
-        app.openapi_schema = schema
-    return app.openapi_schema
 
 
 def _fault(found: dict[str, Any]) -> Fault:

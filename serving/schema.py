@@ -1,12 +1,12 @@
 """What goes over the wire: bodies and answers of the API, shared by service and client."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypedDict
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from nearline.schema import Id
+from nearline.schema import Id, as_utc
 from nearline.sequence import at_microseconds
 from serving.answers import Answer, Asked, ScoredItem
 from serving.filters import Filters
@@ -17,6 +17,8 @@ MOST_SESSION_EVENTS = 500
 MOST_USERS = 100
 MOST_FILTERS = 50
 MOST_EXCLUDED = 500
+MOST_ROWS = 10_000
+"""Events or items of one request: each costs more than the two bytes that the shortest takes."""
 
 Limit = Annotated[int, Field(ge=1, le=MOST_ITEMS, description="Most items in the answer.")]
 Price = Annotated[float, Field(allow_inf_nan=False)]
@@ -44,15 +46,16 @@ _ITEM_LIST: dict[str, Any] = {
 }
 
 
-def _as_utc(ts: datetime) -> datetime:
-    return ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts.astimezone(UTC)
-
-
 def _named(pair: str) -> str:
     name, colon, _ = pair.partition(":")
     if not name or not colon:
         raise ValueError("must be NAME:VALUE, as in color:red")
     return pair
+
+
+NamedValue = Annotated[
+    Value, AfterValidator(_named), Field(json_schema_extra={"pattern": "^[^:]+:"})
+]
 
 
 class ListOptions(TypedDict, total=False):
@@ -81,7 +84,7 @@ class ListQuery(BaseModel):
     category: list[Id] = Field(default_factory=list, max_length=MOST_FILTERS)
     price_min: Price | None = Field(None, description="On the attribute `price`, in its unit.")
     price_max: Price | None = None
-    attribute: list[Annotated[Value, AfterValidator(_named)]] = Field(
+    attribute: list[NamedValue] = Field(
         default_factory=list,
         max_length=MOST_FILTERS,
         description="NAME:VALUE of an item's attribute, as in color:red or waterproof:true.",
@@ -243,7 +246,7 @@ class SessionEventIn(BaseModel):
     event_type: Id | None = Field(
         None, description="Default: the first sign of interest of the funnel."
     )
-    event_ts: Annotated[datetime, AfterValidator(_as_utc)] | None = Field(
+    event_ts: Annotated[datetime, AfterValidator(as_utc)] | None = Field(
         None, description="ISO 8601, UTC without a zone; default: just now."
     )
 

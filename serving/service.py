@@ -9,7 +9,7 @@ from threading import Lock, Thread
 from typing import Any
 
 from nearline.domains import load_domain
-from nearline.errors import NotReady
+from nearline.errors import NotKept
 from nearline.intake import (
     Follower,
     Forgotten,
@@ -131,14 +131,14 @@ class Service:
     def take(self, rows: Sequence[Any]) -> list[Receipt]:
         """Events as JSON gave them: durable when this returns, and part of every next answer.
 
-        Raises NotReady when the disk does not keep them.
+        Raises NotKept when the disk does not keep them.
         """
         return self.journal.append(rows)
 
     def put(self, rows: Sequence[Any]) -> list[ItemReceipt]:
         """Items as JSON gave them: durable when this returns, and part of every next answer.
 
-        Raises NotReady when the disk does not keep them.
+        Raises NotKept when the disk does not keep them.
         """
         return self.items.put(rows)
 
@@ -154,8 +154,8 @@ class Service:
         """Log a list that is answered; one that cannot be logged is answered all the same."""
         try:
             self.impressions.add(impression)
-        except NotReady:
-            log.exception("a list was answered without being logged")
+        except NotKept as error:
+            log.error("a list was answered without being logged: %s", error)
             self.metrics.impressions.labels("lost").inc()
         else:
             self.metrics.impressions.labels("logged").inc()
@@ -209,5 +209,5 @@ class Service:
     def _flush(self) -> None:
         try:
             self.impressions.flush()
-        except NotReady:
+        except NotKept:
             log.exception("logged lists may not be on disk")

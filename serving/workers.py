@@ -1,6 +1,10 @@
 """Runs the app, in this process or in several that share a port."""
 
 import ipaddress
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from socket import socket
 from typing import Any
 
@@ -8,7 +12,9 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from nearline.errors import ConfigError
+from serving.keys import Key
 from serving.metrics import share
+from serving.protocol import GuardedProtocol
 
 _APP = "serving.api:create_app"
 _SILENT_FOR_S = 60
@@ -24,29 +30,64 @@ _LOGGING: dict[str, Any] = {
 }
 
 
-def check_exposure(host: str, api_key: str) -> None:
-    """Raise ConfigError for an address beyond this machine without a key."""
+def check_exposure(host: str, keys: Sequence[Key], issuer: str = "") -> None:
+    """Raise ConfigError for an address beyond this machine without a key or an issuer of tokens."""
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
-    if not loopback and not api_key:
+    if not (loopback or keys or issuer):
         raise ConfigError(
-            f"refusing to listen on {host} without a key: set NEARLINE_API_KEY, or listen on "
-            "127.0.0.1"
+            f"refusing to listen on {host} without keys: make one with `nearline keys add`, or "
+            "listen on 127.0.0.1"
         )
 
 
-def run(listener: socket, *, workers: int) -> None:
-    """Answer at a bound socket until a signal ends it. A worker that dies is replaced."""
-    config = uvicorn.Config(
-        _APP,
-        factory=True,
+@dataclass(frozen=True)
+class Certificate:
+    """Files in PEM format: the certificate with its chain, and its private key."""
+
+    cert: Path
+    key: Path
+
+    @classmethod
+    def of(cls, cert: str, key: str) -> "Certificate | None":
+        """The files of the settings, where they name any.
+
+        Raises ConfigError when one is missing, or when they do not fit each other.
+        """
+        if not cert and not key:
+            return None
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"NEARLINE_TLS_CERT={cert!r} and NEARLINE_TLS_KEY={key!r} cannot be used "
+                f"({error}): name a certificate and its private key, both PEM files"
+            ) from error
+        return cls(Path(cert), Path(key))
+
+
+def server_config(
+    app: Any, *, workers: int = 1, certificate: Certificate | None = None
+) -> uvicorn.Config:
+    """How the API is served: an app, or the import path of what makes one."""
+    return uvicorn.Config(
+        app,
+        factory=isinstance(app, str),
         workers=workers,
+        http=GuardedProtocol,
         log_config=_LOGGING,
         access_log=False,
         timeout_worker_healthcheck=_SILENT_FOR_S,
+        ssl_certfile=certificate.cert if certificate else None,
+        ssl_keyfile=certificate.key if certificate else None,
     )
+
+
+def run(listener: socket, *, workers: int, certificate: Certificate | None = None) -> None:
+    """Answer at a bound socket until a signal ends it. A worker that dies is replaced."""
+    config = server_config(_APP, workers=workers, certificate=certificate)
     if workers == 1:
         uvicorn.Server(config).run(sockets=[listener])
         return

@@ -16,7 +16,6 @@ from nearline.errors import BadInput
 from nearline.identity import stored_id
 from nearline.schema import (
     CLOCK_SKEW,
-    EVENT_ID,
     EVENT_TS,
     LARGEST_VALUE,
     RECEIVED_TS,
@@ -115,9 +114,9 @@ def _split(row: Mapping[str, Any]) -> tuple[dict[str, str | None], Any]:
     return plain, given if len(rest) == 1 and isinstance(given, Mapping) else rest
 
 
-def event_id_of(row: Any) -> str | None:
-    """The id under which a refused event is answered, where it has a readable one."""
-    found = row.get(EVENT_ID) if isinstance(row, Mapping) else None
+def id_in(row: Any, name: str) -> str | None:
+    """The id under which a refused row is answered, where it has a readable one."""
+    found = row.get(name) if isinstance(row, Mapping) else None
     return _text(found) if isinstance(found, str) else None
 
 

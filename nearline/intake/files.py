@@ -11,8 +11,9 @@ import json
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,8 @@ def sync_hour(root: Path, hour: datetime) -> None:
 class HourFile:
     """The journal of one writer and hour, made anew: it never follows a torn line.
 
-    `write` is for one thread at a time; any number may wait in `sync`, and share one fsync.
+    `write` is for one thread at a time; any number may wait in `sync`, and share one fsync. The
+    file is closed when nobody holds it any more.
     """
 
     def __init__(self, root: Path, hour: datetime, writer: str) -> None:
@@ -101,9 +103,12 @@ class HourFile:
         folder = hour_folder(root, hour)
         folder.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-        self._fd = os.open(folder / f"{writer}.jsonl", flags, 0o644)
+        self._path = folder / f"{writer}.jsonl"
+        self._fd = os.open(self._path, flags, 0o644)
+        self._release = weakref.finalize(self, os.close, self._fd)
         self._written = self._synced = 0
         self._failure: OSError | None = None
+        self.ended = False
         self._syncing = threading.Lock()
         for made in (folder, folder.parent, root):
             sync(made)
@@ -111,13 +116,32 @@ class HourFile:
     def write(self, lines: Sequence[bytes]) -> int:
         """Add lines; returns how much is written, for `sync`.
 
-        After an OSError the file may end in a torn line, and must be given up.
+        An OSError ends the file: it takes nothing more, and has none of these lines.
         """
-        data = b"".join(lines)
-        if os.write(self._fd, data) != len(data):
-            raise OSError("the disk took only a part of what was written")
+        data = memoryview(b"".join(lines))
+        try:
+            left = data
+            while left:
+                left = left[os.write(self._fd, left) :]
+        except OSError:
+            self._end(self._written)
+            raise
         self._written += len(data)
         return self._written
+
+    @property
+    def failed(self) -> bool:
+        """Whether what was written last may not be on disk."""
+        return self._failure is not None
+
+    def _end(self, length: int) -> None:
+        """Take nothing more, and cut off what nobody is answered for: it is to come again."""
+        self.ended = True
+        # Where that fails too, it may be there twice: the clean step keeps the first of an id.
+        with suppress(OSError):
+            os.ftruncate(self._fd, length)
+            if not length:
+                self._path.unlink()
 
     def sync(self, written: int) -> None:
         """Return once so much is on disk.
@@ -133,13 +157,14 @@ class HourFile:
                     os.fdatasync(self._fd)
                 except OSError as error:
                     self._failure = error
+                    self._end(self._synced)
                     raise
                 self._synced = reached
 
     def close(self) -> None:
         """Let go of the file, with all of it on disk."""
         self.sync(self._written)
-        os.close(self._fd)
+        self._release()
 
 
 class HourLock:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nearline.erasure import Since, owners
-from nearline.errors import NotReady
+from nearline.errors import NotKept
 from nearline.identity import keyed_hash, stored_id
 from nearline.intake.files import sync
 from nearline.intake.following import whole_lines
@@ -66,7 +66,7 @@ def ask(user_id: str, *, clock: Callable[[], datetime] = utc_now) -> Wish:
     """Forget a user from now on; the wish is on disk when this returns, the removal is to come.
 
     The id is the site's, or the stored one. Who asks again before the removal gets the same
-    request, and is forgotten up to now. Raises NotReady when the disk does not keep it.
+    request, and is forgotten up to now. Raises NotKept when the disk does not keep it.
     """
     try:
         with alone("wishes"):
@@ -78,7 +78,7 @@ def ask(user_id: str, *, clock: Callable[[], datetime] = utc_now) -> Wish:
             _tell(wish, done=False)
             return wish
     except OSError as error:
-        raise NotReady(f"no wish can be kept in {forgotten_root()}: {error}") from error
+        raise NotKept(f"no wish can be kept in {forgotten_root()}: {error}") from error
 
 
 def pending() -> list[Wish]:

@@ -76,13 +76,13 @@ class ImpressionLog:
         return cls(impressions_root())
 
     def add(self, shown: Impression) -> None:
-        """Log a list. Raises NotReady when the disk does not take it."""
+        """Log a list. Raises NotKept when the disk does not take it."""
         # Not asdict, which copies every list: this is on the way of every answer.
         row = vars(shown)
         self._writer.append(1, lambda s: [to_line(row | {RECEIVED_TS: s[0]})], durable=False)
 
     def flush(self) -> None:
-        """Return once all that was logged is on disk. Raises NotReady when that fails."""
+        """Return once all that was logged is on disk. Raises NotKept when that fails."""
         self._writer.flush()
 
     def close(self) -> None:

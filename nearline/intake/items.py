@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from nearline.intake.door import one_line
+from nearline.intake.door import id_in, one_line
 from nearline.intake.files import HourLock, journal_hours, read_hour, remove_hour, to_line
 from nearline.intake.writer import Writer, utc_now
 from nearline.lake import CATALOGUE, Lake
@@ -58,7 +58,7 @@ class ItemJournal:
     def put(self, rows: Sequence[Any]) -> list[ItemReceipt]:
         """Take items in, as the API's JSON gave them; those not refused are on disk on return.
 
-        Raises NotReady when the disk does not keep them: then none was confirmed.
+        Raises NotKept when the disk does not keep them: then none was confirmed.
         """
         judged = [_read(row) for row in rows]
         items = [found for found in judged if isinstance(found, Item)]
@@ -129,9 +129,7 @@ def _read(row: Any) -> Item | ItemReceipt:
     try:
         return Item.model_validate(row)
     except ValidationError as error:
-        given = row.get(ITEM_ID) if isinstance(row, dict) else None
-        item_id = given if isinstance(given, str) else None
-        return ItemReceipt(item_id, one_line(error))
+        return ItemReceipt(id_in(row, ITEM_ID), one_line(error))
 
 
 def _line(item: Item, stamp: datetime) -> bytes:

@@ -1,6 +1,6 @@
 """The journal of accepted events: what it has answered for is on disk."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from nearline.domains import Domain, load_domain
 from nearline.intake.door import (
     broken_time,
-    event_id_of,
+    id_in,
     read_event,
     refused_row,
     settled,
@@ -53,7 +53,8 @@ class Journal:
         self._domain, self._late_hours, self._clock = domain, late_hours, clock
         self._seen = _SeenIds(late_hours)
         self._forgotten = Forgotten(root / "forgotten")
-        self._writer = Writer(root, clock=clock, lost=self._seen.forget)
+        self._unsure: set[str] = set()
+        self._writer = Writer(root, clock=clock, lost=self._forget_unsure)
         self._remember()
 
     @classmethod
@@ -66,23 +67,36 @@ class Journal:
         """Take events in, as the API's JSON gave them; all are on disk when this returns.
 
         Gives one receipt for each row. A refused row is kept too, marked for quarantine; not so
-        what a user did before being forgotten. Raises NotReady when the disk does not keep them:
+        what a user did before being forgotten. Raises NotKept when the disk does not keep them:
         then none of these rows was confirmed.
         """
         if not rows:
             return []
         judged = [(row, *read_event(row, self._domain)) for row in rows]
         receipts: list[Receipt] = []
+        new: dict[str, datetime] = {}
 
         def lines(stamps: Sequence[datetime]) -> list[bytes]:
             self._forgotten.follow()
-            told = [
-                self._told(*each, source, stamp) for each, stamp in zip(judged, stamps, strict=True)
-            ]
-            receipts.extend(receipt for receipt, _ in told)
-            return [line for _, line in told if line]
+            written = []
+            for each, stamp in zip(judged, stamps, strict=True):
+                receipt, line = self._told(*each, source, stamp)
+                if receipt.status == "accepted":
+                    event_id = str(receipt.event_id)
+                    if event_id in new:
+                        receipt, line = Receipt(event_id, "duplicate"), None
+                    new.setdefault(event_id, hour_floor(stamp))
+                receipts.append(receipt)
+                written += [line] if line else []
+            return written
 
-        self._writer.append(len(judged), lines)
+        def wrote() -> None:
+            self._unsure.update(new)
+            for event_id, hour in new.items():
+                self._seen.add(event_id, hour)
+
+        self._writer.append(len(judged), lines, wrote=wrote)
+        self._unsure.difference_update(new)
         return receipts
 
     def close(self) -> None:
@@ -97,7 +111,7 @@ class Journal:
         happened = min(happened or received_ts, received_ts)
         if user_id is not None and self._forgotten.tells(user_id, happened):
             reason = f"user_id: this user was forgotten later than {happened.isoformat()}"
-            return Receipt(event_id_of(row), "refused", reason), None
+            return Receipt(id_in(row, EVENT_ID), "refused", reason), None
         receipt = self._judge(row, event, reason, received_ts)
         if receipt.status == "refused":
             return receipt, to_line(refused_row(row, source=source, received_ts=received_ts))
@@ -109,13 +123,18 @@ class Journal:
         self, row: Any, event: Event | None, reason: str | None, received_ts: datetime
     ) -> Receipt:
         if event is None:
-            return Receipt(event_id_of(row), "refused", reason)
+            return Receipt(id_in(row, EVENT_ID), "refused", reason)
         reason = broken_time(event, received_ts, self._late_hours)
         if reason:
             return Receipt(event.event_id, "refused", reason)
-        if not self._seen.add(event.event_id, hour_floor(received_ts)):
+        if self._seen.knows(event.event_id, hour_floor(received_ts)):
             return Receipt(event.event_id, "duplicate")
         return Receipt(event.event_id, "accepted", event=settled(event, received_ts))
+
+    def _forget_unsure(self) -> None:
+        """Nobody was answered for these ids: they may come again."""
+        self._seen.forget(self._unsure)
+        self._unsure.clear()
 
     def _remember(self) -> None:
         """Take up the ids that were accepted before."""
@@ -137,16 +156,18 @@ class _SeenIds:
         self._kept = late_hours * HOUR
         self._hours: dict[datetime, set[str]] = {}
 
-    def add(self, event_id: str, hour: datetime) -> bool:
-        """Whether the id is new; it is known from now on."""
+    def knows(self, event_id: str, hour: datetime) -> bool:
+        """Whether the id was added, up to `late_hours` before."""
+        return any(event_id in ids for old, ids in self._hours.items() if hour - old <= self._kept)
+
+    def add(self, event_id: str, hour: datetime) -> None:
+        """The id is known from now on."""
         if hour not in self._hours:
             self._hours = {old: ids for old, ids in self._hours.items() if hour - old <= self._kept}
             self._hours[hour] = set()
-        if any(event_id in ids for ids in self._hours.values()):
-            return False
         self._hours[hour].add(event_id)
-        return True
 
-    def forget(self, hour: datetime) -> None:
-        """Take the ids of an hour as never seen."""
-        self._hours.pop(hour, None)
+    def forget(self, event_ids: Collection[str]) -> None:
+        """Take these ids as never seen."""
+        for ids in self._hours.values():
+            ids.difference_update(event_ids)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from nearline.errors import NotReady
+from nearline.errors import NotKept
 from nearline.intake.files import HourFile, HourLock
 from nearline.windows import HOUR, hour_floor
 
@@ -19,13 +19,13 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _no_loss(_: datetime) -> None: ...
+def _nothing() -> None: ...
 
 
 class Writer:
     """Appends lines to the journals of a root; any number of threads, and of processes, may.
 
-    `lost` is told the hour of a file of which it is unknown how much the disk has.
+    `lost` is called when it is unknown what the disk has of what was not answered for yet.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Writer:
         root: Path,
         *,
         clock: Callable[[], datetime] = utc_now,
-        lost: Callable[[datetime], None] = _no_loss,
+        lost: Callable[[], None] = _nothing,
     ) -> None:
         self._root, self._clock, self._lost = root, clock, lost
         self._appending = threading.Lock()
@@ -47,37 +47,37 @@ class Writer:
         count: int,
         lines: Callable[[Sequence[datetime]], Sequence[bytes]],
         *,
+        wrote: Callable[[], None] = _nothing,
         durable: bool = True,
     ) -> None:
         """Stamp `count` rows and append the lines that `lines` makes of the stamps.
 
         They are on disk when this returns; not `durable`, they outlive this process, but a crash
-        of the machine only after `flush`. Raises NotReady when the disk does not keep them.
+        of the machine only after `flush`. `wrote` is called before any other append once they are
+        written. Raises NotKept when the disk does not keep them.
         """
         try:
             with self._appending, self._hours.stamping() as barred:
                 stamps = self._stamps(count, barred)
                 file = self._file_at(hour_floor(stamps[0]))
                 written = self._written = file.write(lines(stamps))
+                wrote()
             if durable:
                 file.sync(written)
         except OSError as error:
-            self._give_up()
-            raise NotReady(f"nothing can be kept in {self._root}: {error}") from error
-        except BaseException:
-            self._give_up()
-            raise
+            self._leave_ended()
+            raise NotKept(f"nothing can be kept in {self._root}: {error}") from error
 
     def flush(self) -> None:
-        """Return once all that was appended is on disk. Raises NotReady when that fails."""
+        """Return once all that was appended is on disk. Raises NotKept when that fails."""
         with self._appending:
             file, written = self._file, self._written
         try:
             if file is not None:
                 file.sync(written)
         except OSError as error:
-            self._give_up()
-            raise NotReady(f"nothing can be kept in {self._root}: {error}") from error
+            self._leave_ended()
+            raise NotKept(f"nothing can be kept in {self._root}: {error}") from error
 
     def close(self) -> None:
         """Let go of the files; nothing more can be appended."""
@@ -104,9 +104,10 @@ class Writer:
             self._file = HourFile(self._root, hour, name)
         return self._file
 
-    def _give_up(self) -> None:
-        """Begin a new file. The old one stays open: others may be waiting for it."""
+    def _leave_ended(self) -> None:
+        """Begin a new file after one that ended, which stays open for those who wait for it."""
         with self._appending:
-            if self._file is not None:
-                self._lost(self._file.hour)
-            self._file = None
+            if self._file is not None and self._file.ended:
+                if self._file.failed:
+                    self._lost()
+                self._file = None

@@ -2,25 +2,36 @@
 
 from fastapi import FastAPI, Request, Response
 
+from nearline.schema import Item
+from serving.description import one_or_many
 from serving.errors import ServiceError
-from serving.routes.events import Posted
+from serving.routes.events import Posted, rows_of
 from serving.schema import ItemReceiptOut, ItemsAnswer
 from serving.service import Service
+
+_EXAMPLE = {
+    "item_id": "50",
+    "title": "Star Wars (1977)",
+    "categories": ["science fiction"],
+    "created_ts": "1977-05-25T00:00:00Z",
+    "attributes": {"price": 9.99},
+}
 
 
 def add_items(app: FastAPI, service: Service) -> None:
     """Add the address that takes items."""
 
-    @app.put("/v1/items", responses={207: {"model": ItemsAnswer}})
+    @app.put(
+        "/v1/items",
+        responses={207: {"model": ItemsAnswer}},
+        openapi_extra=one_or_many(Item, _EXAMPLE),
+    )
     def items(request: Request, response: Response, posted: Posted) -> ItemsAnswer:
         """Put one item or a list into the catalogue; an item of the same id is replaced.
 
         They are on disk, and part of every next answer, when this is answered.
         """
-        rows = posted if isinstance(posted, list) else [posted]
-        if not rows:
-            raise ServiceError("the list holds no item", code="invalid")
-        receipts = service.put(rows)
+        receipts = service.put(rows_of(posted, "item"))
         refused = sum(receipt.reason is not None for receipt in receipts)
         service.metrics.items.labels("refused").inc(refused)
         service.metrics.items.labels("accepted").inc(len(receipts) - refused)

@@ -18,7 +18,7 @@ def add_operations(app: FastAPI, service: Service) -> None:
         pinned = active.pin()
         loaded = pinned.release
         return ReleaseInfo(
-            **loaded.manifest.model_dump(exclude={"files"}),
+            **loaded.manifest.model_dump(exclude={"files", "sha256"}),
             encoder=loaded.encoder,
             items=len(loaded.matrix),
             recommendable=int(pinned.shelf.on_offer.sum()),

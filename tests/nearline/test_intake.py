@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import pyarrow as pa
 import pytest
 
 from nearline.domains import load_domain
-from nearline.errors import BadInput, NotReady
+from nearline.errors import BadInput, NotKept
 from nearline.intake import Follower, Journal, accepted_events, close_hours, prune_journals
 from nearline.intake.raw import merge_raw
 from nearline.lake import RAW, Lake
@@ -282,10 +284,54 @@ def test_what_the_disk_does_not_take_is_not_confirmed_and_may_be_sent_again(
     journal.append([play("a")])
     with monkeypatch.context() as patch:
         patch.setattr(os, broken, fail)
-        with pytest.raises(NotReady, match="No space left"):
+        with pytest.raises(NotKept, match="No space left"):
             journal.append([play("b")])
     assert journal.append([play("b")])[0].status == "accepted"
     assert [e.event_id for e in recent(opened(), T0)] == ["a", "b"]
+
+
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """While this lasts, this process's files take so many bytes, as on a disk that gets full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_gets_full_keeps_what_was_confirmed_and_nothing_else(
+    opened: Opener, clock: Clock, home: Path
+) -> None:
+    journal, batch = opened(), [play(f"b{n}") for n in range(20)]
+    journal.append([play("a")])
+    [path] = (home / "intake").rglob("*.jsonl")
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with files_end_at(5 * path.stat().st_size):
+        for _ in range(50):
+            with pytest.raises(NotKept, match="too large"):
+                journal.append(batch)
+        assert journal.append([play("c")])[0].status == "accepted"
+        assert journal.append([play("a")])[0].status == "duplicate"
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 1
+    assert {receipt.status for receipt in journal.append(batch)} == {"accepted"}
+    assert {receipt.status for receipt in journal.append(batch)} == {"duplicate"}
+    assert len(list((home / "intake").rglob("*.jsonl"))) == 2
+    assert close_hours(Window.of_hour(clock.now), clock=clock) == 1 + 1 + 20
+
+
+def test_who_follows_a_journal_meets_no_half_line_when_the_disk_gets_full(
+    opened: Opener, clock: Clock, home: Path
+) -> None:
+    journal, follower = opened(), Follower(home / "intake", since=T0)
+    journal.append([play("a")])
+    assert len(follower.poll(clock.now)) == 1
+    [path] = (home / "intake").rglob("*.jsonl")
+    with files_end_at(3 * path.stat().st_size), pytest.raises(NotKept):
+        journal.append([play(f"b{n}") for n in range(20)])
+    journal.append([play(f"b{n}") for n in range(20)])
+    assert [row["event_id"] for row in follower.poll(clock.now)] == [f"b{n}" for n in range(20)]
 
 
 def test_a_batch_that_breaks_off_may_be_sent_again(opened: Opener) -> None:

@@ -83,6 +83,22 @@ def test_a_flipped_byte_is_refused_and_the_old_stays(store: ReleaseStore) -> Non
     assert store.active() == good
 
 
+def test_no_bit_of_a_manifest_can_be_flipped_unnoticed(store: ReleaseStore) -> None:
+    version = publish(store, "w")
+    file, manifest = store.root / version / "manifest.json", store.load(version).manifest
+    content = file.read_bytes()
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        file.write_bytes(flipped)
+        try:
+            assert store.load(version).manifest == manifest
+        except CorruptRelease:
+            assert store.manifests() == []
+    file.write_bytes(content)
+    assert store.manifests() == [manifest]
+
+
 @pytest.mark.parametrize("version", ["nothing", ".lock", "../releases"])
 def test_an_unknown_version_is_named(store: ReleaseStore, version: str) -> None:
     with pytest.raises(UnknownRelease):

@@ -1,18 +1,26 @@
 """A small world to serve: releases made by hand, a catalogue, a store and a journal that obey."""
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import numpy as np
 import onnx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
@@ -28,7 +36,9 @@ from nearline.settings import settings
 from serving.api import create_app
 from serving.features import FeatureReader
 from serving.following import CatalogueFollower
+from serving.keys import KeyFile, Role
 from serving.service import Service
+from serving.workers import server_config
 
 NOW = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)
 HOUR_END = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -251,6 +261,16 @@ def world(home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.fixture
+def keyed(home: Path) -> Callable[..., str]:
+    """Makes a key of a role, and gives it as a caller holds it."""
+
+    def make(role: str, *, name: str = "shop", rate: float | None = None) -> str:
+        return KeyFile.open().add(name=name, role=Role(role), rate=rate, now=NOW)[1]
+
+    return make
+
+
+@pytest.fixture
 def eventually() -> Callable[..., None]:
     """Waits until something is true, and fails when it does not come true in ten seconds."""
 
@@ -261,3 +281,54 @@ def eventually() -> Callable[..., None]:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def listening(eventually: Callable[..., None]) -> Callable[..., AbstractContextManager[int]]:
+    """Serves an app on loopback as long as a `with` lasts, and gives the port."""
+
+    @contextmanager
+    def serve(app: FastAPI, **how: Any) -> Iterator[int]:
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(server_config(app, **how))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        eventually(lambda: server.started)
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join()
+
+    return serve
+
+
+@pytest.fixture
+def serving(world: World, tmp_path: Path, eventually: Callable[..., None]) -> Callable[..., Any]:
+    """Starts `nearline serve` with twelve items; gives its process and address when it is ready."""
+    items = [f"i{n}" for n in range(12)]
+    world.catalogue(*({"item_id": i} for i in items))
+    world.promote(items)
+
+    @contextmanager
+    def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+        log = tmp_path / f"serve-{len(list(tmp_path.glob('serve-*')))}.log"
+        code = "from nearline.cli import main; main()"
+        command = [sys.executable, "-c", code, "serve", "--port", "0", *arguments]
+        with log.open("w") as out:
+            process = subprocess.Popen(command, stderr=out, env=os.environ | {"COLUMNS": "200"})
+        try:
+            eventually(lambda: "http://127.0.0.1:" in log.read_text(), seconds=60)
+            url = next(word for word in log.read_text().split() if word.startswith("http://"))
+            eventually(lambda: _status(f"{url}/readyz") == 200, seconds=60)
+            yield process, url
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+    return started
+
+
+def _status(url: str) -> int:
+    try:
+        return httpx.get(url, timeout=5).status_code
+    except httpx.TransportError:
+        return 0

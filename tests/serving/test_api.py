@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nearline.errors import ConfigError
 from nearline.sequence import History, microseconds
 from nearline.settings import settings
 from serving.reasons import Reason
-from serving.workers import check_exposure
 
 ITEMS = tuple(f"i{n}" for n in range(40))
 HOUR_END = datetime.fromisoformat("2026-01-02T12:00:00+00:00")
@@ -457,34 +455,6 @@ def test_a_request_has_an_id(world: Any, release: str) -> None:
         odd = client.get("/v1/trending", headers={"x-request-id": "no spaces, please"})
     assert given.headers["x-request-id"] == given.json()["request_id"] == "page-7"
     assert len(odd.headers["x-request-id"]) == 32
-
-
-def test_a_key_is_asked_for_where_one_is_set(
-    world: Any, release: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NEARLINE_API_KEY", "sésame")
-    settings.cache_clear()
-    with world.client() as client:
-        for path in ("/v1/trending", "/metrics", "/openapi.json", "/nothing"):
-            assert client.get(path).json()["code"] == "unauthorized"
-            wrong = client.get(path, headers={"authorization": "Bearer öpen".encode()})
-            assert wrong.status_code == 401
-        assert client.get("/healthz").status_code == 200
-        assert client.get("/readyz").status_code == 200
-        right = client.get("/v1/trending", headers={"authorization": "Bearer sésame".encode()})
-    assert right.status_code == 200
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
-def test_loopback_needs_no_key(host: str) -> None:
-    check_exposure(host, "")
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", ""])
-def test_beyond_loopback_a_key_is_needed(host: str) -> None:
-    with pytest.raises(ConfigError, match="NEARLINE_API_KEY"):
-        check_exposure(host, "")
-    check_exposure(host, "sesame")
 
 
 def test_figures_name_routes_not_paths(world: Any, release: str) -> None:

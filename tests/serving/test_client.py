@@ -1,16 +1,13 @@
 """The client against the real app, through a real server; and against a wire that breaks."""
 
 import asyncio
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from nearline.errors import NearlineError
 from nearline.schema import Event, Item
@@ -24,16 +21,10 @@ ITEMS = ("i0", "i1", "i2", "a/b c%?#")
 
 
 @pytest.fixture
-def base_url(world: Any, eventually: Any) -> Iterator[str]:
+def base_url(world: Any, listening: Any) -> Iterator[str]:
     """The address of a real server of the world's app."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(world.app(), log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    eventually(lambda: server.started)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with listening(world.app()) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def calls(world: Any) -> list[tuple[str, dict[str, Any]]]:
@@ -141,8 +132,10 @@ def test_errors_tell_what_the_service_said(
             client.trending(limit=0)
 
 
-def test_the_key_of_the_settings_is_sent(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEARLINE_API_KEY", "sésame")
+def test_the_key_of_the_settings_is_sent(
+    world: Any, keyed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEARLINE_API_KEY", keyed("read"))
     settings.cache_clear()
     world.promote(ITEMS)
     app = world.app()
@@ -158,7 +151,7 @@ def test_the_key_of_the_settings_is_sent(world: Any, monkeypatch: pytest.MonkeyP
     assert asyncio.run(ask(None)) == "popular"
     app = world.app()
     with pytest.raises(errors.Unauthorized):
-        asyncio.run(ask("wrong"))
+        asyncio.run(ask("öpen"))
 
 
 def wire(*outcomes: Any) -> tuple[httpx.MockTransport, list[httpx.Request]]:
@@ -236,9 +229,36 @@ def test_an_error_of_the_service_is_not_retried(world: Any) -> None:
     assert len(seen) == 1
 
 
+def slow_down(seconds: str) -> httpx.Response:
+    """What a service answers to a key that asks too often."""
+    problem = {
+        **{"type": "urn:nearline:problem:too_many_requests", "title": "Slow down", "status": 429},
+        **{"detail": "too often", "instance": "/", "code": "too_many_requests", "request_id": "r"},
+    }
+    return httpx.Response(429, json=problem, headers={"retry-after": seconds})
+
+
+def test_a_client_that_is_told_to_come_back_does(world: Any) -> None:
+    transport, seen = wire(slow_down("0"), READY)
+    with RecommendationClient(base_url="http://x", transport=transport) as client:
+        assert client.health().release == "r"
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [("30", 1), ("0", 3)])
+def test_a_client_that_would_wait_too_long_tells_it(world: Any, seconds: str, asked: int) -> None:
+    transport, seen = wire(slow_down(seconds))
+    with (
+        RecommendationClient(base_url="http://x", transport=transport) as client,
+        pytest.raises(errors.RateLimited, match="too often") as caught,
+    ):
+        client.health()
+    assert (caught.value.retry_after_s, len(seen)) == (float(seconds), asked)
+
+
 def test_the_tree_of_errors_is_as_drawn() -> None:
     for code, (status, _) in errors.KINDS.items():
         row = next(line for line in (errors.__doc__ or "").splitlines() if f"`{code}`" in line)
-        kind = type(errors.error_for(code, "", None)).__name__
+        kind = type(errors.error_for(code, "")).__name__
         assert f"| {status} |" in row
         assert row.endswith(f"| {kind} |")

@@ -4,14 +4,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from typer.testing import CliRunner
 
 from nearline.cli import build
@@ -22,17 +20,11 @@ ITEMS = tuple(f"i{n}" for n in range(12))
 
 
 @pytest.fixture
-def base_url(world: Any, eventually: Any) -> Iterator[str]:
+def base_url(world: Any, listening: Any) -> Iterator[str]:
     world.catalogue(*({"item_id": i, "title": f"[{i}] the film"} for i in ITEMS))
     world.promote(ITEMS)
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(world.app(), log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    eventually(lambda: server.started)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with listening(world.app()) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
@@ -82,7 +74,7 @@ def test_lookup_tells_what_went_wrong(
 
 
 def test_serve_refuses_what_it_cannot_do(home: Path, run: Callable[..., Any]) -> None:
-    with pytest.raises(ConfigError, match="NEARLINE_API_KEY"):
+    with pytest.raises(ConfigError, match="nearline keys add"):
         run("serve", "--host", "0.0.0.0")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

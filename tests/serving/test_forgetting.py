@@ -103,7 +103,7 @@ def test_a_wish_that_cannot_be_kept_is_not_promised(known: Any) -> None:
     with known.client() as client:
         wishes.forgotten_root().write_text("no folder")
         answer = client.delete("/v1/users/ann")
-        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        assert (answer.status_code, answer.json()["code"]) == (507, "not_kept")
         assert touched(client) == {"i1"}
 
 

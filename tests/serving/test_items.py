@@ -160,7 +160,7 @@ def test_a_list_that_cannot_be_logged_is_answered_all_the_same(
         patch.setattr(os, "write", full)
         assert client.get("/v1/trending").status_code == 200
         refused = client.post("/v1/events", json=world.event("e1", "i1"))
-        assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
+        assert (refused.status_code, refused.json()["code"]) == (507, "not_kept")
     assert client.get("/v1/trending").status_code == 200
     figures = client.get("/metrics").text
     assert 'nearline_impressions_total{status="lost"} 1.0' in figures

@@ -125,6 +125,41 @@ def test_a_file_changed_after_promotion_is_found(world: Any) -> None:
     assert active.pin().release.version == good
 
 
+FILES = [
+    *("config.json", "encoder.onnx", "event_types.json", "item_ids.json", "item_matrix.npy"),
+    *("manifest.json", "popularity.npy"),
+]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_in_any_file_leaves_the_old_release_in_place(world: Any, name: str) -> None:
+    active, _ = following(world)
+    good = world.promote(ITEMS)
+    active.refresh()
+    bad = world.promote(ITEMS, seed=2)
+    folder = world.releases.load(bad).path
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    active.refresh()
+    assert active.pin().release.version == good
+    world.releases.rollback()
+    with pytest.raises(CorruptRelease):
+        world.releases.promote(bad)
+    assert world.releases.active() == good
+
+
+def test_a_pointer_that_is_damaged_leaves_the_old_release_in_place(
+    world: Any, eventually: Any
+) -> None:
+    good = world.promote(ITEMS)
+    with world.client() as client:
+        (world.releases.root / "active.json").write_text("{")
+        eventually(lambda: client.get("/v1/release").json()["version"] == good)
+        assert client.get("/v1/trending").json()["release"] == good
+
+
 def test_a_rollback_is_followed(world: Any) -> None:
     active, _ = following(world)
     first, second = world.promote(ITEMS), world.promote(ITEMS, seed=2)

@@ -1,52 +1,13 @@
 """Real processes that share one installation: what one takes in, all answer from."""
 
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 ITEMS = tuple(f"i{n}" for n in range(12))
 ANN = "/v1/users/ann/recommendations?limit=100"
-
-
-@pytest.fixture
-def serving(world: Any, tmp_path: Path, eventually: Any) -> Callable[..., Any]:
-    """Starts `nearline serve`; gives its process and its address when it is ready."""
-    world.catalogue(*({"item_id": i} for i in ITEMS))
-    world.promote(ITEMS)
-
-    @contextmanager
-    def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-        log = tmp_path / f"serve-{len(list(tmp_path.glob('serve-*')))}.log"
-        code = "from nearline.cli import main; main()"
-        command = [sys.executable, "-c", code, "serve", "--port", "0", *arguments]
-        with log.open("w") as out:
-            process = subprocess.Popen(command, stderr=out, env=os.environ | {"COLUMNS": "200"})
-        try:
-            eventually(lambda: "http://127.0.0.1:" in log.read_text(), seconds=60)
-            url = next(word for word in log.read_text().split() if word.startswith("http://"))
-            eventually(lambda: status(f"{url}/readyz") == 200, seconds=60)
-            yield process, url
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
-
-    return started
-
-
-def status(url: str) -> int:
-    try:
-        return httpx.get(url, timeout=5).status_code
-    except httpx.TransportError:
-        return 0
 
 
 def shown(url: str) -> set[str]:

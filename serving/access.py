@@ -1,0 +1,143 @@
+"""Who is let in: each request's key, what its role may do, and how often it may call.
+
+| role | may |
+|---|---|
+| none | `/healthz`, `/readyz`: a balancer asks them |
+| read | every other GET, and the POSTs that only ask: recommendations, by a body |
+| write | also POST and PUT: events, items |
+| admin | also DELETE, and everything under `/v1/admin/` |
+
+The role goes by method and path, not by route: what is added later, and what does not exist, needs
+one as well.
+"""
+
+import hmac
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nearline.errors import ConfigError
+from nearline.settings import settings
+from serving.errors import Forbidden, RateLimited, Unauthorized
+from serving.keys import PREFIX, KeyFile, Role, digest, id_in
+from serving.limits import RateLimits
+from serving.tokens import Tokens
+
+log = logging.getLogger(__name__)
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+ADMIN_PATHS = "/v1/admin/"
+_READING_POSTS = frozenset({"/v1/recommendations", "/v1/sessions/recommendations"})
+"""They ask by a body, and change nothing."""
+
+_READING = frozenset({"GET", "HEAD"})
+_WRITING = frozenset({"POST", "PUT"})
+
+_LOOK_EVERY_S = 1.0
+_NOBODY = digest(b"")
+
+
+def needed_role(method: str, path: str) -> Role | None:
+    """The role that a request needs; None for what anyone may ask."""
+    if path in OPEN_PATHS:
+        return None
+    if path.startswith(ADMIN_PATHS):
+        return Role.ADMIN
+    if method in _READING or path in _READING_POSTS:
+        return Role.READ
+    return Role.WRITE if method in _WRITING else Role.ADMIN
+
+
+class Caller(NamedTuple):
+    """Who asks: the name that refusals tell, the role, and how often it may (`rate` a second)."""
+
+    name: str
+    role: Role
+    rate: float
+    bucket: str
+
+
+class Access:
+    """Judges every request. For one thread at a time; costs some microseconds.
+
+    The file of keys is looked at once a second: a key that is added or revoked counts from then on.
+    Without a file and without an issuer of tokens, nobody needs a key. A file that vanishes, or
+    that cannot be read, changes nothing: the keys that were known stay.
+    """
+
+    def __init__(
+        self,
+        file: KeyFile,
+        limits: RateLimits,
+        tokens: Tokens | None = None,
+        *,
+        rate: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._file, self._limits, self._tokens = file, limits, tokens
+        self._rate, self._clock = rate, clock
+        self._version = file.version()
+        self._keys = {key.key_id: key for key in file.read()}
+        self._looked = clock()
+
+    @classmethod
+    def open(cls) -> "Access":
+        """Access as the settings have it. Raises ConfigError for keys that cannot be read."""
+        config = settings()
+        limits = RateLimits(config.home / "limits")
+        return cls(KeyFile.open(), limits, Tokens.open(), rate=config.key_rate)
+
+    def admit(self, method: str, path: str, authorization: bytes) -> Caller | None:
+        """Who asks; None for anyone. Raises Unauthorized, Forbidden or RateLimited."""
+        self._look()
+        needed = needed_role(method, path)
+        if needed is None or (self._version is None and self._tokens is None):
+            return None
+        caller = self._caller(authorization)
+        wait_s = self._limits.wait(caller.bucket, caller.rate) if caller.rate else 0.0
+        if wait_s:
+            raise RateLimited(
+                f"{caller.name!r} may ask {caller.rate:g} times a second: ask again in "
+                f"{wait_s:.2g} s",
+                retry_after_s=wait_s,
+            )
+        if not caller.role.covers(needed):
+            raise Forbidden(
+                f"{caller.name!r} has the role {caller.role}, and {method} {path} needs {needed}: "
+                "ask with a key of that role (`nearline keys add`)"
+            )
+        return caller
+
+    def close(self) -> None:
+        """Follow the issuer of tokens no more."""
+        if self._tokens is not None:
+            self._tokens.close()
+
+    def _caller(self, authorization: bytes) -> Caller:
+        scheme, _, given = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise Unauthorized("no key was given: send `Authorization: Bearer KEY`")
+        if self._tokens is not None and not given.startswith(PREFIX):
+            bearer = self._tokens.bearer(given)
+            bucket = digest(bearer.subject.encode())
+            return Caller(bearer.subject, bearer.role, self._rate, bucket)
+        key = self._keys.get(id_in(given))
+        # Compared whatever the id: how long it takes tells nothing of what is known.
+        if not hmac.compare_digest(digest(given), key.sha256 if key else _NOBODY) or key is None:
+            raise Unauthorized("the key is not known: it was never made, or was revoked")
+        return Caller(key.name, key.role, key.rate or self._rate, key.key_id)
+
+    def _look(self) -> None:
+        now = self._clock()
+        if now - self._looked < _LOOK_EVERY_S:
+            return
+        self._looked = now
+        version = self._file.version()
+        if version is None or version == self._version:
+            return
+        self._version = version
+        try:
+            self._keys = {key.key_id: key for key in self._file.read()}
+        except ConfigError:
+            log.exception("the keys were not taken over: those known before stay")

@@ -1,0 +1,67 @@
+"""How often a key may call, counted together by all workers of a machine.
+
+The generic cell rate algorithm (ITU-T I.371, 1996), which is a token bucket kept as one number: the
+time at which the bucket would be full again, in seconds of the machine's monotonic clock. It lies
+in a small file for each key, which all processes share.
+"""
+
+import fcntl
+import logging
+import os
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+BURST_S = 2.0
+"""A bucket holds what comes in so many seconds, and one request at least."""
+
+_FULL_AT = struct.Struct("d")
+_ROUNDING_S = 1e-6
+
+
+class RateLimits:
+    """The buckets under a folder, one for each name. For one thread at a time, any processes."""
+
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder, self._clock = folder, clock
+        self._files: dict[str, int] = {}
+
+    def wait(self, name: str, rate: float) -> float:
+        """Take one request from a bucket that gets `rate` of them a second.
+
+        Returns 0, or the seconds until one is there, with nothing taken. A disk that cannot count
+        lets everyone in: it must not be what ends the service.
+        """
+        try:
+            file = self._file(name)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                return _take(file, self._clock(), 1 / rate)
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
+        except OSError:
+            log.exception("requests of %s were not counted", name)
+            return 0.0
+
+    def _file(self, name: str) -> int:
+        if name not in self._files:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._files[name] = os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o600)
+        return self._files[name]
+
+
+def _take(file: int, now: float, each_s: float) -> float:
+    kept = os.pread(file, _FULL_AT.size, 0)
+    full_at = _FULL_AT.unpack(kept)[0] if len(kept) == _FULL_AT.size else now
+    latest = now + max(BURST_S, each_s) + _ROUNDING_S
+    if not now < full_at <= latest:
+        # Full again; or, later than any bucket: from before the machine was started anew.
+        full_at = now
+    full_at += each_s
+    if full_at > latest:
+        return full_at - latest
+    os.pwrite(file, _FULL_AT.pack(full_at), 0)
+    return 0.0

@@ -1,0 +1,291 @@
+"""Who is let in, as what, and how often; over HTTP with the real app, and by hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.routing import Route
+
+from nearline.errors import ConfigError
+from nearline.settings import settings
+from serving.access import Access, needed_role
+from serving.errors import Forbidden, RateLimited, Unauthorized
+from serving.keys import KeyFile, Role
+from serving.limits import BURST_S, RateLimits
+from serving.workers import check_exposure
+
+ITEMS = ("i0", "i1")
+
+
+def bearer(key: str) -> dict[str, bytes]:
+    return {"authorization": f"Bearer {key}".encode()}
+
+
+class Clock:
+    """A monotonic clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def opened(home: Path, clock: Clock) -> Callable[..., Access]:
+    """Opens access to the keys of the home; each is another worker."""
+
+    def make(*, rate: float = 0) -> Access:
+        limits = RateLimits(home / "limits", clock=clock)
+        return Access(KeyFile.open(), limits, rate=rate, clock=clock)
+
+    return make
+
+
+def admitted(access: Access, key: str, path: str = "/v1/trending", method: str = "GET") -> str:
+    caller = access.admit(method, path, f"Bearer {key}".encode())
+    return caller.name if caller else "anyone"
+
+
+# Roles
+
+
+def test_every_address_needs_its_role(world: Any) -> None:
+    needed = {
+        (method, route.path): needed_role(method, route.path)
+        for route in world.app().routes
+        if isinstance(route, Route)
+        for method in route.methods or ()
+    }
+    assert needed == {
+        ("GET", "/healthz"): None,
+        ("GET", "/readyz"): None,
+        ("GET", "/metrics"): Role.READ,
+        ("GET", "/openapi.json"): Role.READ,
+        ("HEAD", "/openapi.json"): Role.READ,
+        ("GET", "/v1/items/{item_id:path}/similar"): Role.READ,
+        ("GET", "/v1/release"): Role.READ,
+        ("GET", "/v1/releases"): Role.READ,
+        ("GET", "/v1/search"): Role.READ,
+        ("GET", "/v1/trending"): Role.READ,
+        ("GET", "/v1/users/{user_id:path}"): Role.READ,
+        ("GET", "/v1/users/{user_id:path}/recommendations"): Role.READ,
+        ("POST", "/v1/recommendations"): Role.READ,
+        ("POST", "/v1/sessions/recommendations"): Role.READ,
+        ("POST", "/v1/events"): Role.WRITE,
+        ("PUT", "/v1/items"): Role.WRITE,
+        ("DELETE", "/v1/users/{user_id:path}"): Role.ADMIN,
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", "/v1/users/ann"), ("PATCH", "/v1/x"), ("GET", "/v1/admin/x")]
+)
+def test_what_is_not_read_or_written_needs_an_admin(method: str, path: str) -> None:
+    assert needed_role(method, path) == Role.ADMIN
+
+
+def test_a_key_opens_what_its_role_may(world: Any, keyed: Callable[..., str]) -> None:
+    world.promote(ITEMS)
+    held = {role: keyed(role) for role in Role}
+    event = world.event("e1", "i1")
+
+    def statuses(key: str) -> list[int]:
+        headers = bearer(key)
+        answers = [
+            client.get("/v1/trending", headers=headers),
+            client.post("/v1/events", json=event, headers=headers),
+            client.request("PATCH", "/v1/trending", headers=headers),
+        ]
+        return [answer.status_code for answer in answers]
+
+    with world.client() as client:
+        found = {role: statuses(key) for role, key in held.items()}
+        refused = client.post("/v1/events", json=event, headers=bearer(held[Role.READ]))
+    assert found == {
+        Role.READ: [200, 403, 403],
+        Role.WRITE: [200, 200, 403],
+        Role.ADMIN: [200, 200, 405],
+    }
+    assert refused.json()["code"] == "forbidden"
+    assert "'shop' has the role read" in refused.json()["detail"]
+
+
+def test_without_a_known_key_only_health_is_told(world: Any, keyed: Callable[..., str]) -> None:
+    world.promote(ITEMS)
+    key = keyed("admin")
+    wrong = [
+        {},
+        bearer(key[:-1]),
+        bearer(key + "x"),
+        bearer("öpen"),
+        bearer(""),
+        {"authorization": key.encode()},
+        {"authorization": f"Basic {key}".encode()},
+    ]
+    with world.client() as client:
+        for path in ("/v1/trending", "/metrics", "/openapi.json", "/nothing"):
+            for headers in wrong:
+                refused = client.get(path, headers=headers)
+                assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
+                assert refused.headers["www-authenticate"] == "Bearer"
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code == 200
+        lower = {"authorization": f"bearer {key}".encode()}
+        assert client.get("/v1/trending", headers=lower).status_code == 200
+
+
+def test_the_description_tells_what_each_operation_needs(world: Any) -> None:
+    with world.client() as client:
+        told = client.get("/openapi.json").json()
+    assert told["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
+    assert told["paths"]["/v1/events"]["post"]["security"] == [{"key": ["write"]}, {}]
+    assert told["paths"]["/healthz"]["get"]["security"] == []
+
+
+# Rotation
+
+
+def test_keys_are_rotated_while_the_service_runs(
+    opened: Callable[..., Access], keyed: Callable[..., str], clock: Clock
+) -> None:
+    access = opened()
+    assert admitted(access, "none") == "anyone"
+    old = keyed("read")
+    clock.now += 1.1
+    assert admitted(access, old) == "shop"
+    new = keyed("read", name="shop, anew")
+    clock.now += 1.1
+    assert (admitted(access, old), admitted(access, new)) == ("shop", "shop, anew")
+    for key in KeyFile.open().read():
+        KeyFile.open().revoke(key.key_id)
+    clock.now += 1.1
+    for key in (old, new):
+        with pytest.raises(Unauthorized):
+            admitted(access, key)
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("{")])
+def test_a_file_that_is_lost_opens_nothing(
+    opened: Callable[..., Access],
+    keyed: Callable[..., str],
+    clock: Clock,
+    spoil: Callable[[Path], Any],
+) -> None:
+    key, access = keyed("read"), opened()
+    spoil(settings().keys)
+    clock.now += 1.1
+    assert admitted(access, key) == "shop"
+    with pytest.raises(Unauthorized):
+        admitted(access, "none")
+
+
+def test_a_service_does_not_start_with_keys_that_it_cannot_read(
+    opened: Callable[..., Access],
+) -> None:
+    settings().keys.write_text("{")
+    with pytest.raises(ConfigError):
+        opened()
+
+
+# Rates
+
+
+def let_in(access: Access, key: str, count: int) -> int:
+    """How many of `count` requests are let in."""
+    found = 0
+    for _ in range(count):
+        try:
+            admitted(access, key)
+        except RateLimited:
+            continue
+        found += 1
+    return found
+
+
+def test_a_rate_is_counted_by_all_workers_together(
+    opened: Callable[..., Access], keyed: Callable[..., str], clock: Clock
+) -> None:
+    key, other = keyed("read", rate=5), keyed("read", rate=0.5)
+    first, second = opened(), opened()
+    assert let_in(first, key, 4) + let_in(second, key, 20) == 5 * BURST_S
+    clock.now += 1
+    assert let_in(second, key, 3) + let_in(first, key, 20) == 5
+    clock.now += 1000
+    assert let_in(first, key, 30) == 5 * BURST_S
+    assert let_in(first, other, 9) == 1
+    clock.now += 1
+    assert let_in(second, other, 9) == 0
+    clock.now += 1
+    assert let_in(second, other, 9) == 1
+
+
+def test_a_key_without_a_rate_has_that_of_the_settings(
+    opened: Callable[..., Access], keyed: Callable[..., str]
+) -> None:
+    key, own = keyed("read"), keyed("read", rate=1)
+    assert let_in(opened(rate=3), key, 50) == 3 * BURST_S
+    assert let_in(opened(rate=3), own, 50) == BURST_S
+    assert let_in(opened(), key, 50) == 50
+
+
+def test_a_machine_that_was_started_anew_counts_anew(
+    opened: Callable[..., Access], keyed: Callable[..., str], clock: Clock
+) -> None:
+    key = keyed("read", rate=5)
+    assert let_in(opened(), key, 50) == 5 * BURST_S
+    assert let_in(opened(), key, 50) == 0
+    clock.now = 3.0
+    assert let_in(opened(), key, 50) == 5 * BURST_S
+
+
+def test_who_asks_too_often_is_told_when_to_ask_again(
+    world: Any, keyed: Callable[..., str]
+) -> None:
+    headers = bearer(keyed("read", rate=0.001))
+    world.promote(ITEMS)
+    with world.client() as client:
+        assert client.get("/v1/trending", headers=headers).status_code == 200
+        refused = client.get("/v1/trending", headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
+    assert 900 < int(refused.headers["retry-after"]) <= 1000
+
+
+def test_a_key_may_not_ask_too_often_for_what_it_may_not(
+    opened: Callable[..., Access], keyed: Callable[..., str]
+) -> None:
+    key, access = keyed("read", rate=0.5), opened()
+    with pytest.raises(Forbidden):
+        admitted(access, key, "/v1/events", "POST")
+    with pytest.raises(RateLimited):
+        admitted(access, key, "/v1/events", "POST")
+
+
+def test_a_disk_that_cannot_count_lets_in(
+    opened: Callable[..., Access], keyed: Callable[..., str], home: Path
+) -> None:
+    key = keyed("read", rate=0.5)
+    (home / "limits").write_text("no folder")
+    assert let_in(opened(), key, 3) == 3
+
+
+# Listening
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
+def test_loopback_needs_no_key(host: str) -> None:
+    check_exposure(host, [])
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", ""])
+def test_beyond_loopback_a_key_is_needed(home: Path, keyed: Callable[..., str], host: str) -> None:
+    with pytest.raises(ConfigError, match="nearline keys add"):
+        check_exposure(host, KeyFile.open().read())
+    keyed("read")
+    check_exposure(host, KeyFile.open().read())
