@@ -3,7 +3,8 @@
 fine-tune and gate → push (users encoded anew, items) → promote (the pointer moves, serving swaps).
 Hours that arrive together are one run. An hour without events, or a lake without an active release,
 ends after the first task, at little cost. A release that the gate refuses is kept, with its
-reasons, and goes no further; so is one whose parent was replaced meanwhile.
+reasons, and goes no further. One whose parent was replaced meanwhile is made again on the new line.
+Whatever became of the run, `push_active` leaves the active release's vectors online.
 """
 
 from airflow.sdk import DAG, task
@@ -23,7 +24,7 @@ with DAG(
     default_args=PATIENT,
 ):
 
-    @task.short_circuit(pool="model")
+    @task.short_circuit(pool="model", ignore_downstream_trigger_rules=False)
     def finetune(**context: object) -> str | None:
         """A warm start on what arrived; returns the new release, nothing where none is due."""
         from pipeline import steps

@@ -32,7 +32,7 @@ with DAG(
 
         steps.item_neighbours(run_window(context))
 
-    @task.short_circuit(pool="model")
+    @task.short_circuit(pool="model", ignore_downstream_trigger_rules=False)
     def train(**context: object) -> str:
         """The whole model, its baselines and the gate's verdict; returns the release."""
         from pipeline import steps

@@ -3,7 +3,7 @@
 `<root>/<version>/` holds a release's files and `manifest.json` with their checksums;
 `<root>/active.json` names the active version. A release is staged in a folder beside, and becomes
 visible by one rename. The pointer moves by one atomic replace, under a lock, so that two runs
-cannot both promote.
+cannot both promote. What a killed process left staged is removed by whoever stages next.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nearline.errors import CorruptRelease, ReleaseRefused, UnknownRelease
+from nearline.errors import CorruptRelease, Overtaken, ReleaseRefused, UnknownRelease
 from nearline.settings import settings
 from nearline.windows import Window
 
@@ -29,6 +29,8 @@ Kind = Literal["nightly", "hourly"]
 
 _MANIFEST = "manifest.json"
 _POINTER = "active.json"
+_STAGED = ".staged-"
+_GONE = ".gone-"
 
 
 class ReleaseManifest(BaseModel):
@@ -36,6 +38,8 @@ class ReleaseManifest(BaseModel):
 
     `parent` is the release it started from, `base` the nightly release of its line, `promoted` the
     gate's verdict with its `reasons`, `window` the data it learned last, `files` name → sha256.
+    `last_hour` is the checksum of the events of the window's last hour as they were learned; empty
+    for an hour without any, None where it is not known.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -46,6 +50,7 @@ class ReleaseManifest(BaseModel):
     base: str | None
     window_start: datetime
     window_end: datetime
+    last_hour: str | None = None
     promoted: bool
     reasons: list[str]
     metrics: dict[str, float]
@@ -94,12 +99,15 @@ class ReleaseStore:
     @contextmanager
     def stage(self) -> Iterator[Path]:
         """A folder to write a release's files to; what is not published is removed."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".staged-", dir=self.root))
+        with self.alone("releases"):
+            self._sweep()
+            folder = Path(tempfile.mkdtemp(prefix=_STAGED, dir=self.root))
+            held = _hold(folder)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(held)
 
     def publish(self, staged: Path, manifest: ReleaseManifest) -> str:
         """Make a staged release visible, and return its version.
@@ -114,10 +122,10 @@ class ReleaseStore:
         base = version if manifest.kind == "nightly" else manifest.base
         final = manifest.model_copy(update={"version": version, "files": files, "base": base})
         target = self.root / version
-        if target.exists():
-            return version
         (staged / _MANIFEST).write_text(final.model_dump_json(indent=2))
-        os.replace(staged, target)
+        with self.alone("releases"):
+            if not target.exists():
+                os.replace(staged, target)
         return version
 
     def load(self, version: str) -> Release:
@@ -151,7 +159,7 @@ class ReleaseStore:
         """Move the pointer to `version`.
 
         With `expect_parent`, only while that version is still the active one: a release that was
-        overtaken raises ReleaseRefused, as one does that the gate refused. Promoting the active
+        overtaken raises Overtaken, one that the gate refused ReleaseRefused. Promoting the active
         version again changes nothing.
         """
         release = self.load(version)
@@ -160,12 +168,12 @@ class ReleaseStore:
                 f"the gate refused {version}: {'; '.join(release.manifest.reasons)}"
             )
         release.verify()
-        with self._lock():
+        with self.alone("releases"):
             active = self.active()
             if active == version:
                 return
             if expect_parent is not None and active != expect_parent:
-                raise ReleaseRefused(
+                raise Overtaken(
                     f"{version} was made from {expect_parent}, but {active} is active now: "
                     "run the fine-tune again on the new line"
                 )
@@ -173,7 +181,7 @@ class ReleaseStore:
 
     def rollback(self, version: str | None = None) -> str:
         """Move the pointer back, to `version` or to the one before; return the new active one."""
-        with self._lock():
+        with self.alone("releases"):
             history = self._history()
             if version is None and not history:
                 raise ReleaseRefused("there is no earlier release to roll back to")
@@ -188,7 +196,8 @@ class ReleaseStore:
 
         Of use are the active release, its ancestors, and the one that a rollback would return to.
         """
-        with self._lock():
+        with self.alone("releases"):
+            self._sweep()
             manifests = {manifest.version: manifest for manifest in self.manifests()}
             wanted = {self.active(), self.previous(), *list(manifests)[-keep:]}
             ancestor = self.active()
@@ -197,7 +206,7 @@ class ReleaseStore:
                 ancestor = manifests[ancestor].parent
             gone = [version for version in manifests if version not in wanted]
             for version in gone:
-                hidden = self.root / f".gone-{version}"
+                hidden = self.root / f"{_GONE}{version}"
                 os.replace(self.root / version, hidden)
                 shutil.rmtree(hidden)
             return gone
@@ -207,19 +216,47 @@ class ReleaseStore:
         return list(json.loads(pointer.read_text())["history"]) if pointer.is_file() else []
 
     def _point(self, version: str, history: list[str]) -> None:
-        staged = self.root / f".{_POINTER}.{os.getpid()}"
+        staged = self.root / f".{_POINTER}"
         with staged.open("w") as out:
             json.dump({"active": version, "history": history[-50:]}, out)
             out.flush()
             os.fsync(out.fileno())
         os.replace(staged, self.root / _POINTER)
 
+    def _sweep(self) -> None:
+        """Remove what killed processes left: folders staged by nobody, and half-removed ones."""
+        for folder in self.root.glob(f"{_STAGED}*"):
+            with suppress(BlockingIOError):
+                held = _hold(folder)
+                shutil.rmtree(folder)
+                os.close(held)
+        for folder in self.root.glob(f"{_GONE}*"):
+            shutil.rmtree(folder)
+
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def alone(self, what: str) -> Iterator[None]:
+        """Wait until nobody else does `what` with this store, then keep others waiting.
+
+        Killed processes keep nobody waiting.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("w") as lock:
+        with (self.root / f".{what}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _hold(folder: Path) -> int:
+    """A descriptor that holds a folder for as long as it is open, at most until this process ends.
+
+    Raises BlockingIOError where another holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _sha256(path: Path) -> str:

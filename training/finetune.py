@@ -19,7 +19,7 @@ from training.dataset import Interactions, interactions, read_catalogue, read_ev
 from training.evaluation import Evaluation, evaluate, model_scorer
 from training.learning import reproducible, warm
 from training.model import Model
-from training.publishing import Clock, publish
+from training.publishing import Clock, learned_last, publish
 
 KEPT_BACK = 0.2
 MOST_KEPT_BACK = 1000
@@ -53,6 +53,7 @@ def finetune(window: Window, parent: str) -> str | None:
     bundle, learned_until = read_bundle(release), microseconds(release.manifest.window_end)
     catalogue = read_catalogue(lake, before=window.end)
     vocabulary = appended(bundle.vocabulary, catalogue)
+    last_hour = learned_last(lake, window)
     events = read_events(lake, with_history(window))
     data = interactions(events, vocabulary, load_domain(config.domain).positive)
     hours = split_hours(data, window, learned_until)
@@ -74,6 +75,7 @@ def finetune(window: Window, parent: str) -> str | None:
             kind="hourly",
             parent=parent,
             base=release.manifest.base,
+            last_hour=last_hour,
             checks=[
                 gate.remembers(
                     kept, kept_before, tolerance=config.gate_tolerance, seed=config.seed

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from nearline.errors import CorruptRelease, ReleaseRefused, UnknownRelease
+from nearline.errors import CorruptRelease, Overtaken, ReleaseRefused, UnknownRelease
 from nearline.releases import ReleaseManifest, ReleaseStore
 
 END = datetime(2026, 1, 2, tzinfo=UTC)
@@ -38,6 +38,15 @@ def test_the_same_content_is_published_once(store: ReleaseStore) -> None:
     assert [p for p in store.root.iterdir() if p.name.startswith(".staged")] == []
 
 
+def test_what_a_killed_run_left_staged_goes_and_what_another_stages_stays(
+    store: ReleaseStore,
+) -> None:
+    left = store.root / ".staged-left"
+    (left / "deep").mkdir(parents=True)
+    with store.stage() as mine, store.stage() as other:
+        assert (mine.is_dir(), other.is_dir(), left.exists()) == (True, True, False)
+
+
 def test_nothing_is_active_before_the_first_promotion(store: ReleaseStore) -> None:
     publish(store, "w")
     assert store.active() is None
@@ -57,7 +66,7 @@ def test_an_overtaken_child_is_refused(store: ReleaseStore) -> None:
     store.promote(old)
     child = publish(store, "child", parent=old)
     store.promote(new)
-    with pytest.raises(ReleaseRefused, match="is active now"):
+    with pytest.raises(Overtaken, match="is active now"):
         store.promote(child, expect_parent=old)
     assert store.active() == new
 

@@ -10,6 +10,7 @@ import pytest
 
 from nearline.errors import StepFailed
 from nearline.lake import EVENTS, RAW, Lake
+from nearline.releases import ReleaseManifest
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from pipeline import steps
@@ -38,6 +39,43 @@ def test_a_fine_tune_takes_what_its_parent_has_not_learned(
     learned: Window, arrived: Window, expected: Window | None
 ) -> None:
     assert steps.since(learned, arrived) == expected
+
+
+@pytest.mark.parametrize(
+    ("learned", "arrived", "expected"),
+    [
+        ("as it is", hours(0, 1), None),
+        ("as it is", hours(0, 2), hours(1, 2)),
+        ("otherwise", hours(0, 1), hours(0, 1)),
+        ("otherwise", hours(0, 2), hours(0, 2)),
+        (None, hours(0, 1), hours(0, 1)),
+    ],
+)
+@pytest.mark.usefixtures("home")
+def test_the_last_hour_is_learned_again_where_it_changed(
+    learned: str | None, arrived: Window, expected: Window | None
+) -> None:
+    lake = Lake.open()
+    lake.write_hour(EVENTS, T0, pa.table({"event_id": ["a"]}))
+    if learned == "as it is":
+        learned = lake.checksum(EVENTS, T0)
+    parent = release(hours(-1, 1), last_hour=learned)
+    assert steps.unlearned(lake, parent, arrived) == expected
+    assert lake.checksum(EVENTS, T0 + HOUR) == "", "an hour without events"
+
+
+def release(window: Window, last_hour: str | None) -> ReleaseManifest:
+    return ReleaseManifest(
+        kind="hourly",
+        parent="p",
+        base="b",
+        window_start=window.start,
+        window_end=window.end,
+        last_hour=last_hour,
+        promoted=True,
+        reasons=[],
+        metrics={},
+    )
 
 
 @pytest.mark.usefixtures("home")
