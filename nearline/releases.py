@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nearline.errors import CorruptRelease, Overtaken, ReleaseRefused, UnknownRelease
+from nearline.errors import CorruptRelease, Overtaken, ReleaseError, ReleaseRefused, UnknownRelease
 from nearline.settings import settings
 from nearline.windows import Window
 
@@ -151,16 +151,20 @@ class ReleaseStore:
 
     def previous(self) -> str | None:
         """The version that was active before, if there was one."""
-        pointer = self.root / _POINTER
-        history = json.loads(pointer.read_text())["history"] if pointer.is_file() else []
+        history = self.history()
         return history[-1] if history else None
+
+    def history(self) -> list[str]:
+        """The versions that were active before, oldest first; a rollback goes back along them."""
+        pointer = self.root / _POINTER
+        return list(json.loads(pointer.read_text())["history"]) if pointer.is_file() else []
 
     def promote(self, version: str, *, expect_parent: str | None = None) -> None:
         """Move the pointer to `version`.
 
-        With `expect_parent`, only while that version is still the active one: a release that was
-        overtaken raises Overtaken, one that the gate refused ReleaseRefused. Promoting the active
-        version again changes nothing.
+        With `expect_parent`, only while that version is still the active one, and a night only over
+        older ones: a release that was overtaken raises Overtaken, one that the gate refused
+        ReleaseRefused. Promoting the active version again changes nothing.
         """
         release = self.load(version)
         if not release.manifest.promoted:
@@ -177,12 +181,26 @@ class ReleaseStore:
                     f"{version} was made from {expect_parent}, but {active} is active now: "
                     "run the fine-tune again on the new line"
                 )
-            self._point(version, self._history() + ([active] if active else []))
+            if active is not None and release.manifest.kind == "nightly":
+                self._require_newest_night(release.manifest, active)
+            self._point(version, self.history() + ([active] if active else []))
+
+    def _require_newest_night(self, night: ReleaseManifest, active: str) -> None:
+        """Raise Overtaken for a night that ends before the one that the active line began with."""
+        try:
+            live = self.load(self.load(active).manifest.base or active).manifest
+        except ReleaseError:  # what is damaged must not keep a new one from going live
+            return
+        if night.window_end < live.window_end:
+            raise Overtaken(
+                f"{night.version} ends before the night {live.version}, which is live: `nearline "
+                f"releases rollback {night.version}` activates it all the same"
+            )
 
     def rollback(self, version: str | None = None) -> str:
         """Move the pointer back, to `version` or to the one before; return the new active one."""
         with self.alone("releases"):
-            history = self._history()
+            history = self.history()
             if version is None and not history:
                 raise ReleaseRefused("there is no earlier release to roll back to")
             target = version or history[-1]
@@ -210,10 +228,6 @@ class ReleaseStore:
                 os.replace(self.root / version, hidden)
                 shutil.rmtree(hidden)
             return gone
-
-    def _history(self) -> list[str]:
-        pointer = self.root / _POINTER
-        return list(json.loads(pointer.read_text())["history"]) if pointer.is_file() else []
 
     def _point(self, version: str, history: list[str]) -> None:
         staged = self.root / f".{_POINTER}"

@@ -225,19 +225,17 @@ def promote(version: str) -> str | None:
     """Move the pointer, so that serving swaps to `version`; returns what went live.
 
     A nearline release needs its parent to be active still: one that was overtaken is made again on
-    the new line, and None is returned where that line knows its hours, or the gate refuses. Raises
-    ReleaseRefused for a release that the gate refused.
+    the new line. None where nothing went live: the new line knows these hours, its gate refused, or
+    a night was overtaken by a newer one. Raises ReleaseRefused for what the gate refused.
     """
     store = ReleaseStore.open()
     manifest = store.load(version).manifest
-    if manifest.kind == "nightly":
-        store.promote(version)
-        return version
+    hourly = manifest.kind == "hourly"
     try:
-        store.promote(version, expect_parent=manifest.parent)
+        store.promote(version, expect_parent=manifest.parent if hourly else None)
     except Overtaken as error:
         say(f"promote: {error}")
-        return nearline(manifest.window)
+        return nearline(manifest.window) if hourly else None
     return version
 
 

@@ -15,14 +15,18 @@ def store(tmp_path: Path) -> ReleaseStore:
 
 
 def publish(
-    store: ReleaseStore, content: str, parent: str | None = None, promoted: bool = True
+    store: ReleaseStore,
+    content: str,
+    parent: str | None = None,
+    promoted: bool = True,
+    end: datetime = END,
 ) -> str:
     manifest = ReleaseManifest(
         kind="hourly" if parent else "nightly",
         parent=parent,
         base=parent,
-        window_start=END - timedelta(hours=1),
-        window_end=END,
+        window_start=end - timedelta(hours=1),
+        window_end=end,
         promoted=promoted,
         reasons=[] if promoted else ["worse than popularity"],
         metrics={},
@@ -69,6 +73,17 @@ def test_an_overtaken_child_is_refused(store: ReleaseStore) -> None:
     with pytest.raises(Overtaken, match="is active now"):
         store.promote(child, expect_parent=old)
     assert store.active() == new
+
+
+def test_an_older_night_does_not_replace_a_newer_one(store: ReleaseStore) -> None:
+    late, early = publish(store, "late"), publish(store, "early", end=END - timedelta(days=1))
+    store.promote(late)
+    hour = publish(store, "hour", parent=late)
+    store.promote(hour, expect_parent=late)
+    with pytest.raises(Overtaken, match=f"ends before the night {late}"):
+        store.promote(early)
+    assert store.active() == hour
+    assert store.rollback(early) == early
 
 
 def test_rollback_goes_back_one_and_then_stops(store: ReleaseStore) -> None:

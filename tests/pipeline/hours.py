@@ -6,7 +6,8 @@ killed at a place that a `Kill` names; the product knows nothing of it.
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,13 +62,9 @@ class Kill:
 
     def arm(self) -> None:
         """From now on this process dies there."""
-        module, _, path = self.what.partition(":")
-        owner, (*way, name) = import_module(module), path.split(".")
-        for step in way:
-            owner = getattr(owner, step)
-        real, calls = getattr(owner, name), 0
+        calls = 0
 
-        def deadly(*arguments: Any, **named: Any) -> Any:
+        def hook(real: Any, *arguments: Any, **named: Any) -> Any:
             nonlocal calls
             calls += self.about in str(arguments[0]) if arguments else 1
             if calls != self.call:
@@ -80,7 +77,37 @@ class Kill:
                 real(*arguments, **named)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        setattr(owner, name, deadly)
+        intercept(self.what, hook)
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Wait at the first call of `what` until `others` processes have come to theirs."""
+
+    what: str
+    place: Path
+    others: int = 1
+
+    def arm(self) -> None:
+        """From now on this process waits there, once."""
+
+        def hook(real: Any, *arguments: Any, **named: Any) -> Any:
+            (self.place / str(os.getpid())).touch()
+            while len(list(self.place.iterdir())) <= self.others:
+                time.sleep(0.01)
+            return real(*arguments, **named)
+
+        intercept(self.what, hook)
+
+
+def intercept(what: str, hook: Callable[..., Any]) -> None:
+    """Let `hook` stand where `what` (`module:attribute`) is; it gets the real one first."""
+    module, _, path = what.partition(":")
+    owner, (*way, name) = import_module(module), path.split(".")
+    for step in way:
+        owner = getattr(owner, step)
+    real = getattr(owner, name)
+    setattr(owner, name, lambda *arguments, **named: hook(real, *arguments, **named))
 
 
 @dataclass(frozen=True)
@@ -111,15 +138,15 @@ class Site:
             os.environ.update(before)
             _forget(settings, feature_store)
 
-    def start(self, act: Any, *arguments: Any, kill: Kill | None = None) -> Any:
-        """A process of its own that calls `act` there; it may be told where to die."""
-        process = _SPAWN.Process(target=_act, args=(self, kill, act, arguments))
+    def start(self, act: Any, *arguments: Any, trap: Kill | Meeting | None = None) -> Any:
+        """A process of its own that calls `act` there; it may be told where to die, or to wait."""
+        process = _SPAWN.Process(target=_act, args=(self, trap, act, arguments))
         process.start()
         return process
 
-    def run(self, act: Any, *arguments: Any, kill: Kill | None = None) -> int:
+    def run(self, act: Any, *arguments: Any, trap: Kill | None = None) -> int:
         """The same, waited for; returns the exit code, negative for a signal."""
-        process = self.start(act, *arguments, kill=kill)
+        process = self.start(act, *arguments, trap=trap)
         process.join()
         return int(process.exitcode)
 
@@ -129,10 +156,10 @@ def _forget(*caches: Any) -> None:
         each.cache_clear()
 
 
-def _act(site: Site, kill: Kill | None, act: Any, arguments: tuple[Any, ...]) -> None:
+def _act(site: Site, trap: Kill | Meeting | None, act: Any, arguments: tuple[Any, ...]) -> None:
     with site.entered():
-        if kill is not None:
-            kill.arm()
+        if trap is not None:
+            trap.arm()
         act(*arguments)
 
 

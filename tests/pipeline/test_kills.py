@@ -132,7 +132,7 @@ def test_killed_anywhere_the_next_run_ends_as_if_it_had_not_been(
     site = base.copy(tmp_path)
     what = WRITE[site.store] if kill.what == "STORE" else kill.what
     kill = Kill(what, kill.when, kill.call, kill.about)
-    assert site.run(hours.run_hour, hour(0), kill=kill) == -signal.SIGKILL
+    assert site.run(hours.run_hour, hour(0), trap=kill) == -signal.SIGKILL
     nothing_half_is_live(site, base)
     assert site.run(hours.run_hour, hour(0)) == 0
     assert state(site) == base.after
@@ -156,7 +156,7 @@ def nothing_half_is_live(site: Site, base: Base) -> None:
 def test_a_run_that_was_killed_is_made_up_for_by_the_next_hour(base: Base, tmp_path: Path) -> None:
     site = base.copy(tmp_path)
     kill = Kill("pipeline.steps:push", "after")
-    assert site.run(hours.run_hour, hour(0), kill=kill) == -signal.SIGKILL
+    assert site.run(hours.run_hour, hour(0), trap=kill) == -signal.SIGKILL
     assert site.run(hours.run_hour, hour(1)) == 0
     with site.entered():
         live = ReleaseStore.open().load(ReleaseStore.open().active() or "").manifest
@@ -170,7 +170,7 @@ def test_a_run_that_changes_nothing_puts_the_vectors_right(base: Base, tmp_path:
     """The push was whole, the pointer did not move, and the gate refuses from then on."""
     site = base.copy(tmp_path)
     kill = Kill("pipeline.steps:push", "after")
-    assert site.run(hours.run_hour, hour(0), kill=kill) == -signal.SIGKILL
+    assert site.run(hours.run_hour, hour(0), trap=kill) == -signal.SIGKILL
     assert state(site)["vectors"] != base.before["vectors"]
     assert site.run(refused_hour) == 0
     found = state(site)

@@ -1,5 +1,8 @@
 """Which hours a step is about."""
 
+import logging
+import subprocess
+import sys
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,9 +11,10 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from nearline.errors import StepFailed
+from feature_repo.pushed import tell_pushed
+from nearline.errors import MissingPartition, StepFailed
 from nearline.lake import EVENTS, RAW, Lake
-from nearline.releases import ReleaseManifest
+from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from pipeline import steps
@@ -76,6 +80,43 @@ def release(window: Window, last_hour: str | None) -> ReleaseManifest:
         reasons=[],
         metrics={},
     )
+
+
+QUIET_HOUR = """
+import sys
+from nearline.windows import Window
+from pipeline import steps
+
+print(steps.finetune(Window.parse(*sys.argv[1:])), steps.push_active())
+print({"torch", "feast"} & set(sys.modules))
+"""
+
+
+def test_an_hour_without_events_is_cheap_and_says_so(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lake, store = Lake.open(), ReleaseStore.open()
+    with store.stage() as folder:
+        (folder / "weights").write_text("w")
+        parent = store.publish(folder, release(hours(-1, 0), last_hour=""))
+    store.promote(parent)
+    tell_pushed(parent)
+    lake.mark_complete(EVENTS, hours(-9, 0), rows=9)
+    with pytest.raises(MissingPartition, match="events is not complete"):
+        steps.finetune(hours(0, 1))
+    lake.mark_complete(EVENTS, hours(0, 1), rows=0)
+    times = [T0.isoformat(), (T0 + HOUR).isoformat()]
+    done = subprocess.run(
+        [sys.executable, "-c", QUIET_HOUR, *times], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["None 0", "set()"]
+    with caplog.at_level(logging.INFO, logger="nearline.steps"):
+        assert steps.finetune(hours(0, 1)) is None
+        assert steps.finetune(hours(-9, -8)) is None
+    assert [record.message for record in caplog.records] == [
+        f"fine-tune: nothing to learn in {hours(0, 1)}, {parent} stays",
+        f"fine-tune: {parent} has learned {hours(-9, -8)} already",
+    ]
 
 
 @pytest.mark.usefixtures("home")
