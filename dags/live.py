@@ -8,9 +8,14 @@ from airflow.sdk.exceptions import AirflowSkipException
 from dags.assets import RELEASE
 
 
-def go_live(version: Any) -> None:
-    """Wire gate → push → promote → push_active behind the task that returns a release's version."""
-    gate(version) >> push(version) >> promote(version) >> push_active()
+def go_live(version: Any) -> Any:
+    """Wire gate → push → promote → push_active behind the task that returns a release's version.
+
+    Returns what went live.
+    """
+    live = promote(version)
+    gate(version) >> push(version) >> live >> push_active()
+    return live
 
 
 @task.short_circuit(ignore_downstream_trigger_rules=False)

@@ -33,6 +33,35 @@ _STAGED = ".staged-"
 _GONE = ".gone-"
 
 
+class Drift(BaseModel):
+    """How far a nearline release is from the night that its line began with, beside the limits.
+
+    `changed` is the mean share of the night's top 10 that is shown no more, over `users` users, and
+    `bound` the most that it may be; `hours` have passed between the ends of their data, of at most
+    `max_hours`. `asked_at_hours` tells when the line asked for another night, None if never.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    changed: float
+    bound: float
+    users: int
+    hours: float
+    max_hours: int
+    asked_at_hours: float | None
+
+    @property
+    def asks(self) -> bool:
+        """Whether this very release asks for a night."""
+        return self.asked_at_hours == self.hours
+
+    def __str__(self) -> str:
+        return (
+            f"{self.changed:.1%} of the night's lists changed (at most {self.bound:.0%}), "
+            f"{self.hours:g} h after it (at most {self.max_hours} h)"
+        )
+
+
 class ReleaseManifest(BaseModel):
     """What a release is, where it comes from, and how it was judged.
 
@@ -51,6 +80,7 @@ class ReleaseManifest(BaseModel):
     window_start: datetime
     window_end: datetime
     last_hour: str | None = None
+    drift: Drift | None = None
     promoted: bool
     reasons: list[str]
     metrics: dict[str, float]

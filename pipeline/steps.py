@@ -244,6 +244,15 @@ def passed(version: str) -> bool:
     return ReleaseStore.open().load(version).manifest.promoted
 
 
+def night_wanted(version: str) -> Window | None:
+    """The day up to a release's data where it asks for a night, which would learn from there."""
+    manifest = ReleaseStore.open().load(version).manifest
+    if manifest.drift is None or not manifest.drift.asks:
+        return None
+    say(f"a night is wanted: {manifest.drift}")
+    return Window.trailing(manifest.window_end, hours=24)
+
+
 def push_active() -> int:
     """Push the vectors of the active release where those of another, or not all, are online.
 

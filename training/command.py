@@ -205,6 +205,7 @@ def _tell(manifest: ReleaseManifest, active: str | None) -> None:
         "parent": manifest.parent,
         "window": manifest.window,
         "gate": "passed" if manifest.promoted else "refused",
+        "drift": _drift(manifest),
         **lineage,
     }
     print_table("release", ["", ""], facts.items())
@@ -214,6 +215,12 @@ def _tell(manifest: ReleaseManifest, active: str | None) -> None:
     rows = [[name, *(_figure(found.get(name)) for found in measured.values())] for name in names]
     print_table("figures", ["", *measured], rows)
     print_table("seconds", ["step", "seconds"], manifest.lineage.get("seconds", {}).items())
+
+
+def _drift(manifest: ReleaseManifest) -> str | None:
+    if manifest.drift is None:
+        return None
+    return f"{manifest.drift}{'; asks for a night' if manifest.drift.asks else ''}"
 
 
 def _facts(manifest: ReleaseManifest, active: str | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from training import gate
 from training.baselines import decay, decayed_popularity
 from training.bundle import Bundle, read_bundle, with_items
 from training.dataset import Interactions, interactions, read_catalogue, read_events
+from training.drift import drift
 from training.evaluation import Evaluation, evaluate, model_scorer
 from training.learning import reproducible, warm
 from training.model import Model
@@ -66,6 +67,9 @@ def finetune(window: Window, parent: str) -> str | None:
         clock.lap("evaluate")
         steps = warm(model, data, hours.new, hours.old, bundle.learning, seed=config.seed)
         kept = _measure(model, data, hours.kept_back)
+        moved = drift(
+            model, vocabulary.item_ids, catalogue, data, parent=release.manifest, window=window
+        )
         counts = popularity(
             bundle, data, learned_until, microseconds(window.end), model.config.items
         )
@@ -76,6 +80,7 @@ def finetune(window: Window, parent: str) -> str | None:
             parent=parent,
             base=release.manifest.base,
             last_hour=last_hour,
+            drift=moved,
             checks=[
                 gate.remembers(
                     kept, kept_before, tolerance=config.gate_tolerance, seed=config.seed

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nearline import __version__
 from nearline.lake import EVENTS, Lake
-from nearline.releases import Kind, ReleaseManifest, ReleaseStore
+from nearline.releases import Drift, Kind, ReleaseManifest, ReleaseStore
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from training import gate
@@ -39,6 +39,7 @@ def publish(
     parent: str | None = None,
     base: str | None = None,
     last_hour: str,
+    drift: Drift | None = None,
     checks: Sequence[gate.Check],
     metrics: Mapping[str, float],
     baselines: Mapping[str, Mapping[str, float]],
@@ -63,6 +64,7 @@ def publish(
             window_start=window.start,
             window_end=window.end,
             last_hour=last_hour,
+            drift=drift,
             promoted=verdict.promoted,
             reasons=verdict.reasons,
             metrics=dict(metrics),
