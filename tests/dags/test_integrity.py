@@ -21,7 +21,7 @@ print(json.dumps({
     "dags": {
         dag.dag_id: {
             "tags": sorted(dag.tags), "doc": bool(dag.doc_md), "catchup": dag.catchup,
-            "waits_for": [asset.name for _, asset in dag.timetable.asset_condition.iter_assets()],
+            "waits_for": [a.name for a in getattr(dag.timetable.asset_condition, "objects", ())],
             "tells": sorted({outlet.name for t in dag.tasks for outlet in t.outlets}),
             "timetable": type(dag.timetable).__name__,
             "tasks": {t.task_id: [t.retries, t.pool, bool(t.execution_timeout)] for t in dag.tasks},
