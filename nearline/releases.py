@@ -22,6 +22,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nearline.errors import CorruptRelease, Overtaken, ReleaseError, ReleaseRefused, UnknownRelease
+from nearline.pointer import Pointer
 from nearline.settings import settings
 from nearline.windows import Window
 
@@ -176,36 +177,34 @@ class ReleaseStore:
 
     def active(self) -> str | None:
         """The active version, if there is one."""
-        pointer = self.root / _POINTER
-        return json.loads(pointer.read_text())["active"] if pointer.is_file() else None
+        return self.pointer().active
 
     def previous(self) -> str | None:
         """The version that was active before, if there was one."""
-        history = self.history()
-        return history[-1] if history else None
+        return next(reversed(self.pointer().history), None)
 
-    def history(self) -> list[str]:
-        """The versions that were active before, oldest first; a rollback goes back along them."""
-        pointer = self.root / _POINTER
-        return list(json.loads(pointer.read_text())["history"]) if pointer.is_file() else []
+    def pointer(self) -> Pointer:
+        """The active version, those before it, and those that were rolled back."""
+        return Pointer.read(self.root / _POINTER)
 
     def promote(self, version: str, *, expect_parent: str | None = None) -> None:
         """Move the pointer to `version`.
 
         With `expect_parent`, only while that version is still the active one, and a night only over
-        older ones: a release that was overtaken raises Overtaken, one that the gate refused
-        ReleaseRefused. Promoting the active version again changes nothing.
+        older ones: a release that was overtaken raises Overtaken. One that the gate refused or that
+        was rolled back raises ReleaseRefused. Promoting the active version again changes nothing.
         """
-        release = self.load(version)
-        if not release.manifest.promoted:
-            raise ReleaseRefused(
-                f"the gate refused {version}: {'; '.join(release.manifest.reasons)}"
-            )
-        release.verify()
+        release = self._passed(version)
         with self.alone("releases"):
-            active = self.active()
+            pointer = self.pointer()
+            active = pointer.active
             if active == version:
                 return
+            if version in pointer.withdrawn:
+                raise ReleaseRefused(
+                    f"{version} was rolled back: `nearline releases rollback {version}` activates "
+                    "it again"
+                )
             if expect_parent is not None and active != expect_parent:
                 raise Overtaken(
                     f"{version} was made from {expect_parent}, but {active} is active now: "
@@ -213,7 +212,17 @@ class ReleaseStore:
                 )
             if active is not None and release.manifest.kind == "nightly":
                 self._require_newest_night(release.manifest, active)
-            self._point(version, self.history() + ([active] if active else []))
+            pointer.promoted(version).write(self.root / _POINTER)
+
+    def _passed(self, version: str) -> Release:
+        """A whole release that the gate let pass. Raises ReleaseError for any other."""
+        release = self.load(version)
+        if not release.manifest.promoted:
+            raise ReleaseRefused(
+                f"the gate refused {version}: {'; '.join(release.manifest.reasons)}"
+            )
+        release.verify()
+        return release
 
     def _require_newest_night(self, night: ReleaseManifest, active: str) -> None:
         """Raise Overtaken for a night that ends before the one that the active line began with."""
@@ -228,15 +237,18 @@ class ReleaseStore:
             )
 
     def rollback(self, version: str | None = None) -> str:
-        """Move the pointer back, to `version` or to the one before; return the new active one."""
+        """Move the pointer back, to `version` or to the one before; return the new active one.
+
+        It holds until another release is promoted: those that were active since are not, whoever
+        tries again, until a rollback names them. Raises ReleaseRefused where there is nothing to
+        return to, or the gate refused it.
+        """
         with self.alone("releases"):
-            history = self.history()
-            if version is None and not history:
+            target = version or self.previous()
+            if target is None:
                 raise ReleaseRefused("there is no earlier release to roll back to")
-            target = version or history[-1]
-            self.load(target).verify()
-            cut = history.index(target) if target in history else len(history)
-            self._point(target, history[:cut])
+            self._passed(target)
+            self.pointer().rolled_back(target).write(self.root / _POINTER)
             return target
 
     def prune(self, *, keep: int) -> list[str]:
@@ -253,19 +265,13 @@ class ReleaseStore:
                 wanted.add(ancestor)
                 ancestor = manifests[ancestor].parent
             gone = [version for version in manifests if version not in wanted]
+            if gone:
+                self.pointer().without(gone).write(self.root / _POINTER)
             for version in gone:
                 hidden = self.root / f"{_GONE}{version}"
                 os.replace(self.root / version, hidden)
                 shutil.rmtree(hidden)
             return gone
-
-    def _point(self, version: str, history: list[str]) -> None:
-        staged = self.root / f".{_POINTER}"
-        with staged.open("w") as out:
-            json.dump({"active": version, "history": history[-50:]}, out)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(staged, self.root / _POINTER)
 
     def _sweep(self) -> None:
         """Remove what killed processes left: folders staged by nobody, and half-removed ones."""

@@ -108,6 +108,16 @@ def _show_release(release: dict[str, Any]) -> None:
     print_table("releases", ["", ""], facts.items())
 
 
+def push(as_json: JsonFlag = False) -> None:
+    """Bring the active release's vectors online, of active users and of all items.
+
+    Does nothing where they are there. The scheduler does it at the end of each run; by hand it
+    belongs after `--promote` and after a rollback. Example: nearline push
+    """
+    rows = steps.push_active()
+    _show("push", {"active": ReleaseStore.open().active(), "rows": rows}, as_json)
+
+
 def housekeeping(
     end: Annotated[
         str | None, typer.Option(help="As of this hour (default: the hour that runs).")

@@ -240,8 +240,16 @@ def promote(version: str) -> str | None:
 
 
 def passed(version: str) -> bool:
-    """Whether the gate lets a release go live."""
-    return ReleaseStore.open().load(version).manifest.promoted
+    """Whether a release may go live: the gate let it pass, and nobody has rolled it back."""
+    store = ReleaseStore.open()
+    manifest = store.load(version).manifest
+    if not manifest.promoted:
+        say(f"the gate refuses {version}: {'; '.join(manifest.reasons)}")
+    elif version in store.pointer().withdrawn:
+        say(f"{version} was rolled back: it stays away until a rollback names it")
+    else:
+        return True
+    return False
 
 
 def night_wanted(version: str) -> Window | None:

@@ -170,9 +170,11 @@ def rollback(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make an earlier release the active one.
+    """Make an earlier release the active one, at once.
 
-    Example: nearline releases rollback
+    It holds until another release is promoted; those that were active since stay away until a
+    rollback names them. The vectors online follow with the next run, or by `nearline push`; until
+    then users are encoded when they ask. Example: nearline releases rollback
     """
     active = ReleaseStore.open().rollback(version)
     _say(f"{active} is active", {"active": active}, as_json)

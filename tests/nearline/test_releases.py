@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from nearline.errors import CorruptRelease, Overtaken, ReleaseRefused, UnknownRelease
+from nearline.pointer import Pointer
 from nearline.releases import ReleaseManifest, ReleaseStore
 
 END = datetime(2026, 1, 2, tzinfo=UTC)
@@ -95,6 +96,37 @@ def test_rollback_goes_back_one_and_then_stops(store: ReleaseStore) -> None:
         store.rollback()
 
 
+def test_a_rollback_holds_until_another_release_is_promoted(store: ReleaseStore) -> None:
+    night = publish(store, "night")
+    store.promote(night)
+    first = publish(store, "first", parent=night)
+    store.promote(first, expect_parent=night)
+    second = publish(store, "second", parent=first)
+    store.promote(second, expect_parent=first)
+    assert store.rollback(night) == night
+    for version, parent in ((first, night), (second, first)):
+        with pytest.raises(ReleaseRefused, match=f"rollback {version}` activates it again"):
+            store.promote(version, expect_parent=parent)
+    other = publish(store, "other", parent=night)
+    store.promote(other, expect_parent=night)
+    assert store.pointer() == Pointer(active=other, history=[night], withdrawn=[first, second])
+    assert store.rollback(first) == first
+    assert store.pointer() == Pointer(active=first, history=[night], withdrawn=[second, other])
+
+
+def test_a_rollback_to_the_active_release_changes_nothing(store: ReleaseStore) -> None:
+    night = publish(store, "night")
+    store.promote(night)
+    assert store.rollback(night) == night
+    assert store.pointer() == Pointer(active=night)
+
+
+def test_nobody_rolls_back_to_what_the_gate_refused(store: ReleaseStore) -> None:
+    store.promote(publish(store, "good"))
+    with pytest.raises(ReleaseRefused, match="the gate refused"):
+        store.rollback(publish(store, "bad", promoted=False))
+
+
 def test_a_flipped_byte_is_refused_and_the_old_stays(store: ReleaseStore) -> None:
     good, bad = publish(store, "good"), publish(store, "bad")
     store.promote(good)
@@ -136,3 +168,5 @@ def test_pruning_keeps_the_newest_and_what_is_still_of_use(store: ReleaseStore) 
     assert previous in gone, "neither an ancestor nor the last one before"
     assert len(left) == len({night, hour} | set(sorted({*lines, hour})[-2:]))
     assert store.rollback() == night
+    with pytest.raises(ReleaseRefused, match="no earlier"):
+        store.rollback()

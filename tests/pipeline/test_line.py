@@ -86,7 +86,7 @@ def was_active(site: Site) -> Iterator[ReleaseManifest]:
     """Every release that the pointer has named, oldest first."""
     with site.entered():
         store = ReleaseStore.open()
-        for version in [*store.history(), store.active()]:
+        for version in [*store.pointer().history, store.active()]:
             yield store.load(version).manifest
 
 
@@ -110,6 +110,19 @@ def test_two_runs_at_once_do_not_both_go_live(site: Site, meeting: Path) -> None
         manifest.version for manifest in (night, first, *rest)
     ]
     assert [each.window for each in (first, *rest)] in ([TWO], [hour(0), hour(1)])
+
+
+def test_a_rollback_holds_until_the_next_hour_goes_live(site: Site) -> None:
+    assert site.run(hours.run_hour, hour(0)) == 0
+    night = line(site)[0]
+    with site.entered():
+        assert ReleaseStore.open().rollback() == night.version
+    for again in (hour(0), hour(0)):
+        assert site.run(hours.run_hour, again) == 0
+        assert [manifest.version for manifest in line(site)] == [night.version]
+    assert site.run(hours.run_hour, hour(1)) == 0
+    _, another = line(site)
+    assert (another.parent, another.window) == (night.version, TWO)
 
 
 def overtaken_by_a_night(until: Window) -> None:
