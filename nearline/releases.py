@@ -276,9 +276,10 @@ class ReleaseStore:
     def _sweep(self) -> None:
         """Remove what killed processes left: folders staged by nobody, and half-removed ones."""
         for folder in self.root.glob(f"{_STAGED}*"):
-            with suppress(BlockingIOError):
+            # Held by whoever stages there; gone where that one has just ended.
+            with suppress(BlockingIOError, FileNotFoundError):
                 held = _hold(folder)
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
                 os.close(held)
         for folder in self.root.glob(f"{_GONE}*"):
             shutil.rmtree(folder)

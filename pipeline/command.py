@@ -74,7 +74,7 @@ def status(
     found = dataset_status(Lake.open(), now=now)
     release = release_status(ReleaseStore.open(), now=now)
     if as_json:
-        print_json([each.row() for each in found] + [release] * (release is not None))
+        print_json([*(each.row() for each in found), *([release] if release else [])])
     else:
         _show_status(found)
         if release is not None:
