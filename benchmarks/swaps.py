@@ -185,7 +185,7 @@ def second_release() -> tuple[str, str]:
     torch.manual_seed(5)
     with torch.no_grad():
         for weight in bundle.model.parameters():
-            weight += 0.1 * weight.std(correction=0) * torch.randn_like(weight)
+            weight.add_(0.1 * weight.std(correction=0) * torch.randn_like(weight))
     with store.stage() as folder:
         write_bundle(folder, bundle)
         return first, store.publish(folder, release.manifest)

@@ -130,7 +130,7 @@ class ReleaseStore:
     @contextmanager
     def stage(self) -> Iterator[Path]:
         """A folder to write a release's files to; what is not published is removed."""
-        with self.alone("releases"):
+        with self._alone():
             self._sweep()
             folder = Path(tempfile.mkdtemp(prefix=_STAGED, dir=self.root))
             held = _hold(folder)
@@ -154,7 +154,7 @@ class ReleaseStore:
         final = manifest.model_copy(update={"version": version, "files": files, "base": base})
         target = self.root / version
         (staged / _MANIFEST).write_text(final.model_dump_json(indent=2))
-        with self.alone("releases"):
+        with self._alone():
             if not target.exists():
                 os.replace(staged, target)
         return version
@@ -195,7 +195,7 @@ class ReleaseStore:
         was rolled back raises ReleaseRefused. Promoting the active version again changes nothing.
         """
         release = self._passed(version)
-        with self.alone("releases"):
+        with self._alone():
             pointer = self.pointer()
             active = pointer.active
             if active == version:
@@ -243,7 +243,7 @@ class ReleaseStore:
         tries again, until a rollback names them. Raises ReleaseRefused where there is nothing to
         return to, or the gate refused it.
         """
-        with self.alone("releases"):
+        with self._alone():
             target = version or self.previous()
             if target is None:
                 raise ReleaseRefused("there is no earlier release to roll back to")
@@ -256,7 +256,7 @@ class ReleaseStore:
 
         Of use are the active release, its ancestors, and the one that a rollback would return to.
         """
-        with self.alone("releases"):
+        with self._alone():
             self._sweep()
             manifests = {manifest.version: manifest for manifest in self.manifests()}
             wanted = {self.active(), self.previous(), *list(manifests)[-keep:]}
@@ -285,13 +285,9 @@ class ReleaseStore:
             shutil.rmtree(folder)
 
     @contextmanager
-    def alone(self, what: str) -> Iterator[None]:
-        """Wait until nobody else does `what` with this store, then keep others waiting.
-
-        Killed processes keep nobody waiting.
-        """
+    def _alone(self) -> Iterator[None]:
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / f".{what}.lock").open("w") as lock:
+        with (self.root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

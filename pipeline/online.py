@@ -27,6 +27,7 @@ import pyarrow as pa
 from nearline.bundle import read_matrix, read_vocabulary
 from nearline.errors import BadInput, StepFailed
 from nearline.lake import Lake
+from nearline.locks import alone
 from nearline.releases import ReleaseStore
 from nearline.schema import ITEM_ID, USER_ID
 from nearline.settings import settings
@@ -158,8 +159,7 @@ def push_embeddings(
     is not in the store, CorruptRelease when one of its files was changed, BadInput when ids and
     vectors do not match, StepFailed when Feast cannot write.
     """
-    releases = ReleaseStore.open()
-    release = releases.load(version)
+    release = ReleaseStore.open().load(version)
     release.verify()
     items = read_vocabulary(release.path).item_ids
     matrix = read_matrix(release.path)
@@ -172,7 +172,7 @@ def push_embeddings(
                 f"vectors of shape {vectors.shape}"
             )
     time = release.manifest.window_end
-    with releases.alone("push"):
+    with alone("online"):
         apply_features()
         _tell_pushed(None)
         _push("item", ITEM_ID, items, matrix, version, time)

@@ -107,7 +107,7 @@ def state(site: Site) -> State:
         return {
             "pointer": store.pointer().model_dump(),
             "releases": manifests,
-            "files": sorted(p.name for p in store.root.iterdir() if not p.name.endswith(".lock")),
+            "files": sorted(p.name for p in store.root.iterdir() if p.name != ".lock"),
             "vectors": hours.vectors(),
             "pushed": pushed(),
             "ledger": {name: (ledger.covered(), ledger.rows()) for name, ledger in ledgers.items()},
