@@ -200,7 +200,7 @@ def everything_stored() -> Any:
     store, config = feature_store().provider.online_store, feature_store().config
     if settings().online_store == "redis":
         database = redis.Redis.from_url(REDIS)
-        return {key: database.hgetall(key) for key in database.keys("*")}
+        return {key: database.hgetall(key) for key in database.scan_iter(_type="hash")}
     connection = store._get_conn(config)
     views = (f"nearline_{view.name}" for view in BATCH_VIEWS)
     return sorted(

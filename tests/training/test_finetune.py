@@ -73,13 +73,13 @@ def test_a_child_has_children_of_the_same_line(trained: str) -> None:
 def test_a_line_whose_night_is_long_ago_asks_for_another_once(
     trained: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings(), "drift_hours", 12)
-    first = finetune(Window(NIGHT, NIGHT + 12 * HOUR), trained)
+    monkeypatch.setattr(settings(), "drift_hours", 11)
+    first = finetune(Window(NIGHT, NIGHT + 11 * HOUR), trained)
     assert first is not None
-    second = finetune(EVENING, first)
+    second = finetune(Window(NIGHT + 11 * HOUR, NIGHT + 21 * HOUR), first)
     assert second is not None
     drifts = [ReleaseStore.open().load(version).manifest.drift for version in (first, second)]
-    assert [drift and (drift.hours, drift.asks) for drift in drifts] == [(12, True), (22, False)]
+    assert [drift and (drift.hours, drift.asks) for drift in drifts] == [(11, True), (21, False)]
 
 
 def test_a_night_that_is_damaged_does_not_keep_the_hour_from_learning(trained: str) -> None:
@@ -89,7 +89,7 @@ def test_a_night_that_is_damaged_does_not_keep_the_hour_from_learning(trained: s
     whole = weights.read_bytes()
     try:
         weights.write_bytes(b"")
-        second = finetune(Window(NIGHT + 12 * HOUR, NIGHT + 13 * HOUR), first)
+        second = finetune(Window(NIGHT + 12 * HOUR, NIGHT + 21 * HOUR), first)
     finally:
         weights.write_bytes(whole)
     assert second is not None
