@@ -80,7 +80,7 @@ class Settings(BaseSettings):
         0.02, ge=0, lt=1, description="least share of items that a release's lists must show"
     )
     drift_bound: float = Field(
-        0.5,
+        0.25,
         gt=0,
         le=1,
         description="share of the night's top 10 that hours may change; more asks for a night",

@@ -25,8 +25,8 @@ def before(asked: float | None) -> Drift:
 @pytest.mark.parametrize(
     ("changed", "hours", "asked_before", "asks"),
     [
-        (0.5, 35, None, False),
-        (0.51, 1, None, True),
+        (0.25, 35, None, False),
+        (0.26, 1, None, True),
         (0.0, 36, None, True),
         (0.9, 10, 9.0, False),
         (0.9, 45, 9.0, True),
@@ -45,7 +45,7 @@ def test_a_night_is_asked_for_past_a_limit_and_again_when_none_came(
 @pytest.mark.usefixtures("home")
 def test_it_says_how_far_and_how_old() -> None:
     told = str(judged(0.123, 9, timedelta(hours=5), None))
-    assert told == "12.3% of the night's lists changed (at most 50%), 5 h after it (at most 36 h)"
+    assert told == "12.3% of the night's lists changed (at most 25%), 5 h after it (at most 36 h)"
 
 
 def model(items: int, seed: int) -> Model:
