@@ -10,5 +10,8 @@ FEATURES = Asset(name="features", uri="nearline://features")
 RELEASE = Asset(name="release", uri="nearline://release")
 """The active release; its events carry `version`."""
 
+NIGHT_WANTED = Asset(name="night_wanted", uri="nearline://night_wanted")
+"""The active release has gone far from its night; its events carry `start` and `end` of a day."""
+
 MARTS = {name: Asset(name=name, uri=f"nearline://marts/{name}") for name in mart_names()}
 """The dbt marts, by name: one dbt run builds all of them."""

@@ -13,7 +13,7 @@ from nearline.errors import NearlineError
 
 STORY = (
     *("load", "features", "train", "finetune", "releases", "evaluate", "replay"),
-    *("serve", "keys", "lookup", "status", "drift", "housekeeping", "forget", "doctor"),
+    *("serve", "keys", "lookup", "push", "status", "drift", "housekeeping", "forget", "doctor"),
     *("airflow", "demo", "traffic", "down"),
 )
 _PASSED_ON = {"airflow": {"allow_extra_args": True, "ignore_unknown_options": True}}

@@ -32,11 +32,15 @@ def progress(what: str) -> Iterator[None]:
     began = time.monotonic()
     with err.status(what):
         yield
-    told = f"{what}: {time.monotonic() - began:.1f} s"
+    say(f"{what}: {time.monotonic() - began:.1f} s")
+
+
+def say(text: str) -> None:
+    """Tell what a step did: on the terminal, or in the log where there is none."""
     if err.is_terminal:
-        err.print(told, highlight=False)
+        err.print(text, highlight=False)
     else:
-        steps.info(told)
+        steps.info(text)
 
 
 def tell_steps() -> None:

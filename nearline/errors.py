@@ -10,7 +10,8 @@ NearlineError
 └── ReleaseError
     ├── UnknownRelease     no such version in the store
     ├── CorruptRelease     a file is missing or its checksum differs
-    └── ReleaseRefused     the pointer may not move (overtaken line, failed gate)
+    └── ReleaseRefused     the pointer may not move (failed gate)
+        └── Overtaken      another release went live meanwhile
 
 Every message says what was wrong, with which value, and what to do.
 """
@@ -58,3 +59,7 @@ class CorruptRelease(ReleaseError):
 
 class ReleaseRefused(ReleaseError):
     """The active pointer may not move to this release."""
+
+
+class Overtaken(ReleaseRefused):
+    """Another release went live since this one was begun."""

@@ -135,6 +135,11 @@ class Lake:
                 found[hour] = PartitionManifest(part.path, each.rows, each.sha256, each.inputs)
         return {hour: manifest for hour, manifest in found.items() if window.contains(hour)}
 
+    def checksum(self, dataset: str, hour: datetime) -> str:
+        """The checksum of an hour's rows; empty for an hour without any."""
+        told = self.manifests(dataset, Window.of_hour(hour))
+        return told[hour].sha256 if hour in told else ""
+
     def _hours_of(self, day: _Partition) -> list[datetime]:
         return [day.window.start + part.hour * HOUR for part in self.manifest(day.path).hours]
 

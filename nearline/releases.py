@@ -3,7 +3,7 @@
 `<root>/<version>/` holds a release's files and `manifest.json` with their checksums;
 `<root>/active.json` names the active version. A release is staged in a folder beside, and becomes
 visible by one rename. The pointer moves by one atomic replace, under a lock, so that two runs
-cannot both promote.
+cannot both promote. What a killed process left staged is removed by whoever stages next.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nearline.errors import CorruptRelease, ReleaseRefused, UnknownRelease
+from nearline.errors import CorruptRelease, Overtaken, ReleaseError, ReleaseRefused, UnknownRelease
+from nearline.pointer import Pointer
 from nearline.settings import settings
 from nearline.windows import Window
 
@@ -32,6 +33,37 @@ Kind = Literal["nightly", "hourly"]
 
 _MANIFEST = "manifest.json"
 _POINTER = "active.json"
+_STAGED = ".staged-"
+_GONE = ".gone-"
+
+
+class Drift(BaseModel):
+    """How far a nearline release is from the night that its line began with, beside the limits.
+
+    `changed` is the mean share of the night's top 10 that is shown no more, over `users` users, and
+    `bound` the most that it may be; `hours` have passed between the ends of their data, of at most
+    `max_hours`. `asked_at_hours` tells when the line asked for another night, None if never.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    changed: float
+    bound: float
+    users: int
+    hours: float
+    max_hours: int
+    asked_at_hours: float | None
+
+    @property
+    def asks(self) -> bool:
+        """Whether this very release asks for a night."""
+        return self.asked_at_hours == self.hours
+
+    def __str__(self) -> str:
+        return (
+            f"{self.changed:.1%} of the night's lists changed (at most {self.bound:.0%}), "
+            f"{self.hours:g} h after it (at most {self.max_hours} h)"
+        )
 
 
 class ReleaseManifest(BaseModel):
@@ -40,6 +72,8 @@ class ReleaseManifest(BaseModel):
     `parent` is the release it started from, `base` the nightly release of its line, `promoted` the
     gate's verdict with its `reasons`, `window` the data it learned last, `files` name → sha256.
     `sha256` is that of the manifest without itself; older ones have none.
+    `last_hour` is the checksum of the events of the window's last hour as they were learned; empty
+    for an hour without any, None where it is not known.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -50,6 +84,8 @@ class ReleaseManifest(BaseModel):
     base: str | None
     window_start: datetime
     window_end: datetime
+    last_hour: str | None = None
+    drift: Drift | None = None
     promoted: bool
     reasons: list[str]
     metrics: dict[str, float]
@@ -103,12 +139,15 @@ class ReleaseStore:
     @contextmanager
     def stage(self) -> Iterator[Path]:
         """A folder to write a release's files to; what is not published is removed."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".staged-", dir=self.root))
+        with self._alone():
+            self._sweep()
+            folder = Path(tempfile.mkdtemp(prefix=_STAGED, dir=self.root))
+            held = _hold(folder)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(held)
 
     def publish(self, staged: Path, manifest: ReleaseManifest) -> str:
         """Make a staged release visible, and return its version.
@@ -124,10 +163,10 @@ class ReleaseStore:
         final = manifest.model_copy(update={"version": version, "files": files, "base": base})
         final = final.model_copy(update={"sha256": final.checksum()})
         target = self.root / version
-        if target.exists():
-            return version
         (staged / _MANIFEST).write_text(final.model_dump_json(indent=2))
-        os.replace(staged, target)
+        with self._alone():
+            if not target.exists():
+                os.replace(staged, target)
         return version
 
     def load(self, version: str) -> Release:
@@ -157,49 +196,78 @@ class ReleaseStore:
 
     def active(self) -> str | None:
         """The active version, if there is one."""
-        pointer = self.root / _POINTER
-        return json.loads(pointer.read_text())["active"] if pointer.is_file() else None
+        return self.pointer().active
 
     def previous(self) -> str | None:
         """The version that was active before, if there was one."""
-        pointer = self.root / _POINTER
-        history = json.loads(pointer.read_text())["history"] if pointer.is_file() else []
-        return history[-1] if history else None
+        return next(reversed(self.pointer().history), None)
+
+    def pointer(self) -> Pointer:
+        """The active version, those before it, and those that were rolled back."""
+        return Pointer.read(self.root / _POINTER)
 
     def promote(self, version: str, *, expect_parent: str | None = None) -> None:
         """Move the pointer to `version`.
 
-        With `expect_parent`, only while that version is still the active one: a release that was
-        overtaken raises ReleaseRefused, as one does that the gate refused. Promoting the active
-        version again changes nothing.
+        With `expect_parent`, only while that version is still the active one, and a night only over
+        older ones: a release that was overtaken raises Overtaken. One that the gate refused or that
+        was rolled back raises ReleaseRefused. Promoting the active version again changes nothing.
         """
+        release = self._passed(version)
+        with self._alone():
+            pointer = self.pointer()
+            active = pointer.active
+            if active == version:
+                return
+            if version in pointer.withdrawn:
+                raise ReleaseRefused(
+                    f"{version} was rolled back: `nearline releases rollback {version}` activates "
+                    "it again"
+                )
+            if expect_parent is not None and active != expect_parent:
+                raise Overtaken(
+                    f"{version} was made from {expect_parent}, but {active} is active now: "
+                    "run the fine-tune again on the new line"
+                )
+            if active is not None and release.manifest.kind == "nightly":
+                self._require_newest_night(release.manifest, active)
+            pointer.promoted(version).write(self.root / _POINTER)
+
+    def _passed(self, version: str) -> Release:
+        """A whole release that the gate let pass. Raises ReleaseError for any other."""
         release = self.load(version)
         if not release.manifest.promoted:
             raise ReleaseRefused(
                 f"the gate refused {version}: {'; '.join(release.manifest.reasons)}"
             )
         release.verify()
-        with self._lock():
-            active = self.active()
-            if active == version:
-                return
-            if expect_parent is not None and active != expect_parent:
-                raise ReleaseRefused(
-                    f"{version} was made from {expect_parent}, but {active} is active now: "
-                    "run the fine-tune again on the new line"
-                )
-            self._point(version, self._history() + ([active] if active else []))
+        return release
+
+    def _require_newest_night(self, night: ReleaseManifest, active: str) -> None:
+        """Raise Overtaken for a night that ends before the one that the active line began with."""
+        try:
+            live = self.load(self.load(active).manifest.base or active).manifest
+        except ReleaseError:  # what is damaged must not keep a new one from going live
+            return
+        if night.window_end < live.window_end:
+            raise Overtaken(
+                f"{night.version} ends before the night {live.version}, which is live: `nearline "
+                f"releases rollback {night.version}` activates it all the same"
+            )
 
     def rollback(self, version: str | None = None) -> str:
-        """Move the pointer back, to `version` or to the one before; return the new active one."""
-        with self._lock():
-            history = self._history()
-            if version is None and not history:
+        """Move the pointer back, to `version` or to the one before; return the new active one.
+
+        It holds until another release is promoted: those that were active since are not, whoever
+        tries again, until a rollback names them. Raises ReleaseRefused where there is nothing to
+        return to, or the gate refused it.
+        """
+        with self._alone():
+            target = version or self.previous()
+            if target is None:
                 raise ReleaseRefused("there is no earlier release to roll back to")
-            target = version or history[-1]
-            self.load(target).verify()
-            cut = history.index(target) if target in history else len(history)
-            self._point(target, history[:cut])
+            self._passed(target)
+            self.pointer().rolled_back(target).write(self.root / _POINTER)
             return target
 
     def prune(self, *, keep: int) -> list[str]:
@@ -207,7 +275,8 @@ class ReleaseStore:
 
         Of use are the active release, its ancestors, and the one that a rollback would return to.
         """
-        with self._lock():
+        with self._alone():
+            self._sweep()
             manifests = {manifest.version: manifest for manifest in self.manifests()}
             wanted = {self.active(), self.previous(), *list(manifests)[-keep:]}
             ancestor = self.active()
@@ -215,30 +284,45 @@ class ReleaseStore:
                 wanted.add(ancestor)
                 ancestor = manifests[ancestor].parent
             gone = [version for version in manifests if version not in wanted]
+            if gone:
+                self.pointer().without(gone).write(self.root / _POINTER)
             for version in gone:
-                hidden = self.root / f".gone-{version}"
+                hidden = self.root / f"{_GONE}{version}"
                 os.replace(self.root / version, hidden)
                 shutil.rmtree(hidden)
             return gone
 
-    def _history(self) -> list[str]:
-        pointer = self.root / _POINTER
-        return list(json.loads(pointer.read_text())["history"]) if pointer.is_file() else []
-
-    def _point(self, version: str, history: list[str]) -> None:
-        staged = self.root / f".{_POINTER}.{os.getpid()}"
-        with staged.open("w") as out:
-            json.dump({"active": version, "history": history[-50:]}, out)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(staged, self.root / _POINTER)
+    def _sweep(self) -> None:
+        """Remove what killed processes left: folders staged by nobody, and half-removed ones."""
+        for folder in self.root.glob(f"{_STAGED}*"):
+            # Held by whoever stages there; gone where that one has just ended.
+            with suppress(BlockingIOError, FileNotFoundError):
+                held = _hold(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(held)
+        for folder in self.root.glob(f"{_GONE}*"):
+            shutil.rmtree(folder)
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _alone(self) -> Iterator[None]:
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _hold(folder: Path) -> int:
+    """A descriptor that holds a folder for as long as it is open, at most until this process ends.
+
+    Raises BlockingIOError where another holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _sha256(path: Path) -> str:

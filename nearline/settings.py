@@ -79,6 +79,15 @@ class Settings(BaseSettings):
     gate_coverage: float = Field(
         0.02, ge=0, lt=1, description="least share of items that a release's lists must show"
     )
+    drift_bound: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="share of the night's top 10 that hours may change; more asks for a night",
+    )
+    drift_hours: int = Field(
+        36, ge=1, description="so many hours after the data of a night another is asked for"
+    )
     history_days: int = Field(400, ge=1, description="a nightly training learns from this many")
     keep_releases: int = Field(48, ge=1, description="newest releases that housekeeping keeps")
     keep_raw_days: int = Field(

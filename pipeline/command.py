@@ -16,14 +16,15 @@ from nearline.console import JsonFlag, err, out, print_json, print_table
 from nearline.errors import BadInput
 from nearline.intake.door import one_line
 from nearline.lake import Lake
+from nearline.releases import Drift, ReleaseStore
 from nearline.schema import FEATURE_TS, Id
-from nearline.windows import Window, hour_floor, parse_time
+from nearline.windows import HOUR, Window, hour_floor, parse_time
 from pipeline import doctor as checks
 from pipeline import steps
 from pipeline.chunks import Progress
 from pipeline.drift import DESCRIBED, DRIFTED, described, latest, told
 from pipeline.housekeeping import tidy_lake, tidy_online
-from pipeline.status import COLUMNS, DatasetStatus, dataset_status
+from pipeline.status import COLUMNS, DatasetStatus, dataset_status, hours, release_status
 
 
 def features(
@@ -64,16 +65,20 @@ def status(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """How far each dataset is: newest complete hour, its age, gaps; and which features drifted.
+    """How far each dataset and the active release are, what has gaps, and what drifted.
 
     With --max-age-hours it is a check for monitoring. What a night makes may be a day older.
     Example: nearline status --max-age-hours 3 --json
     """
-    found = dataset_status(Lake.open(), now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    found = dataset_status(Lake.open(), now=now)
+    release = release_status(ReleaseStore.open(), now=now)
     if as_json:
-        print_json([each.row() for each in found])
+        print_json([*(each.row() for each in found), *([release] if release else [])])
     else:
         _show_status(found)
+        if release is not None:
+            _show_release(release)
     if max_age_hours is not None:
         wrong = [text for each in found for text in each.wrong(timedelta(hours=max_age_hours))]
         for text in wrong or ([] if found else ["nothing was ever computed"]):
@@ -88,6 +93,29 @@ def _show_status(found: list[DatasetStatus]) -> None:
     for row in latest(Lake.open()):
         if row["state"] == DRIFTED:
             out.print(told(row), style="yellow", highlight=False)
+
+
+def _show_release(release: dict[str, Any]) -> None:
+    drift = release["drift"] and Drift(**release["drift"])
+    facts = {
+        "active": release["version"],
+        "data until": f"{release['complete_until']:.16}Z",
+        "age": hours(release["age_hours"] * HOUR),
+        "night": release["night"],
+        "drift": drift,
+        "vectors online": release["online"],
+    }
+    print_table("releases", ["", ""], facts.items())
+
+
+def push(as_json: JsonFlag = False) -> None:
+    """Bring the active release's vectors online, of active users and of all items.
+
+    Does nothing where they are there. The scheduler does it at the end of each run; by hand it
+    belongs after `--promote` and after a rollback. Example: nearline push
+    """
+    rows = steps.push_active()
+    _show("push", {"active": ReleaseStore.open().active(), "rows": rows}, as_json)
 
 
 def housekeeping(

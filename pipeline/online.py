@@ -4,8 +4,9 @@ Batch views follow one rule, on SQLite and on Redis: a row lands unless a newer 
 stored (feature_repo/online_store.py). So hours may be materialized again, in any order: an older
 hour never takes a key back in time, and a corrected row of the same hour replaces the first one.
 
-Pushed vectors follow the release pointer instead: the last push wins, so that a rollback to an
-older release brings its vectors back. Each carries its release; a reader drops those of another.
+Pushed vectors follow the release pointer instead: the last push wins, so that those of an older
+release come back after a rollback. Each carries its release; a reader drops those of another. One
+push runs at a time, and the store tells whose vectors it holds once the last of them is there.
 """
 
 import logging
@@ -26,6 +27,7 @@ import pyarrow as pa
 from nearline.bundle import read_matrix, read_vocabulary
 from nearline.errors import BadInput, StepFailed
 from nearline.lake import Lake
+from nearline.locks import alone
 from nearline.releases import ReleaseStore
 from nearline.schema import ITEM_ID, USER_ID
 from nearline.settings import settings
@@ -153,9 +155,9 @@ def push_embeddings(
     """Push a release's item vectors, and the user vectors that its encoder made.
 
     `user_vectors` is float32 (users, dim), one row for each of `user_ids`. All are timed at the end
-    of the release's window. Raises UnknownRelease for a version that is not in the store,
-    CorruptRelease when one of its files was changed, BadInput when ids and vectors do not match,
-    StepFailed when Feast cannot write.
+    of the release's window. Waits for another push to end. Raises UnknownRelease for a version that
+    is not in the store, CorruptRelease when one of its files was changed, BadInput when ids and
+    vectors do not match, StepFailed when Feast cannot write.
     """
     release = ReleaseStore.open().load(version)
     release.verify()
@@ -169,10 +171,13 @@ def push_embeddings(
                 f"release {version}: {len(ids)} ids and dimension {matrix.shape[1]} do not match "
                 f"vectors of shape {vectors.shape}"
             )
-    apply_features()
     time = release.manifest.window_end
-    _push("item", ITEM_ID, items, matrix, version, time)
-    _push("user", USER_ID, user_ids, user_vectors, version, time)
+    with alone("online"):
+        apply_features()
+        _tell_pushed(None)
+        _push("item", ITEM_ID, items, matrix, version, time)
+        _push("user", USER_ID, user_ids, user_vectors, version, time)
+        _tell_pushed(version)
     return OnlineReport({"item_embedding": len(items), "user_embedding": len(user_ids)})
 
 
@@ -209,6 +214,24 @@ def _user_keys(user_ids: Sequence[str]) -> list[bytes]:
 
     keys: list[bytes] = encode_keys(USER_ID, pa.array(user_ids, pa.string())).to_pylist()
     return keys
+
+
+def pushed() -> str | None:
+    """The release whose vectors are online, all of them. Raises StepFailed when nothing can tell.
+
+    Costs little: Feast is not loaded.
+    """
+    from feature_repo.pushed import pushed_release
+
+    with _feast("the online store was not read"):
+        return pushed_release()
+
+
+def _tell_pushed(version: str | None) -> None:
+    from feature_repo.pushed import tell_pushed
+
+    with _feast("the online store was not told whose vectors it holds"):
+        tell_pushed(version)
 
 
 def _push(

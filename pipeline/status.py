@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from nearline.errors import StepFailed
 from nearline.lake import Lake
+from nearline.releases import ReleaseStore
 from nearline.windows import HOUR, Window
+from pipeline.online import pushed
 
 LAYERS = ("raw", "events", "quarantine", "partials", "features", "marts", "quality", "online")
 """The order of the ring; other layers come last."""
@@ -108,6 +111,32 @@ def _status(lake: Lake, dataset: str, now: datetime) -> DatasetStatus | None:
         expired=ledger.expired(),
         rows=ledger.rows(),
     )
+
+
+def release_status(store: ReleaseStore, *, now: datetime) -> dict[str, Any] | None:
+    """The active release as a row of values, like one of a dataset; None without one.
+
+    `night` is the release that its line began with, `drift` how far it is from that one, `online`
+    the release whose vectors are in the online store, or why that is not known.
+    """
+    version = store.active()
+    if version is None:
+        return None
+    manifest = store.load(version).manifest
+    try:
+        online = pushed()
+    except StepFailed as error:
+        online = str(error)
+    return {
+        "layer": "releases",
+        "dataset": "releases/active",
+        "complete_until": manifest.window_end.isoformat(),
+        "age_hours": round(max(now - manifest.window_end, timedelta()) / HOUR, 2),
+        "version": version,
+        "night": manifest.base,
+        "drift": manifest.drift and manifest.drift.model_dump(),
+        "online": online,
+    }
 
 
 def _place(layer: str) -> int:

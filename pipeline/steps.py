@@ -8,10 +8,11 @@ loading Spark or torch.
 
 from dataclasses import dataclass
 
-from nearline.console import progress
+from nearline.console import progress, say
+from nearline.errors import Overtaken
 from nearline.lake import EVENTS, RAW, Lake
 from nearline.locks import alone
-from nearline.releases import ReleaseStore
+from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from pipeline.chunks import Progress
@@ -153,19 +154,46 @@ def history(window: Window) -> Window:
 def finetune(window: Window) -> str | None:
     """Tune the active release on what arrived since its data ended; returns the new release.
 
-    None, at little cost, when there is nothing active to tune or nothing new arrived.
+    None, at little cost, when there is nothing active to tune or nothing new arrived. Raises
+    MissingPartition when the events of these hours are not complete.
     """
-    from training.finetune import finetune as tune
-
-    store = ReleaseStore.open()
+    store, lake = ReleaseStore.open(), Lake.open()
     parent = store.active()
     if parent is None:
+        say("fine-tune: no release is active yet")
         return None
-    unlearned = since(store.load(parent).manifest.window, window)
-    if unlearned is None:
+    hours = unlearned(lake, store.load(parent).manifest, window)
+    if hours is None:
+        say(f"fine-tune: {parent} has learned {window} already")
         return None
-    with progress(f"fine-tune: {parent} on {unlearned}"):
-        return tune(unlearned, parent)
+    lake.require_complete(EVENTS, hours)
+    version = _tune(parent, hours) if lake.hours(EVENTS, hours) else None
+    if version is None:
+        say(f"fine-tune: nothing to learn in {hours}, {parent} stays")
+    return version
+
+
+def _tune(parent: str, hours: Window) -> str | None:
+    from training.finetune import finetune as tune
+
+    with progress(f"fine-tune: {parent} on {hours}"):
+        return tune(hours, parent)
+
+
+def unlearned(lake: Lake, parent: ReleaseManifest, arrived: Window) -> Window | None:
+    """The hours to tune on; the parent's last hour is none of them where it is as it was learned.
+
+    So a run that was ended after its release had gone live learns nothing twice.
+    """
+    hours, end = since(parent.window, arrived), parent.window_end
+    if hours is None or hours.start >= end or _changed(lake, parent):
+        return hours
+    return Window(end, hours.end) if end < hours.end else None
+
+
+def _changed(lake: Lake, parent: ReleaseManifest) -> bool:
+    """Whether the last hour that a release learned may have other events now."""
+    return parent.last_hour != lake.checksum(EVENTS, parent.window_end - HOUR)
 
 
 def since(learned: Window, arrived: Window) -> Window | None:
@@ -193,17 +221,64 @@ def push(version: str) -> int:
         return sum(push_embeddings(version, user_ids, vectors).rows.values())
 
 
-def promote(version: str) -> None:
-    """Move the pointer, so that serving swaps to `version`.
+def promote(version: str) -> str | None:
+    """Move the pointer, so that serving swaps to `version`; returns what went live.
 
-    A nearline release needs its parent to be active still. Raises ReleaseRefused for one that was
-    overtaken, or that the gate refused.
+    A nearline release needs its parent to be active still: one that was overtaken is made again on
+    the new line. None where nothing went live: the new line knows these hours, its gate refused, or
+    a night was overtaken by a newer one. Raises ReleaseRefused for what the gate refused.
     """
     store = ReleaseStore.open()
     manifest = store.load(version).manifest
-    store.promote(version, expect_parent=manifest.parent if manifest.kind == "hourly" else None)
+    hourly = manifest.kind == "hourly"
+    try:
+        store.promote(version, expect_parent=manifest.parent if hourly else None)
+    except Overtaken as error:
+        say(f"promote: {error}")
+        return nearline(manifest.window) if hourly else None
+    return version
 
 
 def passed(version: str) -> bool:
-    """Whether the gate lets a release go live."""
-    return ReleaseStore.open().load(version).manifest.promoted
+    """Whether a release may go live: the gate let it pass, and nobody has rolled it back."""
+    store = ReleaseStore.open()
+    manifest = store.load(version).manifest
+    if not manifest.promoted:
+        say(f"the gate refuses {version}: {'; '.join(manifest.reasons)}")
+    elif version in store.pointer().withdrawn:
+        say(f"{version} was rolled back: it stays away until a rollback names it")
+    else:
+        return True
+    return False
+
+
+def night_wanted(version: str) -> Window | None:
+    """The day up to a release's data where it asks for a night, which would learn from there."""
+    manifest = ReleaseStore.open().load(version).manifest
+    if manifest.drift is None or not manifest.drift.asks:
+        return None
+    say(f"a night is wanted: {manifest.drift}")
+    return Window.trailing(manifest.window_end, hours=24)
+
+
+def push_active() -> int:
+    """Push the vectors of the active release where those of another, or not all, are online.
+
+    That is so after a run that was ended or refused between push and promotion, and after a
+    rollback; serving encodes every sequence itself meanwhile. Costs little where nothing is wrong.
+    """
+    from pipeline.online import pushed
+
+    store, rows = ReleaseStore.open(), 0
+    while (version := store.active()) is not None and version != pushed():
+        rows += push(version)
+    return rows
+
+
+def nearline(window: Window) -> str | None:
+    """The model's hour as one: fine-tune, gate, push, promote; returns what went live, if any."""
+    version = finetune(window)
+    if version is None or not passed(version):
+        return None
+    push(version)
+    return promote(version)

@@ -170,9 +170,11 @@ def rollback(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make an earlier release the active one.
+    """Make an earlier release the active one, at once.
 
-    Example: nearline releases rollback
+    It holds until another release is promoted; those that were active since stay away until a
+    rollback names them. The vectors online follow with the next run, or by `nearline push`; until
+    then users are encoded when they ask. Example: nearline releases rollback
     """
     active = ReleaseStore.open().rollback(version)
     _say(f"{active} is active", {"active": active}, as_json)
@@ -205,6 +207,7 @@ def _tell(manifest: ReleaseManifest, active: str | None) -> None:
         "parent": manifest.parent,
         "window": manifest.window,
         "gate": "passed" if manifest.promoted else "refused",
+        "drift": _drift(manifest),
         **lineage,
     }
     print_table("release", ["", ""], facts.items())
@@ -214,6 +217,12 @@ def _tell(manifest: ReleaseManifest, active: str | None) -> None:
     rows = [[name, *(_figure(found.get(name)) for found in measured.values())] for name in names]
     print_table("figures", ["", *measured], rows)
     print_table("seconds", ["step", "seconds"], manifest.lineage.get("seconds", {}).items())
+
+
+def _drift(manifest: ReleaseManifest) -> str | None:
+    if manifest.drift is None:
+        return None
+    return f"{manifest.drift}{'; asks for a night' if manifest.drift.asks else ''}"
 
 
 def _facts(manifest: ReleaseManifest, active: str | None) -> dict[str, Any]:

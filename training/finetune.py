@@ -16,10 +16,11 @@ from training import gate
 from training.baselines import decay, decayed_popularity
 from training.bundle import Bundle, read_bundle, with_items
 from training.dataset import Interactions, interactions, read_catalogue, read_events
+from training.drift import drift
 from training.evaluation import Evaluation, evaluate, model_scorer
 from training.learning import reproducible, warm
 from training.model import Model
-from training.publishing import Clock, publish
+from training.publishing import Clock, learned_last, publish
 
 KEPT_BACK = 0.2
 MOST_KEPT_BACK = 1000
@@ -53,6 +54,7 @@ def finetune(window: Window, parent: str) -> str | None:
     bundle, learned_until = read_bundle(release), microseconds(release.manifest.window_end)
     catalogue = read_catalogue(lake, before=window.end)
     vocabulary = appended(bundle.vocabulary, catalogue)
+    last_hour = learned_last(lake, window)
     events = read_events(lake, with_history(window))
     data = interactions(events, vocabulary, load_domain(config.domain).positive)
     hours = split_hours(data, window, learned_until)
@@ -65,6 +67,9 @@ def finetune(window: Window, parent: str) -> str | None:
         clock.lap("evaluate")
         steps = warm(model, data, hours.new, hours.old, bundle.learning, seed=config.seed)
         kept = _measure(model, data, hours.kept_back)
+        moved = drift(
+            model, vocabulary.item_ids, catalogue, data, parent=release.manifest, window=window
+        )
         counts = popularity(
             bundle, data, learned_until, microseconds(window.end), model.config.items
         )
@@ -74,6 +79,8 @@ def finetune(window: Window, parent: str) -> str | None:
             kind="hourly",
             parent=parent,
             base=release.manifest.base,
+            last_hour=last_hour,
+            drift=moved,
             checks=[
                 gate.remembers(
                     kept, kept_before, tolerance=config.gate_tolerance, seed=config.seed

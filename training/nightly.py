@@ -28,7 +28,7 @@ from training.dataset import (
 from training.evaluation import Evaluation, Scorer, evaluate, model_scorer
 from training.learning import fit, reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
-from training.publishing import Clock, publish
+from training.publishing import Clock, learned_last, publish
 from training.recipe import Learning, Recipe, load_recipe
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ def train_nightly(window: Window) -> str:
     """
     config, clock = settings(), Clock()
     lake, domain = Lake.open(), load_domain(config.domain)
+    last_hour = learned_last(lake, window)
     catalogue = read_catalogue(lake, before=window.end)
     vocabulary = Vocabulary(tuple(catalogue["item_id"].to_pylist()), tuple(domain.telling))
     data = interactions(read_events(lake, window), vocabulary, domain.positive)
@@ -88,6 +89,7 @@ def train_nightly(window: Window) -> str:
             bundle,
             window,
             kind="nightly",
+            last_hour=last_hour,
             checks=checks,
             metrics=found.metrics(seed=config.seed),
             baselines={name: other.metrics(seed=config.seed) for name, other in others.items()},

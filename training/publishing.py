@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nearline import __version__
-from nearline.releases import Kind, ReleaseManifest, ReleaseStore
+from nearline.lake import EVENTS, Lake
+from nearline.releases import Drift, Kind, ReleaseManifest, ReleaseStore
 from nearline.settings import settings
-from nearline.windows import Window
+from nearline.windows import HOUR, Window
 from training import gate
 from training.bundle import Bundle, write_bundle
 
@@ -37,6 +38,8 @@ def publish(
     kind: Kind,
     parent: str | None = None,
     base: str | None = None,
+    last_hour: str,
+    drift: Drift | None = None,
     checks: Sequence[gate.Check],
     metrics: Mapping[str, float],
     baselines: Mapping[str, Mapping[str, float]],
@@ -45,6 +48,7 @@ def publish(
 ) -> str:
     """Stage the release's files, ask the gate, publish; returns the version.
 
+    `last_hour` is what `learned_last` told before the events were read.
     A release that the gate refuses is published too, marked so, for people to look at.
     """
     store = ReleaseStore.open()
@@ -59,6 +63,8 @@ def publish(
             base=base,
             window_start=window.start,
             window_end=window.end,
+            last_hour=last_hour,
+            drift=drift,
             promoted=verdict.promoted,
             reasons=verdict.reasons,
             metrics=dict(metrics),
@@ -75,6 +81,14 @@ def publish(
             },
         )
         return store.publish(folder, manifest)
+
+
+def learned_last(lake: Lake, window: Window) -> str:
+    """The checksum of a window's last hour: tells later whether that hour has changed since.
+
+    To be asked for before the events are read: what changes meanwhile is learned again, not missed.
+    """
+    return lake.checksum(EVENTS, window.end - HOUR)
 
 
 def code_version() -> str:

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.backfill import Figures, fits
 from benchmarks.harness import run_command
 from benchmarks.history import compare
+from benchmarks.swaps import Request, Swap, judge
 from benchmarks.traits import measure
 from nearline.errors import BadInput, StepFailed
 
@@ -42,6 +43,28 @@ def test_hours_are_compared_by_their_medians() -> None:
 
     whole = compare(hours(1, 9, 2), hours(3, 3, 3))[-1]
     assert (whole.short_s, whole.long_s, whole.ratio, whole.cpu_ratio) == (8, 12, 1.5, 1.5)
+
+
+def test_requests_are_told_by_what_went_on_meanwhile() -> None:
+    swaps = [Swap(pushing=10, moved=12, taken=13), Swap(pushing=20, moved=22, taken=23)]
+    right = {("u", "old"): {("a", "b"), ("b", "a")}, ("u", "new"): {("c",)}}
+
+    def asked(began: float, release: str, *items: str, status: int = 200) -> Request:
+        return Request(began, 0.5, "u", status, release, items)
+
+    requests = [
+        asked(9.6, "old", "a", "b"),
+        asked(11, "old", "b", "a"),
+        asked(11.6, "new", "a", "b"),
+        asked(12.9, "new", "c"),
+        asked(22.9, "", status=503),
+        asked(23, "new", "c"),
+        asked(5, "other", "c"),
+    ]
+    found = {each.phase: each for each in judge(requests, swaps, right)}
+    counts = {p: (f.requests, f.failed, f.mixed) for p, f in found.items()}
+    assert counts == {"outside": (2, 0, 1), "push": (2, 0, 0), "swap": (3, 1, 1)}
+    assert found["push"].p99_ms == 500
 
 
 def test_a_command_that_fails_says_why() -> None:

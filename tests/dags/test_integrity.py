@@ -21,6 +21,9 @@ print(json.dumps({
     "dags": {
         dag.dag_id: {
             "tags": sorted(dag.tags), "doc": bool(dag.doc_md), "catchup": dag.catchup,
+            "waits_for": [a.name for a in getattr(dag.timetable.asset_condition, "objects", ())],
+            "tells": sorted({outlet.name for t in dag.tasks for outlet in t.outlets}),
+            "timetable": type(dag.timetable).__name__,
             "tasks": {t.task_id: [t.retries, t.pool, bool(t.execution_timeout)] for t in dag.tasks},
         }
         for dag in bag.dags.values()
@@ -56,6 +59,19 @@ def test_every_dag_is_documented_tagged_and_bounded(found: dict[str, Any]) -> No
             assert retries >= 1, task
             assert timeout, task
             assert pool in {*POOLS, "default_pool"}, task
+
+
+def test_dags_start_one_another_by_assets(found: dict[str, Any]) -> None:
+    dags = found["dags"]
+    assert {name: (dag["timetable"], dag["waits_for"]) for name, dag in dags.items()} == {
+        "features_hourly": ("CronDataIntervalTimetable", []),
+        "nearline_hourly": ("AssetTriggeredTimetable", ["features"]),
+        "train_nightly": ("AssetOrTimeSchedule", ["night_wanted"]),
+        "housekeeping_daily": ("CronDataIntervalTimetable", []),
+    }
+    assert "features" in dags["features_hourly"]["tells"]
+    assert dags["nearline_hourly"]["tells"] == ["night_wanted", "release"]
+    assert dags["train_nightly"]["tells"] == ["release"]
 
 
 def test_no_task_touches_the_scheduler_database() -> None:

@@ -1,8 +1,10 @@
 """The DAGs, run by Airflow on a small stream: a night, an hour, and an hour without anything."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,30 +62,46 @@ def test_the_dags_take_a_stream_round_the_ring() -> None:
         airflow(env, "-m", "airflow", "pools", "set", pool, "1", pool)
 
     early, *_ = run(env, ("nearline_hourly", LAST))
-    assert early[1:] == ["success", {"finetune": "success"} | dict.fromkeys(LATER, "skipped")]
+    assert early[1:] == ["success", QUIET]
 
     features, night = run(env, ("features_hourly", BEFORE), ("train_nightly", BEFORE))
     assert features[1:] == ["success", dict.fromkeys(FEATURE_TASKS, "success")]
     assert night[1:] == [
         "success",
-        dict.fromkeys(("item_neighbours", "train", *LATER), "success"),
+        dict.fromkeys(("item_neighbours", "train", *LATER, "push_active"), "success"),
     ]
 
     hour, tuned, nothing, still = run(
-        env,
+        env | {"NEARLINE_DRIFT_HOURS": "1"},
         ("features_hourly", LAST),
         ("nearline_hourly", LAST),
         ("features_hourly", EMPTY),
         ("nearline_hourly", EMPTY),
     )
     assert [found[1] for found in (hour, tuned, nothing, still)] == ["success"] * 4
-    assert tuned[2] == dict.fromkeys(("finetune", *LATER), "success")
-    assert still[2] == {"finetune": "success"} | dict.fromkeys(LATER, "skipped")
+    assert tuned[2] == dict.fromkeys(QUIET, "success"), "a night is wanted an hour after the last"
+    assert still[2] == QUIET
     assert lake.read(EVENTS, LAST, schema=EVENT_SCHEMA).num_rows > 0
     pointer = json.loads((Path(settings().releases) / "active.json").read_text())
     assert "-hourly-" in pointer["active"]
     assert "-nightly-" in pointer["history"][-1]
+    day = {"start": (END - 24 * HOUR).isoformat(), "end": END.isoformat()}
+    assert asked_for("night_wanted", Path(env["AIRFLOW_HOME"]) / "airflow.db") == [day]
+
+
+def asked_for(asset: str, database: Path) -> list[dict[str, str]]:
+    """What each event of an asset carries, as the scheduler will read it."""
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute(
+            "SELECT asset_event.extra FROM asset_event JOIN asset ON asset.id = asset_id "
+            "WHERE asset.name = ?",
+            (asset,),
+        ).fetchall()
+    return [json.loads(extra) for (extra,) in rows]
 
 
 LATER = ("gate", "push", "promote")
+QUIET = dict.fromkeys(("finetune", "push_active"), "success") | dict.fromkeys(
+    (*LATER, "ask_for_night"), "skipped"
+)
 FEATURE_TASKS = ("close_hours", "spark_features", "dbt_marts", "materialize", "feature_drift")

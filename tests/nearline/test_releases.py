@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from nearline.errors import CorruptRelease, ReleaseRefused, UnknownRelease
+from nearline.errors import CorruptRelease, Overtaken, ReleaseRefused, UnknownRelease
+from nearline.pointer import Pointer
 from nearline.releases import ReleaseManifest, ReleaseStore
 
 END = datetime(2026, 1, 2, tzinfo=UTC)
@@ -15,14 +16,18 @@ def store(tmp_path: Path) -> ReleaseStore:
 
 
 def publish(
-    store: ReleaseStore, content: str, parent: str | None = None, promoted: bool = True
+    store: ReleaseStore,
+    content: str,
+    parent: str | None = None,
+    promoted: bool = True,
+    end: datetime = END,
 ) -> str:
     manifest = ReleaseManifest(
         kind="hourly" if parent else "nightly",
         parent=parent,
         base=parent,
-        window_start=END - timedelta(hours=1),
-        window_end=END,
+        window_start=end - timedelta(hours=1),
+        window_end=end,
         promoted=promoted,
         reasons=[] if promoted else ["worse than popularity"],
         metrics={},
@@ -36,6 +41,15 @@ def test_the_same_content_is_published_once(store: ReleaseStore) -> None:
     assert publish(store, "w") == publish(store, "w")
     assert len(store.manifests()) == 1
     assert [p for p in store.root.iterdir() if p.name.startswith(".staged")] == []
+
+
+def test_what_a_killed_run_left_staged_goes_and_what_another_stages_stays(
+    store: ReleaseStore,
+) -> None:
+    left = store.root / ".staged-left"
+    (left / "deep").mkdir(parents=True)
+    with store.stage() as mine, store.stage() as other:
+        assert (mine.is_dir(), other.is_dir(), left.exists()) == (True, True, False)
 
 
 def test_nothing_is_active_before_the_first_promotion(store: ReleaseStore) -> None:
@@ -57,9 +71,20 @@ def test_an_overtaken_child_is_refused(store: ReleaseStore) -> None:
     store.promote(old)
     child = publish(store, "child", parent=old)
     store.promote(new)
-    with pytest.raises(ReleaseRefused, match="is active now"):
+    with pytest.raises(Overtaken, match="is active now"):
         store.promote(child, expect_parent=old)
     assert store.active() == new
+
+
+def test_an_older_night_does_not_replace_a_newer_one(store: ReleaseStore) -> None:
+    late, early = publish(store, "late"), publish(store, "early", end=END - timedelta(days=1))
+    store.promote(late)
+    hour = publish(store, "hour", parent=late)
+    store.promote(hour, expect_parent=late)
+    with pytest.raises(Overtaken, match=f"ends before the night {late}"):
+        store.promote(early)
+    assert store.active() == hour
+    assert store.rollback(early) == early
 
 
 def test_rollback_goes_back_one_and_then_stops(store: ReleaseStore) -> None:
@@ -69,6 +94,37 @@ def test_rollback_goes_back_one_and_then_stops(store: ReleaseStore) -> None:
     assert store.rollback() == first
     with pytest.raises(ReleaseRefused, match="no earlier"):
         store.rollback()
+
+
+def test_a_rollback_holds_until_another_release_is_promoted(store: ReleaseStore) -> None:
+    night = publish(store, "night")
+    store.promote(night)
+    first = publish(store, "first", parent=night)
+    store.promote(first, expect_parent=night)
+    second = publish(store, "second", parent=first)
+    store.promote(second, expect_parent=first)
+    assert store.rollback(night) == night
+    for version, parent in ((first, night), (second, first)):
+        with pytest.raises(ReleaseRefused, match=f"rollback {version}` activates it again"):
+            store.promote(version, expect_parent=parent)
+    other = publish(store, "other", parent=night)
+    store.promote(other, expect_parent=night)
+    assert store.pointer() == Pointer(active=other, history=[night], withdrawn=[first, second])
+    assert store.rollback(first) == first
+    assert store.pointer() == Pointer(active=first, history=[night], withdrawn=[second, other])
+
+
+def test_a_rollback_to_the_active_release_changes_nothing(store: ReleaseStore) -> None:
+    night = publish(store, "night")
+    store.promote(night)
+    assert store.rollback(night) == night
+    assert store.pointer() == Pointer(active=night)
+
+
+def test_nobody_rolls_back_to_what_the_gate_refused(store: ReleaseStore) -> None:
+    store.promote(publish(store, "good"))
+    with pytest.raises(ReleaseRefused, match="the gate refused"):
+        store.rollback(publish(store, "bad", promoted=False))
 
 
 def test_a_flipped_byte_is_refused_and_the_old_stays(store: ReleaseStore) -> None:
@@ -128,3 +184,5 @@ def test_pruning_keeps_the_newest_and_what_is_still_of_use(store: ReleaseStore) 
     assert previous in gone, "neither an ancestor nor the last one before"
     assert len(left) == len({night, hour} | set(sorted({*lines, hour})[-2:]))
     assert store.rollback() == night
+    with pytest.raises(ReleaseRefused, match="no earlier"):
+        store.rollback()

@@ -36,6 +36,7 @@ from pipeline.online import (
     materialize,
     materialize_neighbours,
     push_embeddings,
+    pushed,
     stored_of,
 )
 
@@ -199,7 +200,7 @@ def everything_stored() -> Any:
     store, config = feature_store().provider.online_store, feature_store().config
     if settings().online_store == "redis":
         database = redis.Redis.from_url(REDIS)
-        return {key: database.hgetall(key) for key in database.keys("*")}
+        return {key: database.hgetall(key) for key in database.scan_iter(_type="hash")}
     connection = store._get_conn(config)
     views = (f"nearline_{view.name}" for view in BATCH_VIEWS)
     return sorted(
@@ -334,6 +335,25 @@ def test_the_last_push_wins_even_of_an_older_release(online: Lake) -> None:
         assert read("item_embedding", "embedding", "item", "i1") == [[0.0, sign]]
         assert read("user_embedding", "release", "user", "u", "nobody") == [version, None]
         assert read("user_embedding", "embedding", "user", "u") == [[sign, 0.5]]
+        assert pushed() == version
+
+
+def test_the_store_tells_whose_vectors_it_holds(
+    online: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = publish(np.eye(2), T0), publish(-np.eye(2), T0)
+    assert pushed() is None
+    push_embeddings(first)
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_store(), "push", lambda *_, **__: 1 / 0)
+        with pytest.raises(StepFailed, match=r"item vectors of .* were not pushed: division"):
+            push_embeddings(second)
+    assert pushed() is None
+    push_embeddings(second)
+    assert pushed() == second
+    if settings().online_store == "redis":
+        empty_store()
+        assert pushed() is None
 
 
 def test_a_push_without_users_pushes_the_items(online: Lake) -> None:

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from nearline.cli import build
 from nearline.lake import Lake
+from nearline.releases import Drift, ReleaseManifest, ReleaseStore
 from nearline.settings import settings
 from nearline.windows import Window
 from pipeline import doctor
@@ -79,6 +80,61 @@ def test_the_command_prints_the_same_for_programs(home: Path) -> None:
     assert done.exit_code == 0
     (row,) = json.loads(done.stdout)
     assert (row["dataset"], row["complete_until"]) == ("raw", "2026-01-01T01:00:00+00:00")
+
+
+DRIFT = {
+    "changed": 0.12,
+    "bound": 0.5,
+    "users": 9,
+    "hours": 5.0,
+    "max_hours": 36,
+    "asked_at_hours": None,
+}
+
+
+def activate(drift: Drift | None) -> str:
+    """Make a release with nothing in it the active one."""
+    store = ReleaseStore.open()
+    with store.stage() as folder:
+        (folder / "weights").write_text("w")
+        manifest = ReleaseManifest(
+            kind="hourly",
+            parent="p",
+            base="the-night",
+            window_start=T0,
+            window_end=T0 + HOUR,
+            drift=drift,
+            promoted=True,
+            reasons=[],
+            metrics={},
+        )
+        version = store.publish(folder, manifest)
+    store.promote(version)
+    return version
+
+
+def test_the_active_release_is_told_beside_its_night(home: Path) -> None:
+    Lake.open().mark_complete("raw", Window(T0, T0 + HOUR), rows=1)
+    version = activate(Drift.model_validate(DRIFT))
+    _, row = json.loads(CliRunner().invoke(build(), ["status", "--json"]).stdout)
+    assert (row["dataset"], row["complete_until"]) == (
+        "releases/active",
+        "2026-01-01T01:00:00+00:00",
+    )
+    assert (row["version"], row["night"], row["drift"]) == (version, "the-night", DRIFT)
+    assert row["online"] is None, "nothing was pushed"
+    told = CliRunner(env={"COLUMNS": "200"}).invoke(build(), ["status"]).stdout
+    assert "12.0% of the night's lists changed (at most 50%), 5 h after it" in told
+
+
+def test_status_does_not_need_the_online_store(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEARLINE_ONLINE_STORE", "redis")
+    monkeypatch.setenv("NEARLINE_REDIS_URL", "redis://127.0.0.1:1/0")
+    settings.cache_clear()
+    activate(None)
+    (row,) = json.loads(CliRunner().invoke(build(), ["status", "--json"]).stdout)
+    assert "the online store was not read" in row["online"]
+    assert row["drift"] is None
 
 
 def test_doctor_says_what_to_do(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

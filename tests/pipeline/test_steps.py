@@ -1,5 +1,8 @@
 """Which hours a step is about."""
 
+import logging
+import subprocess
+import sys
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,8 +11,10 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from nearline.errors import StepFailed
+from feature_repo.pushed import tell_pushed
+from nearline.errors import MissingPartition, StepFailed
 from nearline.lake import EVENTS, RAW, Lake
+from nearline.releases import Drift, ReleaseManifest, ReleaseStore
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from pipeline import steps
@@ -38,6 +43,93 @@ def test_a_fine_tune_takes_what_its_parent_has_not_learned(
     learned: Window, arrived: Window, expected: Window | None
 ) -> None:
     assert steps.since(learned, arrived) == expected
+
+
+@pytest.mark.parametrize(
+    ("learned", "arrived", "expected"),
+    [
+        ("as it is", hours(0, 1), None),
+        ("as it is", hours(0, 2), hours(1, 2)),
+        ("otherwise", hours(0, 1), hours(0, 1)),
+        ("otherwise", hours(0, 2), hours(0, 2)),
+        (None, hours(0, 1), hours(0, 1)),
+    ],
+)
+@pytest.mark.usefixtures("home")
+def test_the_last_hour_is_learned_again_where_it_changed(
+    learned: str | None, arrived: Window, expected: Window | None
+) -> None:
+    lake = Lake.open()
+    lake.write_hour(EVENTS, T0, pa.table({"event_id": ["a"]}))
+    if learned == "as it is":
+        learned = lake.checksum(EVENTS, T0)
+    parent = release(hours(-1, 1), last_hour=learned)
+    assert steps.unlearned(lake, parent, arrived) == expected
+    assert lake.checksum(EVENTS, T0 + HOUR) == "", "an hour without events"
+
+
+@pytest.mark.parametrize(("asked_at", "day"), [(8.0, hours(-23, 1)), (7.0, None), (None, None)])
+@pytest.mark.usefixtures("home")
+def test_a_release_asks_for_the_night_up_to_its_data(
+    asked_at: float | None, day: Window | None
+) -> None:
+    store = ReleaseStore.open()
+    drift = Drift(changed=0.6, bound=0.5, users=9, hours=8.0, max_hours=36, asked_at_hours=asked_at)
+    with store.stage() as folder:
+        manifest = release(hours(0, 1), last_hour="").model_copy(update={"drift": drift})
+        version = store.publish(folder, manifest)
+    assert steps.night_wanted(version) == day
+
+
+def release(window: Window, last_hour: str | None) -> ReleaseManifest:
+    return ReleaseManifest(
+        kind="hourly",
+        parent="p",
+        base="b",
+        window_start=window.start,
+        window_end=window.end,
+        last_hour=last_hour,
+        promoted=True,
+        reasons=[],
+        metrics={},
+    )
+
+
+QUIET_HOUR = """
+import sys
+from nearline.windows import Window
+from pipeline import steps
+
+print(steps.finetune(Window.parse(*sys.argv[1:])), steps.push_active())
+print({"torch", "feast"} & set(sys.modules))
+"""
+
+
+def test_an_hour_without_events_is_cheap_and_says_so(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lake, store = Lake.open(), ReleaseStore.open()
+    with store.stage() as folder:
+        (folder / "weights").write_text("w")
+        parent = store.publish(folder, release(hours(-1, 0), last_hour=""))
+    store.promote(parent)
+    tell_pushed(parent)
+    lake.mark_complete(EVENTS, hours(-9, 0), rows=9)
+    with pytest.raises(MissingPartition, match="events is not complete"):
+        steps.finetune(hours(0, 1))
+    lake.mark_complete(EVENTS, hours(0, 1), rows=0)
+    times = [T0.isoformat(), (T0 + HOUR).isoformat()]
+    done = subprocess.run(
+        [sys.executable, "-c", QUIET_HOUR, *times], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["None 0", "set()"]
+    with caplog.at_level(logging.INFO, logger="nearline.steps"):
+        assert steps.finetune(hours(0, 1)) is None
+        assert steps.finetune(hours(-9, -8)) is None
+    assert [record.message for record in caplog.records] == [
+        f"fine-tune: nothing to learn in {hours(0, 1)}, {parent} stays",
+        f"fine-tune: {parent} has learned {hours(-9, -8)} already",
+    ]
 
 
 @pytest.mark.usefixtures("home")

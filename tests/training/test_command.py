@@ -97,6 +97,10 @@ def test_published_is_not_active_unless_asked_for(
 def test_a_real_fine_tune_through_the_command(trained: str) -> None:
     told = json.loads(run("finetune", *HOURS, "--parent", trained, "--json"))
     assert (told["parent"], told["active"], told["kind"]) == (trained, False, "hourly")
+    assert (told["drift"]["hours"], told["drift"]["max_hours"]) == (20, 36)
+    assert "of the night's lists changed (at most 25%), 20 h" in run(
+        "releases", "show", told["version"]
+    )
 
 
 def run_evaluate(*words: str | Path) -> str:

@@ -10,6 +10,7 @@ from nearline.errors import CorruptRelease, MissingPartition, UnknownRelease
 from nearline.lake import CATALOGUE, EVENTS, Lake
 from nearline.releases import ReleaseStore
 from nearline.schema import ITEM_SCHEMA
+from nearline.settings import settings
 from nearline.sources.dataset import conform, upsert_items
 from nearline.windows import HOUR, Window
 from training.finetune import finetune
@@ -41,6 +42,10 @@ def test_a_fine_tune_is_a_child_that_names_its_line(trained: str) -> None:
     assert manifest.metrics["targets"] > 0
     assert {"ndcg@10", "retention_ndcg@10", "retention_parent_ndcg@10"} <= set(manifest.metrics)
     assert 0 < manifest.lineage["steps"] <= 60
+    assert manifest.drift is not None
+    assert (manifest.drift.hours, manifest.drift.asked_at_hours) == (22, None)
+    assert manifest.drift.users > 20
+    assert 0 <= manifest.drift.changed < 0.5
     assert any("its parent on earlier events" in reason for reason in manifest.reasons)
     assert set(manifest.files) == set(store.load(trained).manifest.files)
     old, new = (names.read_matrix(store.load(v).path) for v in (trained, version))
@@ -61,6 +66,34 @@ def test_a_child_has_children_of_the_same_line(trained: str) -> None:
     assert second is not None
     manifest = ReleaseStore.open().load(second).manifest
     assert (manifest.parent, manifest.base) == (first, trained)
+    assert manifest.drift is not None
+    assert (manifest.drift.hours, manifest.drift.asks) == (22, False)
+
+
+def test_a_line_whose_night_is_long_ago_asks_for_another_once(
+    trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings(), "drift_hours", 11)
+    first = finetune(Window(NIGHT, NIGHT + 11 * HOUR), trained)
+    assert first is not None
+    second = finetune(Window(NIGHT + 11 * HOUR, NIGHT + 21 * HOUR), first)
+    assert second is not None
+    drifts = [ReleaseStore.open().load(version).manifest.drift for version in (first, second)]
+    assert [drift and (drift.hours, drift.asks) for drift in drifts] == [(11, True), (21, False)]
+
+
+def test_a_night_that_is_damaged_does_not_keep_the_hour_from_learning(trained: str) -> None:
+    first = finetune(Window(NIGHT, NIGHT + 12 * HOUR), trained)
+    assert first is not None
+    weights = ReleaseStore.open().load(trained).path / names.WEIGHTS
+    whole = weights.read_bytes()
+    try:
+        weights.write_bytes(b"")
+        second = finetune(Window(NIGHT + 12 * HOUR, NIGHT + 21 * HOUR), first)
+    finally:
+        weights.write_bytes(whole)
+    assert second is not None
+    assert ReleaseStore.open().load(second).manifest.drift is None
 
 
 def test_new_items_get_rows_after_the_old_ones(with_new_item: str) -> None:

@@ -1,0 +1,104 @@
+from collections.abc import Callable
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from nearline.releases import Drift
+from nearline.sequence import Vocabulary
+from nearline.windows import HOUR
+from training import drift as drifting
+from training.dataset import Interactions, interactions
+from training.drift import changed_share, judged, sampled
+from training.model import Model, ModelConfig
+
+Events = Callable[[str], pa.Table]
+
+
+def before(asked: float | None) -> Drift:
+    return Drift(changed=0.9, bound=0.5, users=9, hours=9, max_hours=36, asked_at_hours=asked)
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("changed", "hours", "asked_before", "asks"),
+    [
+        (0.25, 35, None, False),
+        (0.26, 1, None, True),
+        (0.0, 36, None, True),
+        (0.9, 10, 9.0, False),
+        (0.9, 45, 9.0, True),
+        (0.9, 46, 45.0, False),
+    ],
+    ids=["within both", "too far", "too old", "asked already", "asked long ago", "asked again"],
+)
+def test_a_night_is_asked_for_past_a_limit_and_again_when_none_came(
+    changed: float, hours: int, asked_before: float | None, asks: bool
+) -> None:
+    found = judged(changed, 9, hours * HOUR, before(asked_before) if asked_before else None)
+    assert found.asks is asks
+    assert found.asked_at_hours == (hours if asks else asked_before)
+
+
+@pytest.mark.usefixtures("home")
+def test_it_says_how_far_and_how_old() -> None:
+    told = str(judged(0.123, 9, timedelta(hours=5), None))
+    assert told == "12.3% of the night's lists changed (at most 25%), 5 h after it (at most 36 h)"
+
+
+def model(items: int, seed: int) -> Model:
+    torch.manual_seed(seed)
+    config = ModelConfig(
+        items=items,
+        types=1,
+        content_width=1,
+        dim=8,
+        heads=1,
+        layers=1,
+        length=4,
+        dropout=0.5,
+        content_buckets=16,
+        id_dropout=0.1,
+        temperature=0.1,
+    )
+    return Model(config, torch.ones(items, 1, dtype=torch.int64))
+
+
+@pytest.fixture
+def data(events: Events) -> Interactions:
+    """Three users, who have touched one, two and three of 40 items."""
+    rows = "a i00 view 0\n b i00 view 0\n b i01 view 9\n c i00 view 0\n c i01 view 5\n c i02 view 6"
+    vocabulary = Vocabulary(tuple(f"i{n:02}" for n in range(40)), ("view",))
+    return interactions(events(rows), vocabulary, ["view"])
+
+
+def test_the_newest_state_of_each_user_is_asked(
+    data: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sorted(sampled(data)) == [0, 2, 5]
+    monkeypatch.setattr(drifting, "SAMPLE", 2)
+    assert len(sampled(data)) == 2
+    assert set(sampled(data)) < {0, 2, 5}
+
+
+def test_the_same_model_has_not_moved_and_another_has(data: Interactions) -> None:
+    states, now = sampled(data), int(data.times.max()) + 1
+    assert changed_share(model(40, 1), model(40, 1), data, states, now=now) == 0
+    assert changed_share(model(40, 1), model(40, 2), data, states, now=now) > 0.2
+    assert changed_share(model(40, 1), model(40, 2), data, states[:0], now=now) == 0
+
+
+def test_what_a_user_has_touched_is_in_no_list(data: Interactions) -> None:
+    lists = drifting._lists(model(12, 1), data, np.array([0, 2, 5]), int(data.times.max()) + 1)
+    assert lists.shape == (3, 10)
+    assert (0 in lists[0], set(lists[1]) & {0, 1}) == (False, set())
+
+
+def test_it_is_the_share_of_the_nights_list_that_is_gone(
+    data: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = np.array([[1, 2], [3, 4]]), np.array([[2, 1], [3, 9]])
+    monkeypatch.setattr(drifting, "_lists", lambda each, *_: each)
+    assert changed_share(ours, theirs, data, sampled(data), now=0) == 0.25  # type: ignore[arg-type]
