@@ -103,6 +103,7 @@ def state(site: Site) -> State:
         for manifest in manifests:
             store.load(manifest["version"]).verify()
             manifest["lineage"].pop("seconds")
+            manifest.pop("sha256")  # it tells of the seconds, too
         ledgers = {name: lake.ledger(f"online/{name}_embedding") for name in ("user", "item")}
         return {
             "pointer": store.pointer().model_dump(),
