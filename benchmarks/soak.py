@@ -38,6 +38,7 @@ USERS = 20_000
 _BATCH = 50
 _POSTERS = 4
 _PATIENCE_S = 20
+_A_LOOK_S = 0.02
 _A_SERVER_EVERY = 5
 """Of so many kills one takes the whole server."""
 
@@ -133,24 +134,23 @@ def _answers(client: RecommendationClient) -> bool:
     return True
 
 
-def soak(folder: Path, *, events: int, workers: int, every_s: float, seed: int) -> Found:
-    """Post events to a server that is killed every `every_s` seconds; what became of them.
+def soak(folder: Path, *, events: int, workers: int, every: int, seed: int) -> Found:
+    """Post events to a server that is killed after about `every` of them; what became of them.
 
     `stored` and what follows from it are left to `count`.
     """
     server, found = Server(folder, free_port(), workers), Found(events)
     server.start()
     began = time.perf_counter()
-    with _killing(server, found, every_s=every_s, seed=seed):
-        acknowledged = _post(server.url, found)
+    with _killing(server, found, every=every, seed=seed):
+        _post(server.url, found)
     found.seconds = round(time.perf_counter() - began, 1)
     server.end()
-    found.acknowledged = len(acknowledged)
     return found
 
 
-def _post(url: str, found: Found) -> set[str]:
-    """Post all events, again and again until each is answered for; their ids."""
+def _post(url: str, found: Found) -> None:
+    """Post all events, again and again until each is answered for; `found` counts them."""
     with RecommendationClient(base_url=url) as client:
         item = {"item_id": "i", "title": "One", "created_ts": "2026-01-01T00:00:00Z"}
         client.put_items(items=[item])
@@ -167,11 +167,11 @@ def _post(url: str, found: Found) -> set[str]:
                     time.sleep(0.05)
                 with counting:
                     acknowledged.update(ids)
+                    found.acknowledged = len(acknowledged)
 
     firsts = range(0, found.events, _BATCH)
     with ThreadPoolExecutor(_POSTERS) as pool:
         list(pool.map(post, [firsts[poster::_POSTERS] for poster in range(_POSTERS)]))
-    return acknowledged
 
 
 def _event(number: int) -> dict[str, Any]:
@@ -196,12 +196,19 @@ def _acknowledged(client: RecommendationClient, rows: list[dict[str, Any]]) -> l
 
 
 @contextmanager
-def _killing(server: Server, found: Found, *, every_s: float, seed: int) -> Iterator[None]:
-    """While this lasts, workers are killed, and now and then the server."""
+def _killing(server: Server, found: Found, *, every: int, seed: int) -> Iterator[None]:
+    """While this lasts, workers are killed, and now and then the server.
+
+    Kills go by events acknowledged, not by time: a fast machine gets as many as a slow one.
+    """
     stop, choice = Signal(), random.Random(seed)
 
     def kill() -> None:
-        while not stop.wait(every_s * choice.uniform(0.5, 1.5)):
+        due = 0.0
+        while not stop.wait(_A_LOOK_S):
+            if found.acknowledged < due:
+                continue
+            due = found.acknowledged + every * choice.uniform(0.5, 1.5)
             if (found.workers_killed + found.servers_killed + 1) % _A_SERVER_EVERY:
                 found.workers_killed += server.kill_worker(choice)
             else:
@@ -240,7 +247,7 @@ def count(folder: Path, arrived: Window, found: Found) -> Found:
 def main(
     events: Annotated[int, typer.Option(min=1, help="Events to post.")] = 200_000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 2,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two kills.")] = 3.0,
+    every: Annotated[int, typer.Option(min=1, help="Events between two kills.")] = 5_000,
     seed: Annotated[int, typer.Option(help="Of whom it meets.")] = 17,
     keep: Annotated[Path | None, typer.Option(help="Folder to work in, and keep.")] = None,
     as_json: JsonFlag = False,
@@ -252,7 +259,7 @@ def main(
     """
     with workplace(keep) as folder:
         began = hour_floor(datetime.now(UTC))
-        found = soak(folder, events=events, workers=workers, every_s=every, seed=seed)
+        found = soak(folder, events=events, workers=workers, every=every, seed=seed)
         arrived = Window(began, hour_floor(datetime.now(UTC)) + HOUR)
         clean(folder, arrived)
         count(folder, arrived, found)

@@ -12,7 +12,7 @@ from nearline.windows import HOUR, Window, hour_floor
 @pytest.mark.slow
 def test_a_storm_with_kills_loses_nothing(tmp_path: Path) -> None:
     began = hour_floor(datetime.now(UTC))
-    found = soak(tmp_path, events=6_000, workers=2, every_s=0.7, seed=5)
+    found = soak(tmp_path, events=6_000, workers=2, every=1_000, seed=5)
     arrived = Window(began, hour_floor(datetime.now(UTC)) + HOUR)
     clean(tmp_path, arrived)
     count(tmp_path, arrived, found)
