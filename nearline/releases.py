@@ -99,6 +99,11 @@ class ReleaseManifest(BaseModel):
         return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
 
     @property
+    def follows(self) -> str | None:
+        """The release that must still be active when this one goes live: an hourly one's parent."""
+        return self.parent if self.kind == "hourly" else None
+
+    @property
     def window(self) -> Window:
         """The data window that this release learned last."""
         return Window(self.window_start, self.window_end)

@@ -230,12 +230,11 @@ def promote(version: str) -> str | None:
     """
     store = ReleaseStore.open()
     manifest = store.load(version).manifest
-    hourly = manifest.kind == "hourly"
     try:
-        store.promote(version, expect_parent=manifest.parent if hourly else None)
+        store.promote(version, expect_parent=manifest.follows)
     except Overtaken as error:
         say(f"promote: {error}")
-        return nearline(manifest.window) if hourly else None
+        return nearline(manifest.window) if manifest.kind == "hourly" else None
     return version
 
 

@@ -13,6 +13,8 @@
 | `GET /v1/users/{user_id}` | UserKnown |
 | `DELETE /v1/users/{user_id}` | 202, UserForgotten |
 | `GET /v1/release`, `GET /v1/releases` | ReleaseInfo, ReleaseList |
+| `POST /v1/admin/releases/promote` | Promotion → ReleaseMoved |
+| `POST /v1/admin/releases/rollback` | Rollback → ReleaseMoved |
 | `GET /healthz`, `GET /readyz` | Health |
 | `GET /metrics` | figures for Prometheus |
 
@@ -37,6 +39,7 @@ from serving.again import Again
 from serving.description import described
 from serving.middleware import BodyLimit, Gate
 from serving.problems import RESPONSES, add_error_handlers
+from serving.routes.admin import add_admin
 from serving.routes.events import add_events
 from serving.routes.items import add_items
 from serving.routes.lists import add_lists
@@ -84,4 +87,5 @@ def create_app(
     add_items(app, service)
     add_users(app, service, clock)
     add_operations(app, service)
+    add_admin(app, service)
     return app

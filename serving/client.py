@@ -7,17 +7,18 @@ this package brings, and nothing of what training or the API need.
         for item in client.recommendations(user_id="42", limit=10).items:
             print(item.item_id, item.title)
 
-Errors are drawn in serving/errors.py. Every call may be sent again without harm (reads change
-nothing, events are known by their ids), so a call that got no answer is tried `retries` times more,
-after pauses that grow and are drawn by lot: clients that failed together do not come back together.
-So is one that was told to come back (Retry-After) in less than `timeout_s`.
+Errors are drawn in serving/errors.py. Calls may be sent again without harm (reads change nothing,
+events are known by their ids; but a rollback that names no version would go back twice, so it is
+sent once): a call that got no answer is tried `retries` times more, after pauses that grow and are
+drawn by lot: clients that failed together do not come back together. So is one that was told to
+come back (Retry-After) in less than `timeout_s`.
 """
 
 import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 from urllib.parse import quote
@@ -38,6 +39,7 @@ from serving.schema import (
     Problem,
     ReleaseInfo,
     ReleaseList,
+    ReleaseMoved,
     SessionEventIn,
     SessionItemList,
     UserForgotten,
@@ -52,13 +54,14 @@ _GATEWAY = (502, 504)
 
 @dataclass(frozen=True)
 class _Call(Generic[A]):
-    """One request, and the model of its answer."""
+    """One request, and the model of its answer. `once`: sent again, it would do more."""
 
     answer: type[A]
     method: str
     path: str
     params: Mapping[str, Any] | None = None
     json: Any = None
+    once: bool = False
 
     def read(self, response: httpx.Response) -> A:
         """The answer. Raises ServiceError for an error answer or for none of ours."""
@@ -128,6 +131,16 @@ def _releases(limit: int) -> _Call[ReleaseList]:
     return _Call(ReleaseList, "GET", "/v1/releases", {"limit": limit})
 
 
+def _promote(version: str) -> _Call[ReleaseMoved]:
+    path = "/v1/admin/releases/promote"
+    return _Call(ReleaseMoved, "POST", path, json={"version": version})
+
+
+def _rollback(version: str | None) -> _Call[ReleaseMoved]:
+    path, body = "/v1/admin/releases/rollback", {"version": version}
+    return _Call(ReleaseMoved, "POST", path, json=body, once=version is None)
+
+
 def _session(
     events: Sequence[SessionEventIn | str], options: ListOptions
 ) -> _Call[SessionItemList]:
@@ -179,6 +192,10 @@ class _Options:
         key = f"Bearer {self.api_key}".encode()
         headers = {"Authorization": key} if self.api_key else {}
         return {"base_url": self.url, "timeout": self.timeout_s, "headers": headers}
+
+    def sending(self, call: _Call[Any]) -> "_Options":
+        """These options for a call."""
+        return replace(self, retries=0) if call.once else self
 
     def asks_again(self, attempt: int, response: httpx.Response) -> bool:
         """Whether an answer is none yet: a gateway's, or one that is due before `timeout_s`."""
@@ -270,6 +287,14 @@ class RecommendationClient:
         """The releases of the store, newest first."""
         return self._send(_releases(limit))
 
+    def promote(self, *, version: str) -> ReleaseMoved:
+        """Make a release the active one. Raises RefusedRequest where it may not go live."""
+        return self._send(_promote(version))
+
+    def rollback(self, *, version: str | None = None) -> ReleaseMoved:
+        """Go back to an earlier release: the one before, or the one that is named."""
+        return self._send(_rollback(version))
+
     def release(self) -> ReleaseInfo:
         """The release that answers now. Raises ServiceNotReady without one."""
         return self._send(_RELEASE)
@@ -294,18 +319,19 @@ class RecommendationClient:
         self.close()
 
     def _send(self, call: _Call[A]) -> A:
-        for attempt in range(self._options.retries + 1):
+        options = self._options.sending(call)
+        for attempt in range(options.retries + 1):
             failure: httpx.TransportError | httpx.Response
             try:
                 response = self._http.request(
                     call.method, call.path, params=call.params, json=call.json
                 )
-                if not self._options.asks_again(attempt, response):
+                if not options.asks_again(attempt, response):
                     return call.read(response)
                 failure = response
             except httpx.TransportError as error:
                 failure = error
-            time.sleep(self._options.pause(attempt, failure))
+            time.sleep(options.pause(attempt, failure))
         raise AssertionError("pause raises after the last attempt")
 
 
@@ -374,6 +400,14 @@ class AsyncRecommendationClient:
         """The releases of the store, newest first."""
         return await self._send(_releases(limit))
 
+    async def promote(self, *, version: str) -> ReleaseMoved:
+        """Make a release the active one. Raises RefusedRequest where it may not go live."""
+        return await self._send(_promote(version))
+
+    async def rollback(self, *, version: str | None = None) -> ReleaseMoved:
+        """Go back to an earlier release: the one before, or the one that is named."""
+        return await self._send(_rollback(version))
+
     async def release(self) -> ReleaseInfo:
         """The release that answers now. Raises ServiceNotReady without one."""
         return await self._send(_RELEASE)
@@ -398,16 +432,17 @@ class AsyncRecommendationClient:
         await self.close()
 
     async def _send(self, call: _Call[A]) -> A:
-        for attempt in range(self._options.retries + 1):
+        options = self._options.sending(call)
+        for attempt in range(options.retries + 1):
             failure: httpx.TransportError | httpx.Response
             try:
                 response = await self._http.request(
                     call.method, call.path, params=call.params, json=call.json
                 )
-                if not self._options.asks_again(attempt, response):
+                if not options.asks_again(attempt, response):
                     return call.read(response)
                 failure = response
             except httpx.TransportError as error:
                 failure = error
-            await asyncio.sleep(self._options.pause(attempt, failure))
+            await asyncio.sleep(options.pause(attempt, failure))
         raise AssertionError("pause raises after the last attempt")

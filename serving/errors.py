@@ -10,9 +10,12 @@ An error answer is a problem of RFC 9457 (`application/problem+json`): `type`, `
 | `forbidden` | 403 | the key's role may not do this | Forbidden |
 | `unknown_item` | 404 | the item is in no catalogue and no release | UnknownItem |
 | `unknown_user` | 404 | nothing is known of the user | UnknownUser |
+| `unknown_release` | 404 | no such release in the store | RefusedRequest |
 | `not_found` | 404 | no such address | RefusedRequest |
 | `method_not_allowed` | 405 | the address does not take this method | RefusedRequest |
 | `too_slow` | 408 | the body took longer than NEARLINE_CLIENT_TIMEOUT_S | RefusedRequest |
+| `release_refused` | 409 | the release may not go live, now or at all | RefusedRequest |
+| `corrupt_release` | 409 | a file of the release is missing or was changed | RefusedRequest |
 | `too_large` | 413 | the body is longer than NEARLINE_MAX_BODY_BYTES | RefusedRequest |
 | `unsupported_media_type` | 415 | the body is not sent as application/json | RefusedRequest |
 | `invalid` | 422 | an argument or a field is not what it must be | RefusedRequest |
@@ -57,9 +60,12 @@ KINDS = {
     "forbidden": Kind(403, "The key may not do this"),
     "unknown_item": Kind(404, "No such item"),
     "unknown_user": Kind(404, "Nothing is known of this user"),
+    "unknown_release": Kind(404, "No such release"),
     "not_found": Kind(404, "No such address"),
     "method_not_allowed": Kind(405, "The address does not take this method"),
     "too_slow": Kind(408, "The body takes too long"),
+    "release_refused": Kind(409, "The release may not go live"),
+    "corrupt_release": Kind(409, "The release is damaged"),
     "too_large": Kind(413, "The body is too long"),
     "unsupported_media_type": Kind(415, "The body is of another type than JSON"),
     "invalid": Kind(422, "An argument or a field is wrong"),

@@ -12,7 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
-from nearline.errors import NotKept, NotReady
+from nearline.errors import (
+    CorruptRelease,
+    NotKept,
+    NotReady,
+    ReleaseError,
+    ReleaseRefused,
+    UnknownRelease,
+)
 from serving.errors import KINDS, Fault, NothingKept, ServiceError, ServiceNotReady
 from serving.schema import Problem, WrongField
 
@@ -26,6 +33,11 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 """What the API's own description says of errors: status → model."""
 
+_OF_RELEASES: dict[type[ReleaseError], str] = {
+    UnknownRelease: "unknown_release",
+    CorruptRelease: "corrupt_release",
+    ReleaseRefused: "release_refused",
+}
 _CODES = {404: "not_found", 405: "method_not_allowed", 408: "too_slow", 413: "too_large"}
 _TOLD_BY_US = ("too_slow", "too_large")
 _MOST_FAULTS = 10
@@ -75,6 +87,11 @@ def add_error_handlers(app: FastAPI) -> None:
     def not_kept(request: Request, error: NotKept) -> JSONResponse:
         log.error("request %s was not kept: %s", request.state.request_id, error)
         return problem_response(NothingKept("the disk keeps nothing now"), request.scope)
+
+    @app.exception_handler(ReleaseError)
+    def of_releases(request: Request, error: ReleaseError) -> JSONResponse:
+        code = next(_OF_RELEASES[kind] for kind in type(error).mro() if kind in _OF_RELEASES)
+        return problem_response(ServiceError(str(error), code=code), request.scope)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -23,6 +23,7 @@ MOST_ROWS = 10_000
 Limit = Annotated[int, Field(ge=1, le=MOST_ITEMS, description="Most items in the answer.")]
 Price = Annotated[float, Field(allow_inf_nan=False)]
 Value = Annotated[str, StringConstraints(max_length=256)]
+Version = Annotated[str, StringConstraints(max_length=128, pattern=r"^[\w.-]+$")]
 EventStatus = Literal["accepted", "duplicate", "refused"]
 
 _ITEM_LIST: dict[str, Any] = {
@@ -356,6 +357,46 @@ class ReleaseList(BaseModel):
     """The releases of the store, newest first."""
 
     releases: list[ReleaseLine]
+
+
+class Promotion(BaseModel):
+    """Which release is to go live."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"version": _ITEM_LIST["release"]}]}
+    )
+
+    version: Version
+
+
+class Rollback(BaseModel):
+    """Which release is to be gone back to; null: to the one before."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"version": _ITEM_LIST["release"]}, {}]}
+    )
+
+    version: Version | None = None
+
+
+class ReleaseMoved(BaseModel):
+    """Where the pointer is now. Every worker answers from that release within seconds."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "request_id": "4f1c6a0e",
+                    "active": "20260102T12-hourly-1f3a9c02",
+                    "before": "20260102T11-hourly-7d21e0b4",
+                }
+            ]
+        }
+    )
+
+    request_id: str
+    active: str
+    before: str | None = Field(description="What a rollback would return to.")
 
 
 class KnownEvent(BaseModel):

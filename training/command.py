@@ -163,6 +163,22 @@ def show(
         _tell(manifest, active)
 
 
+@releases.command("promote")
+def promote(
+    version: Annotated[str, typer.Argument(help="As `nearline releases` lists it.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a release that the gate let pass the active one, at once.
+
+    An hourly release goes live only over its parent, a night only over older ones. The vectors
+    online follow with the next run, or by `nearline push`.
+    Example: nearline releases promote 20260131T13-nightly-0123abcd
+    """
+    store = ReleaseStore.open()
+    store.promote(version, expect_parent=store.load(version).manifest.follows)
+    _say(f"{version} is active", {"active": version}, as_json)
+
+
 @releases.command("rollback")
 def rollback(
     version: Annotated[
@@ -188,8 +204,7 @@ def _finish(version: str, promote: bool, as_json: bool) -> None:
     store = ReleaseStore.open()
     manifest = store.load(version).manifest
     if promote:
-        parent = manifest.parent if manifest.kind == "hourly" else None
-        store.promote(version, expect_parent=parent)
+        store.promote(version, expect_parent=manifest.follows)
     if as_json:
         print_json(_facts(manifest, store.active()))
         return

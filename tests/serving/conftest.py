@@ -164,17 +164,25 @@ class World:
         self.models: dict[str, TinyModel] = {}
         self.now = NOW
 
-    def publish(self, item_ids: Sequence[str], *, seed: int = 1, until: datetime = HOUR_END) -> str:
-        """Publish a release by hand and return its version."""
+    def publish(
+        self,
+        item_ids: Sequence[str],
+        *,
+        seed: int = 1,
+        until: datetime = HOUR_END,
+        parent: str | None = None,
+        refused: str = "",
+    ) -> str:
+        """Publish a release by hand, an hourly one with a `parent`, and return its version."""
         model = TinyModel.make(len(item_ids), seed)
         manifest = ReleaseManifest(
-            kind="nightly",
-            parent=None,
-            base=None,
+            kind="hourly" if parent else "nightly",
+            parent=parent,
+            base=parent,
             window_start=until - timedelta(hours=24),
             window_end=until,
-            promoted=True,
-            reasons=[],
+            promoted=not refused,
+            reasons=[refused] if refused else [],
             metrics={"ndcg": 0.1},
         )
         with self.releases.stage() as folder:

@@ -80,6 +80,8 @@ def test_every_address_needs_its_role(world: Any) -> None:
         ("POST", "/v1/sessions/recommendations"): Role.READ,
         ("POST", "/v1/events"): Role.WRITE,
         ("PUT", "/v1/items"): Role.WRITE,
+        ("POST", "/v1/admin/releases/promote"): Role.ADMIN,
+        ("POST", "/v1/admin/releases/rollback"): Role.ADMIN,
         ("DELETE", "/v1/users/{user_id:path}"): Role.ADMIN,
     }
 

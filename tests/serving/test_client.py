@@ -182,6 +182,22 @@ def test_a_call_without_an_answer_is_tried_again(world: Any, first: Any) -> None
 
 
 @pytest.mark.parametrize(
+    ("failure", "kind"),
+    [(TIMEOUT, errors.ServiceTimeout), (httpx.Response(502), errors.Unreachable)],
+)
+def test_a_rollback_to_the_one_before_is_sent_once(
+    world: Any, failure: Any, kind: type[Exception]
+) -> None:
+    moved = httpx.Response(200, json={"request_id": "r", "active": "v1", "before": None})
+    transport, seen = wire(failure, failure, moved)
+    with RecommendationClient(base_url="http://x", transport=transport) as client:
+        with pytest.raises(kind):
+            client.rollback()
+        assert client.rollback(version="v1").active == "v1"
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
     ("failure", "kind", "told"),
     [
         (httpx.ConnectError("refused"), errors.Unreachable, "nearline serve"),

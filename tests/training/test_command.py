@@ -52,13 +52,15 @@ def test_releases_are_listed_shown_and_rolled_back(home: Path) -> None:
     first, second = sorted([publish("1"), publish("2")])
     store = ReleaseStore.open()
     store.promote(first)
-    store.promote(second)
+    assert json.loads(run("releases", "promote", second, "--json")) == {"active": second}
     listed = json.loads(run("releases", "list", "--json"))
     assert [(row["version"], row["active"]) for row in listed] == [(first, False), (second, True)]
     assert first in run("releases")
     assert "worse than the best baseline" in run("releases", "show", first)
     assert json.loads(run("releases", "rollback", "--json")) == {"active": first}
     assert store.active() == first
+    with pytest.raises(ReleaseRefused, match="was rolled back"):
+        run("releases", "promote", second)
     with pytest.raises(ReleaseRefused, match="no earlier release"):
         run("releases", "rollback")
     with pytest.raises(UnknownRelease, match="no release 'nothing'"):
