@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nearline.errors import BadInput, NearlineError
+from nearline.intake import put_alone
 from nearline.lake import CATALOGUE, Lake
 from nearline.schema import EXPIRES_TS, HIDDEN, ITEM_ID, ITEM_SCHEMA, PRICE
 from nearline.sequence import microseconds
@@ -78,10 +79,12 @@ class Entry:
 class Snapshot:
     """One state of the lake's catalogue, never changed; what filters need is made when it is used.
 
-    Arrays of rows are in the table's order.
+    Arrays of rows are in the table's order. One that is `whole` has all items: what is not in it is
+    not to be shown.
     """
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, *, whole: bool = True) -> None:
+        self.whole = whole and table.num_rows > 0
         self._table = table.select(_COLUMNS).combine_chunks()
         self._row = {item_id: row for row, item_id in enumerate(table[ITEM_ID].to_pylist())}
         self._decoded: dict[int, Entry] = {}
@@ -229,9 +232,6 @@ class Catalogue:
     snapshot: Snapshot = field(default_factory=lambda: Snapshot(ITEM_SCHEMA.empty_table()))
     changes: Mapping[str, Entry] = field(default_factory=dict)
 
-    def __bool__(self) -> bool:
-        return len(self.snapshot) > 0 or bool(self.changes)
-
     def __contains__(self, item_id: str) -> bool:
         return self.entry(item_id) is not None
 
@@ -245,9 +245,9 @@ class Catalogue:
         return entry.title if entry else None
 
     def shown(self, item_id: str, now_us: int) -> bool:
-        """Whether the item may be shown now. Without any catalogue, every item may."""
+        """Whether the item may be shown now; one that is not here may where not all items are."""
         entry = self.entry(item_id)
-        return entry.shown(now_us) if entry else not self
+        return entry.shown(now_us) if entry else not self.snapshot.whole
 
     def alike(self, item_id: str) -> dict[str, float]:
         """Items that share categories, with the share of all their categories in common.
@@ -272,7 +272,8 @@ def read_snapshot(lake: Lake) -> Snapshot:
     Raises NearlineError when the file cannot be read.
     """
     try:
-        return Snapshot(lake.read_snapshot(CATALOGUE, schema=ITEM_SCHEMA))
+        table = lake.read_snapshot(CATALOGUE, schema=ITEM_SCHEMA)
+        return Snapshot(table, whole=not put_alone(lake))
     except (OSError, ValueError) as error:
         raise NearlineError(f"catalogue {lake.snapshot_path(CATALOGUE)}: {error}") from error
 

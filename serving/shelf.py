@@ -17,8 +17,9 @@ _MOST_FILTERS = 256
 class Shelf:
     """Arrays over the rows of a release, made when first used. Safe to read from many threads.
 
-    A row whose item is in no catalogue is not shown; without any catalogue, every row is. `before`
-    is a shelf whose arrays are taken over where they rest on the same release and snapshot.
+    A row whose item is not in the catalogue is not shown, unless the catalogue is empty or has only
+    what was put item by item. `before` is a shelf whose arrays are taken over where they rest on
+    the same release and snapshot.
     """
 
     def __init__(
@@ -44,9 +45,8 @@ class Shelf:
     @cached_property
     def on_offer(self) -> np.ndarray:
         """Which rows are available and not hidden, bool (items,)."""
-        if not self.catalogue:
-            return np.ones(len(self._rows), dtype=bool)
-        found = self._spread(self.catalogue.snapshot.on_offer, False)
+        snapshot = self.catalogue.snapshot
+        found = self._spread(snapshot.on_offer, not snapshot.whole)
         for row, entry in self._changed.items():
             found[row] = entry.on_offer
         return found

@@ -4,7 +4,7 @@ from nearline.intake.closing import close_hours, prune_journals
 from nearline.intake.following import Follower, accepted_events
 from nearline.intake.forgotten import Forgotten
 from nearline.intake.impressions import Impression, ImpressionLog
-from nearline.intake.items import ItemJournal, ItemReceipt, journalled, merged_until
+from nearline.intake.items import ItemJournal, ItemReceipt, journalled, merged_until, put_alone
 from nearline.intake.journal import Journal, Receipt
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "journalled",
     "merged_until",
     "prune_journals",
+    "put_alone",
 ]

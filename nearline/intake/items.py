@@ -2,7 +2,8 @@
 
 The catalogue is the lake's snapshot and the rows that were journalled after it. The snapshot's
 manifest names the stamp of the newest row that is in it, so bringing rows in again, or dying on
-the way, neither loses an item nor takes one back to what it was before.
+the way, neither loses an item nor takes one back to what it was before. It also tells whether the
+snapshot holds nothing but rows of the journal: such a catalogue need not be whole.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from nearline.windows import hour_floor
 
 _ITEM = "item"
 _UNTIL = "intake/items until "
+_PUT_ALONE = "intake/items alone"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -78,10 +80,19 @@ def journalled(row: dict[str, Any]) -> tuple[datetime, dict[str, Any]]:
 
 def merged_until(lake: Lake) -> datetime:
     """The stamp of the newest journalled item that the lake's snapshot holds."""
-    path = lake.snapshot_path(CATALOGUE)
-    inputs = lake.manifest(path).inputs if lake.fs.exists(path) else ()
-    stamps = (each.removeprefix(_UNTIL) for each in inputs if each.startswith(_UNTIL))
+    stamps = (each.removeprefix(_UNTIL) for each in _inputs(lake) if each.startswith(_UNTIL))
     return max(map(datetime.fromisoformat, stamps), default=_NEVER)
+
+
+def put_alone(lake: Lake) -> bool:
+    """Whether the lake's snapshot holds nothing but items that were put one by one, or nothing."""
+    there = lake.fs.exists(lake.snapshot_path(CATALOGUE))
+    return not there or _PUT_ALONE in _inputs(lake)
+
+
+def _inputs(lake: Lake) -> Sequence[str]:
+    path = lake.snapshot_path(CATALOGUE)
+    return lake.manifest(path).inputs if lake.fs.exists(path) else ()
 
 
 @alone("lake")
@@ -104,6 +115,7 @@ def merge_items(lake: Lake, loaded: pa.Table | None = None) -> int:
         if loaded is not None:
             parts.append(loaded.cast(ITEM_SCHEMA))
         inputs = [] if until == _NEVER else [f"{_UNTIL}{until.isoformat()}"]
+        inputs += [_PUT_ALONE] if loaded is None and put_alone(lake) else []
         return _upsert(lake, parts, inputs)
 
 

@@ -38,7 +38,8 @@ class Journal:
 
     An event id that was accepted within the last `late_hours` is a duplicate. A journal knows the
     ids of others only from when it was opened: what two processes accept twice, Spark's clean step
-    sorts out.
+    sorts out. (It could follow the others' journals, but their newest lines may yet be cut off by a
+    disk that is full or fails: an event told a duplicate of one of those would be lost.)
     """
 
     def __init__(

@@ -54,6 +54,23 @@ def test_an_item_that_is_put_is_part_of_the_next_answer(world: Any, client: Any)
     assert catalogue(world) == dict.fromkeys(ITEMS, "old")
 
 
+def test_the_first_items_that_are_put_hide_no_others(world: Any, eventually: Any) -> None:
+    world.promote(ITEMS)
+    with world.client() as client:
+        client.put("/v1/items", json=[item("i1", available=False), item("i2")])
+        shown = set(ITEMS) - {"i1"}
+        assert set(trending(client)) == shown
+        close(world)
+        assert set(catalogue(world)) == {"i1", "i2"}
+        client.put("/v1/items", json=item("i3", available=False))
+        close(world)
+        eventually(lambda: client.get("/v1/release").json()["recommendable"] == 4)
+        assert set(trending(client)) == shown - {"i3"}
+        rows = [Item(**item(i)).row() for i in ("i4", "i5")]
+        upsert_items(world.lake, pa.Table.from_pylist(rows, schema=ITEM_SCHEMA))
+        eventually(lambda: set(trending(client)) == {"i2", "i4", "i5"})
+
+
 def test_a_bad_item_does_not_keep_the_others_out(world: Any, client: Any) -> None:
     bad = [
         item("b1", attributes={"price": "cheap"}),
