@@ -306,13 +306,17 @@ class Lake:
         """The rows of a file that `files` told of: `columns` of `schema`, all without.
 
         Of a compacted day only the hours of `window`, where one is given. A file that was compacted
-        or expanded since it was told of is read where its rows are now.
+        or expanded since it was told of is read where its rows are now. A column that a file does
+        not have, as older versions wrote it, is null.
         """
         wanted = _wanted(schema, columns)
         try:
             table = self._read_part(path, wanted.names, window)
         except FileNotFoundError:
             table = self._read_moved(path, wanted.names, window)
+        for field in wanted:
+            if field.name not in table.column_names:
+                table = table.append_column(field, pa.nulls(table.num_rows, field.type))
         return table.select(wanted.names).replace_schema_metadata(None).cast(wanted)
 
     def _read_part(self, path: str, names: Sequence[str], window: Window | None) -> pa.Table:

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -275,15 +275,16 @@ class ReleaseStore:
             self.pointer().rolled_back(target).write(self.root / _POINTER)
             return target
 
-    def prune(self, *, keep: int) -> list[str]:
+    def prune(self, *, keep: int, used: Collection[str] = ()) -> list[str]:
         """Remove releases, and return them: all but the newest `keep` and those still of use.
 
-        Of use are the active release, its ancestors, and the one that a rollback would return to.
+        Of use are the active release, its ancestors, the one that a rollback would return to, and
+        what else is `used`.
         """
         with self._alone():
             self._sweep()
             manifests = {manifest.version: manifest for manifest in self.manifests()}
-            wanted = {self.active(), self.previous(), *list(manifests)[-keep:]}
+            wanted = {self.active(), self.previous(), *used, *list(manifests)[-keep:]}
             ancestor = self.active()
             while ancestor in manifests:
                 wanted.add(ancestor)

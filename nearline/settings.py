@@ -129,6 +129,9 @@ class Settings(BaseSettings):
     oidc_claim: str = Field("roles", description="claim of a token that holds `nearline:ROLE`")
     api_key: str = Field("", description="key or token that clients send to the API")
     feature_deadline_ms: int = Field(50, ge=1, description="longest wait for the online store")
+    experiments: Path = Field(
+        Path(), description="YAML file of running experiments; empty: HOME/experiments.yaml"
+    )
     kept_seconds: float = Field(
         10, ge=0, description="so long a list answers again while nothing has happened; 0: never"
     )
@@ -202,6 +205,7 @@ class Settings(BaseSettings):
         for name, default in {
             "intake": "intake",
             "keys": "keys.json",
+            "experiments": "experiments.yaml",
             "duckdb_path": "marts.duckdb",
             "feast_registry": "feast/registry.db",
             "feast_online": "feast/online.db",

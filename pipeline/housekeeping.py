@@ -7,6 +7,7 @@ Nobody may write the same data meanwhile: `tidy_lake` belongs where the lake is 
 from collections.abc import Iterable
 from datetime import date, datetime
 
+from nearline.experiments import Experiments
 from nearline.lake import Lake
 from nearline.ledger import Ledger
 from nearline.locks import alone
@@ -30,7 +31,7 @@ def tidy_lake(window: Window) -> dict[str, int]:
     """
     from nearline.intake import prune_journals
 
-    lake, settled = Lake.open(), settled_until(window)
+    lake, settled, used = Lake.open(), settled_until(window), Experiments.open().releases
     names = [name for name in lake.datasets() if not name.startswith(ONLINE)]
     return {
         "forgotten": remove_from_lake(),
@@ -38,7 +39,7 @@ def tidy_lake(window: Window) -> dict[str, int]:
         "expired_days": expire(lake, window),
         "compacted_files": sum(compact(lake, name, settled) for name in names),
         "ledger_entries": settle(lake, names, settled),
-        "releases": len(ReleaseStore.open().prune(keep=settings().keep_releases)),
+        "releases": len(ReleaseStore.open().prune(keep=settings().keep_releases, used=used)),
     }
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from threading import Lock
 from typing import TypeVar
@@ -41,7 +41,10 @@ class ActiveRelease:
         self._catalogue = catalogue
         self._metrics = metrics
         self._encoder: Encoder = encoder
+        self._active: LoadedRelease | None = None
+        self._others: Mapping[str, LoadedRelease] = {}
         self._pinned: Pinned | None = None
+        self._beside: Mapping[str, Pinned] = {}
         self._pinning = Lock()
         self._backoff = _Backoff()
 
@@ -69,27 +72,44 @@ class ActiveRelease:
             )
         return pinned
 
-    def refresh(self) -> None:
-        """Take over what has changed since the last call. One thread calls this."""
+    def beside(self, version: str) -> Pinned | None:
+        """Another release, as `pin`; None for one that is not held, or could not be loaded."""
+        return self._beside.get(version)
+
+    def refresh(self, *, beside: Collection[str] = ()) -> None:
+        """Take over what has changed since the last call, and hold those releases as well.
+
+        One thread calls this.
+        """
         self._attempt("catalogue", self._catalogue.refresh)
-        version, current = self.store.active(), self._pinned
-        loaded = current.release if current else None
-        if version is not None and (loaded is None or loaded.version != version):
-            loaded = self._attempt(f"release {version}", lambda: self._load(version)) or loaded
-        self._pin(loaded)
+        before, active = self._active, self.store.active()
+        held = {each.version: each for each in (before, *self._others.values()) if each}
+        for version in {*beside, *([active] if active else [])}.difference(held):
+            if loaded := self._loaded(version):
+                held[version] = loaded
+        with self._pinning:
+            self._active = held.get(active or "", before)
+            self._others = {version: held[version] for version in beside if version in held}
+        if self._active is not None and self._active is not before:
+            self._metrics.release_loaded(self._active.manifest, self._active.encoder)
+            log.info("release %s is in use", self._active.version)
+        self._pin()
 
     def follow(self, now: datetime) -> None:
         """Take up the items that were put since the last call. For one thread at a time."""
         self._catalogue.follow(now)
-        self._pin(self._pinned.release if self._pinned else None)
+        self._pin()
 
-    def _pin(self, release: LoadedRelease | None) -> None:
-        """Pair the release with the catalogue as it is, unless they are paired already."""
+    def _pin(self) -> None:
+        """Pair the releases with the catalogue as it is, unless they are paired already."""
         with self._pinning:
-            before, catalogue = self._pinned, self._catalogue.current
-            paired = before and before.release is release and before.catalogue is catalogue
-            if release is not None and not paired:
-                self._pinned = Pinned.of(release, catalogue, before)
+            catalogue = self._catalogue.current
+            if self._active is not None:
+                self._pinned = _paired(self._active, catalogue, self._pinned)
+            self._beside = {
+                version: _paired(release, catalogue, self._beside.get(version))
+                for version, release in self._others.items()
+            }
 
     def _attempt(self, what: str, act: Callable[[], T]) -> T | None:
         if self._backoff.waits(what):
@@ -102,11 +122,17 @@ class ActiveRelease:
             self._backoff.start(what)
             return None
 
-    def _load(self, version: str) -> LoadedRelease:
-        loaded = LoadedRelease.load(self.store.load(version), encoder=self._encoder)
-        self._metrics.release_loaded(loaded.manifest, loaded.encoder)
-        log.info("release %s is in use", version)
-        return loaded
+    def _loaded(self, version: str) -> LoadedRelease | None:
+        return self._attempt(
+            f"release {version}",
+            lambda: LoadedRelease.load(self.store.load(version), encoder=self._encoder),
+        )
+
+
+def _paired(release: LoadedRelease, catalogue: Catalogue, before: Pinned | None) -> Pinned:
+    if before and before.release is release and before.catalogue is catalogue:
+        return before
+    return Pinned.of(release, catalogue, before)
 
 
 class _Backoff:

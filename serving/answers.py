@@ -10,13 +10,17 @@ from serving.reasons import Reason, Retriever, Source
 
 @dataclass(frozen=True)
 class Asked:
-    """How a list is wanted. `fill`: a list that the filters left too short is filled up."""
+    """How a list is wanted. `fill`: a list that the filters left too short is filled up.
+
+    `category_cap` stands in for the setting of that name.
+    """
 
     limit: int = 10
     filters: Filters = ANY
     exclude: frozenset[str] = frozenset()
     explain: bool = False
     fill: bool = True
+    category_cap: float | None = None
 
 
 @dataclass(frozen=True)

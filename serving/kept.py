@@ -18,7 +18,7 @@ from starlette.types import Scope
 from nearline.intake import Impression
 from nearline.sequence import microseconds
 from serving.answers import Answer
-from serving.release import Pinned
+from serving.experiments import Choice
 from serving.schema import ItemList
 from serving.users import LiveEvent
 
@@ -38,7 +38,7 @@ class Basis(NamedTuple):
     `forgotten_since` is the moment before which the user is forgotten, if there is one.
     """
 
-    pinned: Pinned
+    choice: Choice
     user_id: str
     events: tuple[LiveEvent, ...]
     forgotten_since: datetime | None = None
@@ -72,7 +72,7 @@ class Kept:
         """Whether a list made now, from `basis`, would be the same."""
         if basis != self.basis:
             return False
-        now_us, catalogue = microseconds(now), basis.pinned.catalogue
+        now_us, catalogue = microseconds(now), basis.choice.pinned.catalogue
         return all(catalogue.shown(item.item_id, now_us) for item in self.answer.items)
 
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nearline.errors import BadInput, ConfigError
 from nearline.schema import Id
 from nearline.settings import settings
+from serving.watched import version_of
 
 PREFIX = b"nl_"
 _ONLY_OWNER = 0o600
@@ -82,11 +83,7 @@ class KeyFile:
 
     def version(self) -> tuple[int, int] | None:
         """Differs from what it was when the file was changed; None while there is no file."""
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            return None
-        return found.st_mtime_ns, found.st_ino
+        return version_of(self.path)
 
     def read(self) -> list[Key]:
         """The keys, oldest first; none while there is no file. Raises ConfigError."""

@@ -201,7 +201,8 @@ class Recommender:
             entry = catalogue.entry(item_id) if capped else None
             return entry.categories[0] if entry and entry.categories else None
 
-        return spread(ranked, asked.limit, cap=self._cap, category=category)
+        cap = self._cap if asked.category_cap is None else asked.category_cap
+        return spread(ranked, asked.limit, cap=cap, category=category)
 
     def _first(self, rules: Rules, asked: Asked, sources: Sequence[Retrieve]) -> list[Candidate]:
         """The list of the first source that has any."""

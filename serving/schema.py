@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self, TypedDict
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from nearline.experiments import Assigned
 from nearline.schema import Id, as_utc
 from nearline.sequence import at_microseconds
 from serving.answers import Answer, Asked, ScoredItem
@@ -29,6 +30,8 @@ EventStatus = Literal["accepted", "duplicate", "refused"]
 _ITEM_LIST: dict[str, Any] = {
     "request_id": "4f1c6a0e",
     "release": "20260102T12-hourly-1f3a9c02",
+    "experiment": None,
+    "arm": None,
     "source": "live",
     "reason": None,
     "filled": None,
@@ -193,6 +196,8 @@ class ItemList(BaseModel):
 
     request_id: str = Field(description="Send it back with the events that follow from this list.")
     release: str = Field(description="The release that answered, from the first line to the last.")
+    experiment: str | None = Field(None, description="The experiment that the list is part of.")
+    arm: str | None = Field(None, description="The user's arm in it.")
     source: Source = Field(
         description="live: sequence encoded now; stored: pushed vector of the same release; "
         "neighbours: item vectors; cooccurrence: what the same users touch; content: shared "
@@ -210,12 +215,14 @@ class ItemList(BaseModel):
     )
 
     @classmethod
-    def of(cls, answer: Answer, request_id: str) -> Self:
-        """The answer to a request."""
+    def of(cls, answer: Answer, request_id: str, assigned: Assigned | None = None) -> Self:
+        """The answer to a request, by the arm of an experiment where one was assigned."""
         filled = answer.filled
         return cls(
             request_id=request_id,
             release=answer.release,
+            experiment=assigned.experiment if assigned else None,
+            arm=assigned.arm if assigned else None,
             source=answer.source,
             reason=answer.reason,
             filled=FilledUp(items=filled.items, reason=filled.reason) if filled else None,
@@ -281,7 +288,7 @@ class UserItemList(ItemList):
 
 
 class Batch(BaseModel):
-    """A list for each user, in the order asked for, all from one release."""
+    """A list for each user, in the order asked for, all from one release but for experiments."""
 
     request_id: str
     lists: list[UserItemList]

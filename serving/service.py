@@ -25,6 +25,7 @@ from nearline.intake.forgotten import Wish, ask, forgotten_root
 from nearline.lake import Lake
 from nearline.settings import settings
 from serving.active import ActiveRelease
+from serving.experiments import Trials
 from serving.features import FeatureReader
 from serving.following import CatalogueFollower
 from serving.kept import Basis, KeptLists
@@ -43,6 +44,7 @@ class Service:
     """What the API answers with. `start` before the first request, `close` after the last."""
 
     active: ActiveRelease
+    trials: Trials
     reader: FeatureReader
     live: LiveEvents
     journal: Journal
@@ -77,8 +79,10 @@ class Service:
         forgotten = Forgotten(forgotten_root())
         users = Users(reader, live, forgotten, length=config.sequence_length)
         catalogue = CatalogueFollower(lake, Follower(items.root))
+        active = ActiveRelease.open(catalogue, metrics)
         return cls(
-            active=ActiveRelease.open(catalogue, metrics),
+            active=active,
+            trials=Trials.open(active, metrics),
             reader=reader,
             live=live,
             journal=journal or Journal.open(),
@@ -123,10 +127,11 @@ class Service:
         self.catch_up(now)
         return self.active.pin()
 
-    def basis(self, user_id: str) -> Basis:
+    def basis(self, user_id: str, surface: str | None) -> Basis:
         """What a list of a user is made from now. Raises NotReady without a release."""
         events, since = self.live.of(user_id).events, self.forgotten.since(user_id)
-        return Basis(self.active.pin(), user_id, events, since)
+        choice = self.trials.choose(user_id, surface, self.active.pin())
+        return Basis(choice, user_id, events, since)
 
     def take(self, rows: Sequence[Any]) -> list[Receipt]:
         """Events as JSON gave them: durable when this returns, and part of every next answer.
@@ -201,7 +206,7 @@ class Service:
 
     def _refresh(self) -> None:
         try:
-            self.active.refresh()
+            self.trials.refresh()
             self.index.follow(self.active.catalogue)
         except Exception:  # the store may be out of reach for a while; what is loaded still answers
             log.exception("the release store could not be looked at")

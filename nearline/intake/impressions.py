@@ -33,6 +33,8 @@ IMPRESSION_SCHEMA = pa.schema(
         ("release", pa.string()),
         ("source", pa.string()),
         ("reason", pa.string()),
+        ("experiment", pa.string()),
+        ("arm", pa.string()),
         ("item_ids", pa.list_(pa.string())),
         ("scores", pa.list_(pa.float64())),
         ("sources", pa.list_(pa.string())),
@@ -57,6 +59,8 @@ class Impression:
     user_id: str | None = None
     surface: str | None = None
     item_id: str | None = None
+    experiment: str | None = None
+    arm: str | None = None
 
 
 def impressions_root() -> Path:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, Query, Request, Response
 
+from nearline.experiments import Assigned
 from nearline.identity import stored_id
 from nearline.intake import Impression
 from nearline.schema import Id
@@ -37,9 +38,12 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         """What a user is recommended now; a stranger gets what is trending."""
         now, user_id = clock(), stored_id(user_id)
         service.catch_up(now)
-        basis = service.basis(user_id)
-        answer = recommender.for_user(basis.pinned, user_id, asked.asked(), now=now)
-        shown = shown_for(request, answer, "user", asked, user_id=user_id)
+        basis = service.basis(user_id, asked.surface)
+        choice = basis.choice
+        answer = recommender.for_user(
+            choice.pinned, user_id, choice.applied(asked.asked()), now=now
+        )
+        shown = shown_for(request, answer, "user", asked, user_id=user_id, by=choice.assigned)
         listed = told(service, request, answer, shown)
         if answer.reason not in (Reason.STORE_LATE, Reason.STORE_FAILED):
             route = request.scope["route"]
@@ -54,13 +58,11 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         pinned = service.pin(now)
         for place, user_id in enumerate(body.user_ids):
             stored = stored_id(user_id)
-            answer = recommender.for_user(pinned, stored, asked, now=now)
-            listed = told(
-                service,
-                request,
-                answer,
-                shown_for(request, answer, "user", body, user_id=stored, place=place),
-            )
+            choice = service.trials.choose(stored, body.surface, pinned)
+            answer = recommender.for_user(choice.pinned, stored, choice.applied(asked), now=now)
+            by = choice.assigned
+            shown = shown_for(request, answer, "user", body, user_id=stored, place=place, by=by)
+            listed = told(service, request, answer, shown)
             lists.append(UserItemList(**dict(listed), user_id=user_id))
         return _sent(Batch(request_id=request.state.request_id, lists=lists))
 
@@ -114,7 +116,8 @@ def told(service: Service, request: Request, answer: Answer, shown: Impression) 
     """The answer for the wire, counted, and logged as shown."""
     service.metrics.answered(request.scope["route"].path, answer)
     service.shown(shown)
-    return ItemList.of(answer, shown.request_id)
+    by = Assigned(shown.experiment, shown.arm) if shown.experiment and shown.arm else None
+    return ItemList.of(answer, shown.request_id, by)
 
 
 def shown_for(
@@ -126,8 +129,9 @@ def shown_for(
     user_id: str | None = None,
     item_id: str | None = None,
     place: int | None = None,
+    by: Assigned | None = None,
 ) -> Impression:
-    """The list as the log has it.
+    """The list as the log has it, by the arm of an experiment where one was assigned.
 
     Its id is that of its request, with its `place` where a request asks for several.
     """
@@ -144,4 +148,6 @@ def shown_for(
         user_id=user_id,
         surface=asked.surface,
         item_id=item_id,
+        experiment=by.experiment if by else None,
+        arm=by.arm if by else None,
     )

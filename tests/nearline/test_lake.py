@@ -65,6 +65,12 @@ def test_a_writer_that_dies_leaves_the_old_hour(
     assert lake.read("x", schema=ROWS.schema).num_rows == 2
 
 
+def test_a_column_that_a_file_lacks_is_null(lake: Lake) -> None:
+    lake.write_hour("old", T0, pa.table({"item_id": ["a"]}))
+    schema = pa.schema([("arm", pa.string()), ("item_id", pa.string())])
+    assert lake.read("old", schema=schema).to_pylist() == [{"arm": None, "item_id": "a"}]
+
+
 def test_reading_keeps_to_the_window(lake: Lake) -> None:
     for i in range(4):
         lake.write_hour("x", T0 + i * HOUR, pa.table({"id": [str(i)], "n": [i]}))

@@ -168,6 +168,13 @@ def test_a_release_that_the_gate_refused_never_goes_live(store: ReleaseStore) ->
     assert store.active() is None
 
 
+def test_pruning_keeps_what_is_used_elsewhere(store: ReleaseStore) -> None:
+    days = [END - timedelta(days=n) for n in (2, 1, 0)]
+    used, other, last = [publish(store, "night", end=day) for day in days]
+    store.promote(last)
+    assert store.prune(keep=1, used={used, "gone already"}) == [other]
+
+
 def test_pruning_keeps_the_newest_and_what_is_still_of_use(store: ReleaseStore) -> None:
     lines = [publish(store, f"night {n}") for n in range(6)]
     versions = [manifest.version for manifest in store.manifests()]

@@ -1,0 +1,144 @@
+"""Experiments: which user gets which arm, as one file tells it to serving and to the results.
+
+    home-cap:
+      surfaces: [home]
+      arms:
+        control: {share: 0.5}
+        wide: {share: 0.5, release: 20260102T12-nightly-1f3a9c02, settings: {category_cap: 0.9}}
+
+An arm is a release (without one, whichever is active) and settings. A user's arm follows from a
+hash of the user and the experiment's salt alone: the same on every worker and every day, and
+independent of the arm in any experiment of another salt.
+"""
+
+import hashlib
+from bisect import bisect_right
+from itertools import accumulate
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from nearline.errors import ConfigError
+from nearline.schema import Id
+from nearline.settings import settings
+
+CONTROL = "control"
+"""The arm that the others are compared with, and that the users of a closed arm get."""
+
+Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9][\w.-]*$")]
+
+_POINTS = 2**64
+
+
+class ArmSettings(BaseModel):
+    """What an arm sets otherwise than the settings of the same name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    category_cap: float | None = Field(None, gt=0, le=1)
+
+
+class Arm(BaseModel):
+    """One way to answer, for this share of the users."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: float = Field(gt=0, le=1)
+    release: Name | None = None
+    settings: ArmSettings = ArmSettings()
+
+
+class Experiment(BaseModel):
+    """Arms, and the surfaces whose lists they answer: all where none is named.
+
+    Another `salt` than the experiment's name deals the users out anew.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arms: dict[Name, Arm]
+    surfaces: frozenset[Id] = frozenset()
+    salt: str = ""
+
+    @model_validator(mode="after")
+    def _deals_everybody(self) -> "Experiment":
+        if CONTROL not in self.arms:
+            raise ValueError(f"arms: one must be called {CONTROL!r}")
+        total = sum(arm.share for arm in self.arms.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"arms: the shares must add up to 1, not {total:g}")
+        return self
+
+    def arm_of(self, user_id: str) -> str:
+        """The arm of a user under this salt."""
+        digest = hashlib.sha256(f"{self.salt}\0{user_id}".encode()).digest()
+        shares = [arm.share for arm in self.arms.values()]
+        place = bisect_right([*accumulate(shares[:-1])], int.from_bytes(digest[:8]) / _POINTS)
+        return [*self.arms][place]
+
+
+class Assigned(NamedTuple):
+    """The arm that a user has in an experiment."""
+
+    experiment: str
+    arm: str
+
+
+class Experiments:
+    """The experiments of a file, by name. A list is part of one of them at most."""
+
+    def __init__(self, found: dict[str, Experiment]) -> None:
+        self.by_name = {
+            name: each if each.salt else each.model_copy(update={"salt": name})
+            for name, each in found.items()
+        }
+        everywhere = [name for name, each in found.items() if not each.surfaces]
+        places = [(place, name) for name, each in found.items() for place in each.surfaces]
+        self._by_surface = dict(places)
+        self._everywhere = next(iter(everywhere), None)
+        if len(self._by_surface) < len(places) or (everywhere and len(found) > 1):
+            raise ConfigError(
+                f"experiments {', '.join(found)}: two of them cover the same surface: name "
+                "surfaces that differ"
+            )
+
+    @classmethod
+    def read(cls, path: Path) -> "Experiments":
+        """Those of a file; none where there is no file. Raises ConfigError for a wrong one."""
+        try:
+            told = yaml.safe_load(path.read_text()) or {}
+            return cls(TypeAdapter(dict[Name, Experiment]).validate_python(told))
+        except FileNotFoundError:
+            return cls({})
+        except (OSError, yaml.YAMLError, ValidationError) as error:
+            raise ConfigError(f"experiments {path}: {error}") from error
+
+    @classmethod
+    def open(cls) -> "Experiments":
+        """Those of the file that the settings name."""
+        return cls.read(settings().experiments)
+
+    @property
+    def releases(self) -> frozenset[str]:
+        """The releases that arms name."""
+        arms = (arm for each in self.by_name.values() for arm in each.arms.values())
+        return frozenset(arm.release for arm in arms if arm.release)
+
+    def assigned(self, user_id: str, surface: str | None) -> Assigned | None:
+        """The arm of a user on a surface; None where no experiment covers it."""
+        name = self._by_surface.get(surface or "", self._everywhere)
+        return None if name is None else Assigned(name, self.by_name[name].arm_of(user_id))
+
+    def arm(self, assigned: Assigned) -> Arm:
+        """What an arm is."""
+        return self.by_name[assigned.experiment].arms[assigned.arm]
