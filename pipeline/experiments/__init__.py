@@ -1,0 +1,1 @@
+"""Experiments, read from the lake: what became of each arm."""

@@ -1,0 +1,147 @@
+"""What became of an experiment: the lists that were shown, and the events that followed them.
+
+A list is clicked when its user did something positive with one of its items under its `request_id`,
+and converted when that was the last step of the domain's funnel. Users are what was dealt out, so
+they, not lists, are what intervals count.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nearline.domains import Domain
+from nearline.errors import BadInput
+from nearline.experiments import CONTROL, Experiment
+from nearline.intake.impressions import IMPRESSION_SCHEMA, IMPRESSIONS
+from nearline.lake import EVENTS, Lake
+from nearline.schema import EVENT_SCHEMA, EVENT_TYPE, ITEM_ID, USER_ID
+from nearline.windows import Window
+from pipeline.experiments.intervals import Interval, share_over_users, wilson
+
+_SHOWN = (USER_ID, "request_id", "arm", "item_ids", "experiment")
+_DONE = (USER_ID, "request_id", ITEM_ID, EVENT_TYPE)
+
+_NOT_BY_CHANCE_Z = 3.29
+"""One in a thousand experiments whose users were dealt out well is suspected."""
+
+_PER_USER = """
+with outcomes as (
+    select
+        any_value(shown.arm) as arm,
+        shown.user_id,
+        coalesce(bool_or(list_contains($positive, done.event_type)), false) as clicked,
+        coalesce(bool_or(done.event_type = $goal), false) as converted
+    from shown
+    left join done
+        on done.request_id = shown.request_id
+        and done.user_id = shown.user_id
+        and list_contains(shown.item_ids, done.item_id)
+    group by shown.user_id, shown.request_id
+)
+select
+    arm,
+    user_id,
+    count(*) as lists,
+    count_if(clicked) as clicked,
+    count_if(converted) as converted
+from outcomes
+group by arm, user_id
+order by arm, user_id
+"""
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """An arm's figures at 95 %; the `lift` of one over the control's, None for the control itself.
+
+    `dealt_well` is False where its share of the users cannot be the one that was set.
+    """
+
+    arm: str
+    users: int
+    lists: int
+    clicked: Interval
+    converted: Interval
+    clicked_lift: Interval | None
+    converted_lift: Interval | None
+    dealt_well: bool
+
+
+@dataclass(frozen=True)
+class Results:
+    """Of a window; `moved` users had several arms in it, and are left out."""
+
+    experiment: str
+    window: Window
+    arms: Sequence[ArmResult]
+    moved: int
+
+
+def compute(
+    lake: Lake, name: str, window: Window, domain: Domain, running: Experiment | None = None
+) -> Results:
+    """The results of an experiment; `running` is it as the file has it, where it still is there.
+
+    Raises BadInput when no list of the window was part of it.
+    """
+    shown = lake.read(IMPRESSIONS, window, schema=IMPRESSION_SCHEMA, columns=_SHOWN)
+    shown = shown.filter(pc.equal(shown["experiment"], name))
+    if not shown.num_rows:
+        raise BadInput(f"no list of {window} was part of an experiment {name!r}")
+    done = lake.read(EVENTS, window, schema=EVENT_SCHEMA, columns=_DONE)
+    done = done.filter(pc.is_in(done["request_id"], pc.unique(shown["request_id"])))
+    users = _per_user(shown, done, domain)
+    counts = users[USER_ID].value_counts()
+    moved = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    users = users.filter(pc.invert(pc.is_in(users[USER_ID], moved)))
+    return Results(name, window, _judged(users, running), len(moved))
+
+
+def _per_user(shown: pa.Table, done: pa.Table, domain: Domain) -> pa.Table:
+    import duckdb
+
+    goal = domain.funnel[-1] if domain.funnel else domain.touch
+    with duckdb.connect() as database:
+        database.register("shown", shown)
+        database.register("done", done)
+        told = {"positive": domain.positive, "goal": goal}
+        return database.execute(_PER_USER, told).to_arrow_table()
+
+
+def _judged(users: pa.Table, running: Experiment | None) -> list[ArmResult]:
+    names = sorted(pc.unique(users["arm"]).to_pylist(), key=lambda arm: (arm != CONTROL, arm))
+    parts = {arm: users.filter(pc.equal(users["arm"], arm)) for arm in names}
+    clicked, converted = (
+        {
+            arm: share_over_users(part[of].to_numpy(), part["lists"].to_numpy())
+            for arm, part in parts.items()
+        }
+        for of in ("clicked", "converted")
+    )
+    return [
+        ArmResult(
+            arm=arm,
+            users=part.num_rows,
+            lists=pc.sum(part["lists"]).as_py(),
+            clicked=clicked[arm],
+            converted=converted[arm],
+            clicked_lift=_lift(clicked, arm),
+            converted_lift=_lift(converted, arm),
+            dealt_well=_dealt_well(arm, part.num_rows, users.num_rows, running),
+        )
+        for arm, part in parts.items()
+    ]
+
+
+def _lift(shares: dict[str, Interval], arm: str) -> Interval | None:
+    control = shares.get(CONTROL)
+    return None if arm == CONTROL or control is None else shares[arm].minus(control)
+
+
+def _dealt_well(arm: str, users: int, total: int, running: Experiment | None) -> bool:
+    if running is None or arm not in running.arms:
+        return True
+    found = wilson(users / total, total, z=_NOT_BY_CHANCE_Z)
+    return found.low <= running.arms[arm].share <= found.high
