@@ -8,6 +8,8 @@
 - `encoder.int8.onnx`: the same, compressed: weights in int8.
 - `popularity.npy`: float32 (items,), recent popularity, for whoever is not known at all.
 - `config.json`: the model's hyper-parameters and `length`, the longest sequence that it reads.
+- `ranker.txt`: the ranker as LightGBM writes it; its columns are those of nearline/ranking.py. Not
+  in every release.
 - `weights.pt`: the parameters that a fine-tune starts from; serving never reads it.
 
 A user vector (length 1) and an item vector of the same release meet in a dot product, the cosine.
@@ -27,6 +29,7 @@ ENCODER = "encoder.onnx"
 ENCODER_COMPRESSED = "encoder.int8.onnx"
 POPULARITY = "popularity.npy"
 CONFIG = "config.json"
+RANKER = "ranker.txt"
 WEIGHTS = "weights.pt"
 
 

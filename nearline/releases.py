@@ -66,6 +66,24 @@ class Drift(BaseModel):
         )
 
 
+class Ranking(BaseModel):
+    """How a ranker orders candidates against the encoder's own order: NDCG@10 of both.
+
+    `low` and `high` bound the difference (95 %, bootstrapped over users) on `events` that neither
+    had learned. `wins` says whether serving is to use it; `reason` tells why or why not.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    wins: bool = False
+    reason: str
+    ndcg: float | None = None
+    encoder_ndcg: float | None = None
+    low: float | None = None
+    high: float | None = None
+    events: int = 0
+
+
 class ReleaseManifest(BaseModel):
     """What a release is, where it comes from, and how it was judged.
 
@@ -73,7 +91,7 @@ class ReleaseManifest(BaseModel):
     gate's verdict with its `reasons`, `window` the data it learned last, `files` name → sha256.
     `sha256` is that of the manifest without itself; older ones have none.
     `last_hour` is the checksum of the events of the window's last hour as they were learned; empty
-    for an hour without any, None where it is not known.
+    for an hour without any, None where it is not known. `ranking` judges the ranker of its night.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -86,6 +104,7 @@ class ReleaseManifest(BaseModel):
     window_end: datetime
     last_hour: str | None = None
     drift: Drift | None = None
+    ranking: Ranking | None = None
     promoted: bool
     reasons: list[str]
     metrics: dict[str, float]

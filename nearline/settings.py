@@ -135,6 +135,11 @@ class Settings(BaseSettings):
     kept_seconds: float = Field(
         10, ge=0, description="so long a list answers again while nothing has happened; 0: never"
     )
+    ranker: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="candidates are ordered by a release's ranker: auto, where it beat the "
+        "encoder's order; on, always; off, never, and a night trains none",
+    )
     encoder: Literal["full", "compressed"] = Field(
         "full", description="encoder of a release that serving loads"
     )

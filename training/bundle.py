@@ -32,6 +32,7 @@ class Bundle:
     """What a training knows at its end, and a warm start at its beginning.
 
     `popularity` is float32 (items,), `size` names the recipe, `learning` is its part on learning.
+    `ranker` is the ranker as text, if there is one.
     """
 
     model: Model
@@ -39,6 +40,7 @@ class Bundle:
     popularity: np.ndarray
     size: str
     learning: Learning
+    ranker: str | None = None
 
 
 class ServedEncoder(nn.Module):
@@ -77,6 +79,8 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
     }
     (folder / names.CONFIG).write_text(json.dumps(config, indent=2))
     torch.save(model.state_dict(), folder / names.WEIGHTS)
+    if bundle.ranker is not None:
+        (folder / names.RANKER).write_text(bundle.ranker)
     export_encoder(model, folder / names.ENCODER)
     compress(folder / names.ENCODER, folder / names.ENCODER_COMPRESSED)
 
@@ -135,11 +139,17 @@ def read_bundle(release: Release) -> Bundle:
         model = Model.restored(shape, weights)
         learning = Learning.model_validate(config["learning"])
         popularity = np.load(folder / names.POPULARITY)
+        ranker = (folder / names.RANKER).read_text() if _has_ranker(release) else None
     except (OSError, EOFError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         raise CorruptRelease(
             f"release {release.version} cannot be learned from ({error}): train anew"
         ) from error
-    return Bundle(model.eval(), names.read_vocabulary(folder), popularity, config["size"], learning)
+    vocabulary = names.read_vocabulary(folder)
+    return Bundle(model.eval(), vocabulary, popularity, config["size"], learning, ranker)
+
+
+def _has_ranker(release: Release) -> bool:
+    return names.RANKER in release.manifest.files
 
 
 def with_items(bundle: Bundle, item_ids: tuple[str, ...], catalogue: pa.Table) -> Model:

@@ -223,6 +223,7 @@ def _tell(manifest: ReleaseManifest, active: str | None) -> None:
         "window": manifest.window,
         "gate": "passed" if manifest.promoted else "refused",
         "drift": _drift(manifest),
+        "ranker": manifest.ranking.reason if manifest.ranking else None,
         **lineage,
     }
     print_table("release", ["", ""], facts.items())

@@ -74,13 +74,14 @@ def finetune(window: Window, parent: str) -> str | None:
             bundle, data, learned_until, microseconds(window.end), model.config.items
         )
         return publish(
-            Bundle(model, vocabulary, counts, bundle.size, bundle.learning),
+            Bundle(model, vocabulary, counts, bundle.size, bundle.learning, bundle.ranker),
             window,
             kind="hourly",
             parent=parent,
             base=release.manifest.base,
             last_hour=last_hour,
             drift=moved,
+            ranking=release.manifest.ranking,
             checks=[
                 gate.remembers(
                     kept, kept_before, tolerance=config.gate_tolerance, seed=config.seed

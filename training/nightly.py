@@ -10,7 +10,7 @@ import torch
 from nearline.domains import load_domain
 from nearline.errors import BadInput, CorruptRelease
 from nearline.lake import Lake
-from nearline.releases import ReleaseStore
+from nearline.releases import Ranking, ReleaseStore
 from nearline.sequence import Vocabulary, microseconds
 from nearline.settings import settings
 from nearline.windows import Window
@@ -29,6 +29,7 @@ from training.evaluation import Evaluation, Scorer, evaluate, model_scorer
 from training.learning import fit, reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
 from training.publishing import Clock, learned_last, publish
+from training.ranking.night import RankerSchool, untaught
 from training.recipe import Learning, Recipe, load_recipe
 
 log = logging.getLogger(__name__)
@@ -73,8 +74,20 @@ def train_nightly(window: Window) -> str:
             model, data, split, recipe.learning, stop_at=clock.began + 60 * config.max_train_minutes
         )
         clock.lap("learn")
+        school = RankerSchool(data, vocabulary, catalogue)
+        why_not = untaught(data, split.watched, split.held_out)
+        ranker = school.teach(model, split.watched) if why_not is None else None
+        clock.lap("learn the ranker")
+        warm(model, data, split.watched, split.learned, recipe.learning, seed=config.seed)
+        clock.lap("learn the watched")
         found, others = measure(model, data, split, vocabulary, catalogue)
         clock.lap("evaluate")
+        ranking = (
+            school.judge(ranker, model, split.held_out, found)
+            if ranker is not None
+            else Ranking(reason=f"no ranker was learned: {why_not}")
+        )
+        clock.lap("judge the ranker")
         rivals = unseen_by_champion(found, others.pop(CHAMPION, None), data, split)
         checks = compare(found, others, rivals, fresher=is_fresher(window))
         if rivals is not None and len(rivals[1].ranks):
@@ -84,12 +97,20 @@ def train_nightly(window: Window) -> str:
         popularity = decayed_popularity(
             data, items=model.config.items, now=microseconds(window.end)
         )
-        bundle = Bundle(model, vocabulary, popularity, config.model_size, recipe.learning)
+        bundle = Bundle(
+            model,
+            vocabulary,
+            popularity,
+            config.model_size,
+            recipe.learning,
+            ranker.model_to_string() if ranker is not None else None,
+        )
         return publish(
             bundle,
             window,
             kind="nightly",
             last_hour=last_hour,
+            ranking=ranking,
             checks=checks,
             metrics=found.metrics(seed=config.seed),
             baselines={name: other.metrics(seed=config.seed) for name, other in others.items()},
@@ -138,23 +159,20 @@ def new_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: pa.Table) -> Mo
 def learn(
     model: Model, data: Interactions, split: Split, learning: Learning, *, stop_at: float
 ) -> int:
-    """Learn everything before the held-out slice; returns the passes made.
+    """Learn what is before the watched events; returns the passes made.
 
     A night that was killed goes on after its last whole pass.
     """
-    seed = settings().seed
-    passes = fit(
+    return fit(
         model,
         data,
         split.learned,
         learning,
         watch=watched_loss(split.watched, learning),
-        seed=seed,
+        seed=settings().seed,
         stop_at=stop_at,
         checkpoint=settings().home / "training.pt",
     )
-    warm(model, data, split.watched, split.learned, learning, seed=seed)
-    return passes
 
 
 def measure(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nearline import __version__
 from nearline.lake import EVENTS, Lake
-from nearline.releases import Drift, Kind, ReleaseManifest, ReleaseStore
+from nearline.releases import Drift, Kind, Ranking, ReleaseManifest, ReleaseStore
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from training import gate
@@ -40,6 +40,7 @@ def publish(
     base: str | None = None,
     last_hour: str,
     drift: Drift | None = None,
+    ranking: Ranking | None = None,
     checks: Sequence[gate.Check],
     metrics: Mapping[str, float],
     baselines: Mapping[str, Mapping[str, float]],
@@ -65,6 +66,7 @@ def publish(
             window_end=window.end,
             last_hour=last_hour,
             drift=drift,
+            ranking=ranking,
             promoted=verdict.promoted,
             reasons=verdict.reasons,
             metrics=dict(metrics),

@@ -1,0 +1,74 @@
+"""What each source would have proposed at past moments, as serving retrieves it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nearline.ranking import POOL, TIED
+from training.baselines import Neighbours
+from training.dataset import Interactions, touched
+from training.evaluation import encode
+from training.model import Model
+
+_LISTED = 50
+"""Neighbours of an item that are known online."""
+
+_CHUNK = 256
+
+Proposed = Sequence[tuple[int, float]]
+"""Rows of items with scores, best first."""
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """The sources before a cut: `model` and `neighbours` have learned nothing after it."""
+
+    data: Interactions
+    model: Model
+    matrix: np.ndarray
+    neighbours: Neighbours
+
+    def lists(
+        self, targets: np.ndarray, trends: Sequence[Proposed]
+    ) -> Iterator[dict[str, Proposed]]:
+        """The lists of each source for each target, what the user had touched left out.
+
+        `trends` is the trending list at the moment of each.
+        """
+        vectors = self.model.item_tower().detach()
+        for start in range(0, len(targets), _CHUNK):
+            part = targets[start : start + _CHUNK]
+            scores = encode(self.model, vectors, self.data, part) @ self.matrix.T
+            seen = np.zeros(scores.shape, dtype=bool)
+            seen[touched(self.data, self.data.states[part])] = True
+            for n, target in enumerate(part):
+                trending = [pair for pair in trends[start + n] if not seen[n, pair[0]]]
+                yield {
+                    "encoder": _top(scores[n], seen[n]),
+                    "cooccurrence": _top(self._together(target), seen[n]),
+                    "trending": trending[:POOL],
+                }
+
+    def newest(self, target: int) -> np.ndarray:
+        """Rows of the newest items before a target, oldest first."""
+        return touched(self.data, self.data.states[[target]], newest=TIED)[1]
+
+    def _together(self, target: int) -> np.ndarray:
+        """The summed likeness of each item to the newest ones, -inf without any."""
+        rows = np.unique(self.newest(target))
+        near, likeness = self.neighbours.rows[rows, :_LISTED], self.neighbours.likeness[rows]
+        there = near >= 0
+        summed = np.bincount(
+            near[there], likeness[:, :_LISTED][there], minlength=len(self.neighbours.rows)
+        )
+        return np.where(summed > 0, summed, -np.inf)
+
+
+def _top(scores: np.ndarray, seen: np.ndarray) -> Proposed:
+    scores = np.where(seen, -np.inf, scores)
+    count = min(POOL, len(scores))
+    rows = np.argpartition(-scores, count - 1)[:count]
+    rows = rows[np.lexsort((rows, -scores[rows]))]
+    rows = rows[np.isfinite(scores[rows])]
+    return list(zip(rows.tolist(), scores[rows].tolist(), strict=True))

@@ -1,0 +1,119 @@
+"""The ranker's part of a night: taught on events that the encoder has not learned yet, then judged
+on later ones against the encoder's own order."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from nearline.errors import MissingPartition
+from nearline.lake import Lake
+from nearline.ranking import ITEM_FEATURES, USER_FEATURES
+from nearline.releases import Ranking
+from nearline.sequence import Vocabulary, at_microseconds
+from nearline.settings import settings
+from nearline.windows import HOUR, Window, hour_floor
+from training.baselines import item_neighbours
+from training.dataset import Interactions
+from training.evaluation import Evaluation, interval
+from training.model import Model
+from training.ranking.candidates import Retrieval
+from training.ranking.examples import Examples, examples
+from training.ranking.history import TRENDING
+from training.ranking.learning import learn, ranks
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
+
+TAUGHT = 2000
+JUDGED = 2000
+"""Requests, at most, drawn from all that there are."""
+
+ENOUGH = 200
+"""With fewer events no ranker is learned."""
+
+READ = tuple(
+    dict.fromkeys(name.split(":")[0] for name in (*USER_FEATURES, *ITEM_FEATURES, *TRENDING))
+)
+"""The feature views whose history a ranker learns from."""
+
+
+@dataclass(frozen=True)
+class RankerSchool:
+    """What requests of the past are made from, and whether a ranker may be learned from them."""
+
+    data: Interactions
+    vocabulary: Vocabulary
+    catalogue: pa.Table
+
+    def teach(self, model: Model, targets: np.ndarray) -> "Booster":
+        """A ranker of the requests before `targets`, none of which the model has learned."""
+        return learn(self._requests(model, self._drawn(targets, TAUGHT)), seed=settings().seed)
+
+    def judge(
+        self, ranker: "Booster", model: Model, targets: np.ndarray, found: Evaluation
+    ) -> Ranking:
+        """How a ranker does on `targets`, later than all that it and the model have learned.
+
+        `found` is how the model did on them.
+        """
+        drawn = self._drawn(np.arange(len(targets)), JUDGED)
+        asked = self._requests(model, targets[drawn])
+        own = found.only(drawn)
+        missed = len(self.vocabulary.item_ids)
+        ranked = replace(own, ranks=ranks(ranker, asked, missed=missed))
+        return compared(ranked, own, seed=settings().seed)
+
+    def _drawn(self, targets: np.ndarray, most: int) -> np.ndarray:
+        rng = np.random.default_rng(settings().seed)
+        return np.sort(rng.permutation(targets)[:most])
+
+    def _requests(self, model: Model, targets: np.ndarray) -> Examples:
+        before = int(self.data.times[targets].min())
+        neighbours = item_neighbours(self.data, items=len(self.vocabulary.item_ids), before=before)
+        matrix = model.eval().item_matrix().detach().numpy()
+        retrieval = Retrieval(self.data, model, matrix, neighbours)
+        return examples(retrieval, targets, self.vocabulary, self.catalogue)
+
+
+def compared(ranked: Evaluation, own: Evaluation, *, seed: int) -> Ranking:
+    """The verdict on an order of candidates, beside the encoder's own of the same requests."""
+    low, high = interval(ranked.ndcg - own.ndcg, own.users, seed=seed)
+    ndcg, encoder_ndcg = float(ranked.ndcg.mean()), float(own.ndcg.mean())
+    wins = low > 0
+    return Ranking(
+        wins=wins,
+        reason=(
+            f"{'better than' if wins else 'not better beyond noise than'} the encoder's own order: "
+            f"NDCG@10 {ndcg:.4f} against {encoder_ndcg:.4f} on {len(own.ranks)} events "
+            f"(difference {low:+.4f} to {high:+.4f})"
+        ),
+        ndcg=round(ndcg, 6),
+        encoder_ndcg=round(encoder_ndcg, 6),
+        low=round(low, 6),
+        high=round(high, 6),
+        events=len(own.ranks),
+    )
+
+
+def untaught(data: Interactions, watched: np.ndarray, held_out: np.ndarray) -> str | None:
+    """Why no ranker can be learned from the one and judged by the other; None where it can."""
+    if settings().ranker == "off":
+        return "NEARLINE_RANKER is off"
+    if min(len(watched), len(held_out)) < ENOUGH:
+        return f"fewer than {ENOUGH} events to learn from or to be judged by"
+    if not settings().feast_registry.is_file():
+        return "no feature is registered"
+    try:
+        import lightgbm  # noqa: F401
+    except (ImportError, OSError) as error:  # its library asks for the system's libgomp
+        return f"LightGBM cannot be loaded ({error}): install libgomp (Debian: libgomp1)"
+    first, last = int(data.times[watched].min()), int(data.times[held_out].max())
+    hours = Window(hour_floor(at_microseconds(first)) - HOUR, hour_floor(at_microseconds(last)))
+    try:
+        for view in READ:
+            Lake.open().require_complete(f"features/{view}", hours)
+    except MissingPartition as error:
+        return str(error)
+    return None
