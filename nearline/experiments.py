@@ -58,6 +58,22 @@ class Arm(BaseModel):
     settings: ArmSettings = ArmSettings()
 
 
+class Guardrails(BaseModel):
+    """The most that an arm may do in `lists` lists of one worker; beyond it is closed.
+
+    `error_share` counts lists that failed, `fallback_share` those with a reason for a fallback;
+    `p99_ms` is the time that making a list takes. What is not set is not judged; no more is the
+    control.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lists: int = Field(500, ge=20)
+    error_share: float | None = Field(None, ge=0, le=1)
+    fallback_share: float | None = Field(None, ge=0, le=1)
+    p99_ms: float | None = Field(None, gt=0)
+
+
 class Experiment(BaseModel):
     """Arms, and the surfaces whose lists they answer: all where none is named.
 
@@ -69,6 +85,7 @@ class Experiment(BaseModel):
     arms: dict[Name, Arm]
     surfaces: frozenset[Id] = frozenset()
     salt: str = ""
+    guardrails: Guardrails = Guardrails()
 
     @model_validator(mode="after")
     def _deals_everybody(self) -> "Experiment":

@@ -16,8 +16,8 @@ from nearline.settings import settings
 
 log = logging.getLogger(__name__)
 
-Place = Literal["lake", "online", "wishes"]
-"""What is written: the lake, the online store, the wishes to be forgotten.
+Place = Literal["lake", "online", "wishes", "experiments"]
+"""What is written: the lake, the online store, the wishes to be forgotten, the closed arms.
 
 Who needs several takes them in this order."""
 
@@ -34,7 +34,12 @@ class _Lock:
         self.file = -1
 
 
-_locks: dict[Place, _Lock] = {"lake": _Lock(), "online": _Lock(), "wishes": _Lock()}
+_locks: dict[Place, _Lock] = {
+    "lake": _Lock(),
+    "online": _Lock(),
+    "wishes": _Lock(),
+    "experiments": _Lock(),
+}
 
 
 @contextmanager

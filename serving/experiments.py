@@ -1,14 +1,19 @@
 """The experiments that run now, and what answers a user by them: nearline/experiments.py."""
 
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
+from nearline.closed_arms import ClosedArms
 from nearline.errors import ConfigError
 from nearline.experiments import CONTROL, Arm, ArmSettings, Assigned, Experiments
 from nearline.settings import settings
 from serving.active import ActiveRelease
-from serving.answers import Asked
+from serving.answers import Answer, Asked
+from serving.guards import Breach, Guards, Outcome
 from serving.metrics import Metrics
 from serving.release import Pinned
 from serving.watched import version_of
@@ -35,24 +40,29 @@ class Trials:
     """Follows the file of experiments, and chooses by it. Safe to use from many threads.
 
     A changed file counts once the releases that it names are loaded; a wrong one is logged, counted
-    and changes nothing. An arm whose release cannot be loaded is no arm: its users get the control,
-    and are not counted as part of the experiment.
+    and changes nothing. An arm that is closed, or whose release cannot be loaded, is no arm: its
+    users get the control, and are not counted as part of the experiment.
     """
 
-    def __init__(self, path: Path, active: ActiveRelease, metrics: Metrics) -> None:
+    def __init__(
+        self, path: Path, closed: ClosedArms, active: ActiveRelease, metrics: Metrics
+    ) -> None:
         """Raises ConfigError for a wrong file."""
-        self._path, self._active, self._metrics = path, active, metrics
-        self._seen = version_of(path)
+        self._path, self._file, self._active, self._metrics = path, closed, active, metrics
+        self._seen, self._seen_closed = version_of(path), version_of(closed.path)
         self._experiments = Experiments.read(path)
+        self._closed = frozenset(closed.read())
+        self._guards = Guards()
 
     @classmethod
     def open(cls, active: ActiveRelease, metrics: Metrics) -> "Trials":
         """The experiments of the file that the settings name."""
-        return cls(settings().experiments, active, metrics)
+        return cls(settings().experiments, ClosedArms.open(), active, metrics)
 
     def refresh(self) -> None:
-        """Take over what has changed: the file, and the releases. One thread calls this."""
+        """Take over what has changed: the files, and the releases. One thread calls this."""
         found = self._found()
+        self._follow_closed()
         self._active.refresh(beside=found.releases)
         self._experiments = found
 
@@ -63,14 +73,70 @@ class Trials:
         if assigned is None:
             return Choice(active)
         arm = experiments.arm(assigned)
-        pinned = self._pinned(arm, active)
+        pinned = None if assigned in self._closed else self._pinned(arm, active)
         if pinned is not None:
             return Choice(pinned, arm.settings, assigned)
-        control = experiments.arm(Assigned(assigned.experiment, CONTROL))
+        return self._control(assigned, active)
+
+    def answer(self, choice: Choice, ask: Callable[[Choice], Answer], now: datetime) -> Answer:
+        """What a choice answers, judged; where its arm fails, what the control answers."""
+        if choice.assigned is None:
+            return ask(choice)
+        began = time.perf_counter()
+        try:
+            answer = ask(choice)
+        except Exception:
+            if choice.assigned.arm == CONTROL:
+                raise
+            log.exception("arm %s of experiment %s failed", *reversed(choice.assigned))
+            self._heard(choice.assigned, Outcome(time.perf_counter() - began, failed=True), now)
+            return ask(self._control(choice.assigned, self._active.pin()))
+        fallback = answer.reason is not None
+        self._heard(choice.assigned, Outcome(time.perf_counter() - began, fallback), now)
+        return answer
+
+    def _heard(self, arm: Assigned, outcome: Outcome, now: datetime) -> None:
+        told = "failed" if outcome.failed else "fallback" if outcome.fallback else "answered"
+        self._metrics.arm_lists.labels(*arm, told).inc()
+        self._metrics.arm_seconds.labels(*arm).observe(outcome.seconds)
+        experiment = self._experiments.by_name.get(arm.experiment)
+        if experiment is None or arm.arm == CONTROL:
+            return
+        breach = self._guards.hear(arm, experiment.guardrails, outcome)
+        if breach is not None and arm not in self._closed:
+            self._close(arm, breach, now)
+
+    def _close(self, arm: Assigned, breach: Breach, now: datetime) -> None:
+        """Close an arm: here at once, elsewhere when the others look."""
+        self._closed |= {arm}
+        self._metrics.arms_closed.labels(*arm, breach.guardrail).inc()
+        log.error("arm %s of experiment %s is closed: %s", arm.arm, arm.experiment, breach)
+        try:
+            self._file.close(arm, str(breach), now=now)
+        except (OSError, ConfigError):
+            log.exception("only this worker knows that the arm is closed")
+
+    def _control(self, assigned: Assigned, active: Pinned) -> Choice:
+        """What the control answers, as no part of the experiment."""
+        experiment = self._experiments.by_name.get(assigned.experiment)
+        if experiment is None:  # it has ended meanwhile
+            return Choice(active)
+        control = experiment.arms[CONTROL]
         return Choice(self._pinned(control, active) or active, control.settings)
 
     def _pinned(self, arm: Arm, active: Pinned) -> Pinned | None:
         return active if arm.release is None else self._active.beside(arm.release)
+
+    def _follow_closed(self) -> None:
+        version = version_of(self._file.path)
+        if version == self._seen_closed:
+            return
+        self._seen_closed = version
+        try:
+            self._closed = frozenset(self._file.read())
+        except ConfigError:
+            log.exception("the closed arms stay as they are")
+            self._metrics.refresh_failures.labels("experiments").inc()
 
     def _found(self) -> Experiments:
         """The experiments as the file has them now; a wrong file is told of once."""

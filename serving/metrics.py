@@ -88,6 +88,25 @@ class Metrics:
             ["status"],
             registry=registry,
         )
+        self.arm_lists = Counter(
+            "nearline_arm_lists",
+            "Lists made by an arm of an experiment: answered, fallback, or failed.",
+            ["experiment", "arm", "outcome"],
+            registry=registry,
+        )
+        self.arm_seconds = Histogram(
+            "nearline_arm_seconds",
+            "Time that an arm of an experiment takes to make a list.",
+            ["experiment", "arm"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.arms_closed = Counter(
+            "nearline_arms_closed",
+            "Arms of experiments that were closed, by the guardrail that they broke.",
+            ["experiment", "arm", "guardrail"],
+            registry=registry,
+        )
         self.refresh_failures = Counter(
             "nearline_refresh_failures",
             "Releases, catalogues or journals that could not be taken over.",

@@ -25,7 +25,8 @@ from nearline.intake.forgotten import Wish, ask, forgotten_root
 from nearline.lake import Lake
 from nearline.settings import settings
 from serving.active import ActiveRelease
-from serving.experiments import Trials
+from serving.answers import Answer, Asked
+from serving.experiments import Choice, Trials
 from serving.features import FeatureReader
 from serving.following import CatalogueFollower
 from serving.kept import Basis, KeptLists
@@ -132,6 +133,14 @@ class Service:
         events, since = self.live.of(user_id).events, self.forgotten.since(user_id)
         choice = self.trials.choose(user_id, surface, self.active.pin())
         return Basis(choice, user_id, events, since)
+
+    def list_for(self, choice: Choice, user_id: str, asked: Asked, *, now: datetime) -> Answer:
+        """A user's list by what was chosen, which its experiment's guard hears of."""
+
+        def ask(of: Choice) -> Answer:
+            return self.recommender.for_user(of.pinned, user_id, of.applied(asked), now=now)
+
+        return self.trials.answer(choice, ask, now)
 
     def take(self, rows: Sequence[Any]) -> list[Receipt]:
         """Events as JSON gave them: durable when this returns, and part of every next answer.

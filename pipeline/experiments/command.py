@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from nearline.closed_arms import ClosedArms
 from nearline.console import JsonFlag, err, print_json, print_table
 from nearline.domains import load_domain
-from nearline.experiments import Experiments
+from nearline.experiments import Assigned, Experiments
 from nearline.lake import Lake
 from nearline.settings import settings
 from nearline.windows import Window
@@ -22,10 +23,12 @@ app = typer.Typer(
 
 @app.command("list", epilog="nearline experiments list")
 def list_experiments(as_json: JsonFlag = False) -> None:
-    """The experiments of the file, with their arms."""
-    found = Experiments.open().by_name
+    """The experiments of the file, with their arms, and the arms that were closed."""
+    found, closed = Experiments.open().by_name, ClosedArms.open().read()
     if as_json:
-        print_json({name: each.model_dump(mode="json") for name, each in found.items()})
+        told = {name: each.model_dump(mode="json") for name, each in found.items()}
+        shut = [each.model_dump(mode="json") for each in closed.values()]
+        print_json({"experiments": told, "closed": shut})
         return
     rows = [
         (
@@ -41,6 +44,19 @@ def list_experiments(as_json: JsonFlag = False) -> None:
     ]
     columns = ["experiment", "surfaces", "arm", "share", "release", "settings"]
     print_table("experiments", columns, rows)
+    for each in closed.values():
+        err.print(
+            f"[bold red]closed[/] {each.arm} of {each.experiment} since "
+            f"{each.closed_ts:%Y-%m-%d %H:%M}: {each.reason}",
+            highlight=False,
+        )
+
+
+@app.command("reopen", epilog="nearline experiments reopen home-cap wide")
+def reopen(experiment: str, arm: str) -> None:
+    """Open an arm that a guardrail closed; running servers follow within seconds."""
+    was = ClosedArms.open().reopen(Assigned(experiment, arm))
+    err.print(f"{arm} of {experiment} is open again; it was closed: {was.reason}", highlight=False)
 
 
 @app.command(

@@ -40,9 +40,7 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         service.catch_up(now)
         basis = service.basis(user_id, asked.surface)
         choice = basis.choice
-        answer = recommender.for_user(
-            choice.pinned, user_id, choice.applied(asked.asked()), now=now
-        )
+        answer = service.list_for(choice, user_id, asked.asked(), now=now)
         shown = shown_for(request, answer, "user", asked, user_id=user_id, by=choice.assigned)
         listed = told(service, request, answer, shown)
         if answer.reason not in (Reason.STORE_LATE, Reason.STORE_FAILED):
@@ -59,7 +57,7 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         for place, user_id in enumerate(body.user_ids):
             stored = stored_id(user_id)
             choice = service.trials.choose(stored, body.surface, pinned)
-            answer = recommender.for_user(choice.pinned, stored, choice.applied(asked), now=now)
+            answer = service.list_for(choice, stored, asked, now=now)
             by = choice.assigned
             shown = shown_for(request, answer, "user", body, user_id=stored, place=place, by=by)
             listed = told(service, request, answer, shown)

@@ -6,12 +6,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from nearline.experiments import Experiments
+from nearline.closed_arms import ClosedArms
+from nearline.errors import BadInput
+from nearline.experiments import Assigned, Experiments, Guardrails
 from nearline.intake import close_hours
 from nearline.intake.impressions import IMPRESSION_SCHEMA, IMPRESSIONS
 from nearline.settings import settings
 from nearline.windows import Window
+from pipeline.experiments.command import app
+from serving.guards import Guards, Outcome, breach
 
 ITEMS = tuple(f"i{n}" for n in range(12))
 USERS = tuple(f"u{n}" for n in range(20))
@@ -41,9 +46,10 @@ def releases(world: Any) -> tuple[str, str]:
     return world.promote(ITEMS), world.publish(ITEMS, seed=2)
 
 
-def two(release: str, cap: float = 0.2, surfaces: str = "[home]") -> str:
-    other = f"{{share: 0.5, release: {release}, settings: {{category_cap: {cap}}}}}"
-    return f"test: {{surfaces: {surfaces}, arms: {{control: {{share: 0.5}}, other: {other}}}}}"
+def two(release: str, share: float = 0.5, more: str = "") -> str:
+    other = f"{{share: {share}, release: {release}, settings: {{category_cap: 0.2}}}}"
+    arms = f"{{control: {{share: {1 - share}}}, other: {other}}}"
+    return f"test: {{surfaces: [home], arms: {arms}, {more}}}"
 
 
 def listed(client: Any, user: str, surface: str = "home") -> dict[str, Any]:
@@ -130,11 +136,7 @@ def test_a_kept_list_is_not_given_under_another_arm(
     with in_use(world, eventually) as client:
         before = listed(client, "ann")
         assert listed(client, "ann")["items"] == before["items"]
-        write(
-            two(releases[1])
-            .replace("control: {share: 0.5}", "control: {share: 0.000001}")
-            .replace("other: {share: 0.5", "other: {share: 0.999999")
-        )
+        write(two(releases[1], share=0.999999))
         eventually(lambda: listed(client, "ann")["arm"] == "other")
         assert listed(client, "ann")["release"] == releases[1]
 
@@ -154,3 +156,70 @@ def test_an_item_that_is_put_is_known_to_every_arm(
         assert client.put("/v1/items", json=item).status_code == 200
         shown = [{i["item_id"] for i in listed(client, user)["items"]} for user in USERS]
     assert not any("i3" in each for each in shown)
+
+
+def test_an_arm_that_breaks_a_bound_is_closed_for_every_worker(
+    world: Any, write: Any, releases: tuple[str, str], eventually: Any, caplog: Any
+) -> None:
+    write(two(releases[1], share=0.999999, more="guardrails: {lists: 20, fallback_share: 0.5}"))
+    with in_use(world, eventually) as one, in_use(world, eventually) as other:
+        arms = [listed(one, "stranger")["arm"] for _ in range(22)]
+        assert arms == ["other"] * 20 + [None] * 2
+        eventually(lambda: listed(other, "stranger")["arm"] is None)
+        assert listed(other, "stranger")["release"] == releases[0]
+        arm = 'arm="other",experiment="test",guardrail="fallback_share"'
+        assert f"nearline_arms_closed_total{{{arm}}} 1.0" in one.get("/metrics").text
+        told = "arm other of experiment test is closed: fallback_share is 1, and at most 0.5"
+        assert told in caplog.text
+        shell = CliRunner().invoke(app, ["list"])
+        assert "fallback_share is 1" in " ".join(shell.stderr.split())
+        assert CliRunner().invoke(app, ["reopen", "test", "other"]).exit_code == 0
+        eventually(lambda: listed(one, "stranger")["arm"] == "other")
+    with pytest.raises(BadInput, match="'other' of experiment 'test' is not closed"):
+        ClosedArms.open().reopen(Assigned("test", "other"))
+
+
+def test_users_of_an_arm_that_fails_get_the_control(
+    world: Any, write: Any, releases: tuple[str, str]
+) -> None:
+    write(two(releases[1], share=0.999999, more="guardrails: {lists: 20, error_share: 0.1}"))
+    service = world.service()
+    asked = service.recommender.for_user
+
+    def for_user(pinned: Any, *how: Any, **more: Any) -> Any:
+        if pinned.release.version == releases[1]:
+            raise RuntimeError("a bug that the other release brings out")
+        return asked(pinned, *how, **more)
+
+    service.recommender.for_user = for_user
+    with world.client(service) as client:
+        answers = [listed(client, "ann") for _ in range(21)]
+    assert {answer["release"] for answer in answers} == {releases[0]}
+    assert all(len(answer["items"]) == 5 for answer in answers)
+    assert [answer["arm"] for answer in answers[-2:]] == ["other", None]
+    reason = ClosedArms.open().read()[Assigned("test", "other")].reason
+    assert reason == "error_share is 1, and at most 0.1 is allowed"
+
+
+BOUNDS = Guardrails(lists=100, error_share=0.02, fallback_share=0.5, p99_ms=50)
+
+
+@pytest.mark.parametrize(
+    ("bad", "count", "broken"),
+    [
+        (Outcome(0.001, failed=True), 2, None),
+        (Outcome(0.001, failed=True), 3, ("error_share", 0.03, 0.02)),
+        (Outcome(0.001, fallback=True), 50, None),
+        (Outcome(0.001, fallback=True), 51, ("fallback_share", 0.51, 0.5)),
+        (Outcome(0.2), 1, None),
+        (Outcome(0.2), 2, ("p99_ms", 200, 50)),
+    ],
+)
+def test_a_bound_is_broken_by_more_than_it_allows(bad: Any, count: int, broken: Any) -> None:
+    guards, arm = Guards(), Assigned("test", "other")
+    outcomes = [*[bad] * count, *[Outcome(0.001)] * (100 - count)]
+    *early, last = [guards.hear(arm, BOUNDS, outcome) for outcome in outcomes]
+    assert early == [None] * 99
+    assert last == broken
+    assert guards.hear(arm, BOUNDS, bad) is None
+    assert breach(outcomes, Guardrails(lists=100)) is None
