@@ -49,7 +49,7 @@ class ArmSettings(BaseModel):
 
 
 class Arm(BaseModel):
-    """One way to answer, for this share of the users."""
+    """One way to answer, for this share of the users; as a shadow, of the control's lists."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -77,7 +77,8 @@ class Guardrails(BaseModel):
 class Experiment(BaseModel):
     """Arms, and the surfaces whose lists they answer: all where none is named.
 
-    Another `salt` than the experiment's name deals the users out anew.
+    Another `salt` than the experiment's name deals the users out anew. The `shadow` is asked too,
+    and never shown.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -86,6 +87,7 @@ class Experiment(BaseModel):
     surfaces: frozenset[Id] = frozenset()
     salt: str = ""
     guardrails: Guardrails = Guardrails()
+    shadow: Arm | None = None
 
     @model_validator(mode="after")
     def _deals_everybody(self) -> "Experiment":
@@ -147,9 +149,11 @@ class Experiments:
 
     @property
     def releases(self) -> frozenset[str]:
-        """The releases that arms name."""
-        arms = (arm for each in self.by_name.values() for arm in each.arms.values())
-        return frozenset(arm.release for arm in arms if arm.release)
+        """The releases that arms and challengers name."""
+        named = (
+            way for each in self.by_name.values() for way in (*each.arms.values(), each.shadow)
+        )
+        return frozenset(way.release for way in named if way and way.release)
 
     def assigned(self, user_id: str, surface: str | None) -> Assigned | None:
         """The arm of a user on a surface; None where no experiment covers it."""

@@ -1,6 +1,7 @@
 """The experiments that run now, and what answers a user by them: nearline/experiments.py."""
 
 import logging
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -94,6 +95,17 @@ class Trials:
         fallback = answer.reason is not None
         self._heard(choice.assigned, Outcome(time.perf_counter() - began, fallback), now)
         return answer
+
+    def shadow(self, choice: Choice) -> Choice | None:
+        """What is to be asked too for a list of the control, for the share that was set."""
+        if choice.assigned is None or choice.assigned.arm != CONTROL:
+            return None
+        experiment = self._experiments.by_name.get(choice.assigned.experiment)
+        shadow = experiment.shadow if experiment else None
+        if shadow is None or random.random() >= shadow.share:
+            return None
+        pinned = self._pinned(shadow, self._active.pin())
+        return Choice(pinned, shadow.settings) if pinned else None
 
     def _heard(self, arm: Assigned, outcome: Outcome, now: datetime) -> None:
         told = "failed" if outcome.failed else "fallback" if outcome.fallback else "answered"

@@ -107,6 +107,26 @@ class Metrics:
             ["experiment", "arm", "guardrail"],
             registry=registry,
         )
+        self.shadow_lists = Counter(
+            "nearline_shadow_lists",
+            "Lists that the shadow of an experiment was asked for: answered, failed, or dropped.",
+            ["experiment", "outcome"],
+            registry=registry,
+        )
+        self.shadow_overlap = Histogram(
+            "nearline_shadow_overlap",
+            "Share of the items shown that the shadow's list has too.",
+            ["experiment"],
+            buckets=[tenths / 10 for tenths in range(11)],
+            registry=registry,
+        )
+        self.shadow_seconds = Histogram(
+            "nearline_shadow_seconds",
+            "Time that the shadow of an experiment takes to make a list.",
+            ["experiment"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.refresh_failures = Counter(
             "nearline_refresh_failures",
             "Releases, catalogues or journals that could not be taken over.",

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from threading import Event as Signal
 from threading import Lock, Thread
 from typing import Any
@@ -34,6 +35,7 @@ from serving.metrics import Metrics
 from serving.recommender import Recommender
 from serving.release import Pinned
 from serving.search import SearchIndex
+from serving.shadow import Shadow
 from serving.users import LiveEvents, Users
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class Service:
 
     active: ActiveRelease
     trials: Trials
+    shadow: Shadow
     reader: FeatureReader
     live: LiveEvents
     journal: Journal
@@ -84,6 +87,7 @@ class Service:
         return cls(
             active=active,
             trials=Trials.open(active, metrics),
+            shadow=Shadow(metrics),
             reader=reader,
             live=live,
             journal=journal or Journal.open(),
@@ -116,6 +120,7 @@ class Service:
         self._stopped.set()
         if self._watch is not None:
             self._watch.join()
+        self.shadow.close()
         self.reader.close()
         for kept in (self.journal, self.items, self.impressions):
             kept.close()
@@ -135,12 +140,15 @@ class Service:
         return Basis(choice, user_id, events, since)
 
     def list_for(self, choice: Choice, user_id: str, asked: Asked, *, now: datetime) -> Answer:
-        """A user's list by what was chosen, which its experiment's guard hears of."""
+        """A user's list by what was chosen; its experiment's guard and shadow hear of it."""
 
         def ask(of: Choice) -> Answer:
             return self.recommender.for_user(of.pinned, user_id, of.applied(asked), now=now)
 
-        return self.trials.answer(choice, ask, now)
+        answer, shadow = self.trials.answer(choice, ask, now), self.trials.shadow(choice)
+        if choice.assigned is not None and shadow is not None:
+            self.shadow.ask(choice.assigned.experiment, partial(ask, shadow), answer)
+        return answer
 
     def take(self, rows: Sequence[Any]) -> list[Receipt]:
         """Events as JSON gave them: durable when this returns, and part of every next answer.
