@@ -51,7 +51,7 @@ class Trials:
         """Raises ConfigError for a wrong file."""
         self._path, self._file, self._active, self._metrics = path, closed, active, metrics
         self._seen, self._seen_closed = version_of(path), version_of(closed.path)
-        self._experiments = Experiments.read(path)
+        self._experiments = self._told = Experiments.read(path)
         self._closed = frozenset(closed.read())
         self._guards = Guards()
 
@@ -62,10 +62,10 @@ class Trials:
 
     def refresh(self) -> None:
         """Take over what has changed: the files, and the releases. One thread calls this."""
-        found = self._found()
+        self._follow_file()
         self._follow_closed()
-        self._active.refresh(beside=found.releases)
-        self._experiments = found
+        self._active.refresh(beside=self._told.releases)
+        self._experiments = self._told
 
     def choose(self, user_id: str, surface: str | None, active: Pinned) -> Choice:
         """What answers a user on a surface; without an experiment, the active release."""
@@ -150,17 +150,16 @@ class Trials:
             log.exception("the closed arms stay as they are")
             self._metrics.refresh_failures.labels("experiments").inc()
 
-    def _found(self) -> Experiments:
-        """The experiments as the file has them now; a wrong file is told of once."""
+    def _follow_file(self) -> None:
+        """Read what the file tells if it changed; a wrong one is told of once."""
         version = version_of(self._path)
         if version == self._seen:
-            return self._experiments
+            return
         self._seen = version
         try:
-            found = Experiments.read(self._path)
+            self._told = Experiments.read(self._path)
         except ConfigError:
             log.exception("the experiments stay as they are")
             self._metrics.refresh_failures.labels("experiments").inc()
-            return self._experiments
-        log.info("experiments: %s", ", ".join(found.by_name) or "none")
-        return found
+        else:
+            log.info("experiments: %s", ", ".join(self._told.by_name) or "none")

@@ -112,6 +112,22 @@ def test_the_file_is_followed_and_a_wrong_one_changes_nothing(
         eventually(lambda: listed(client, "ann")["experiment"] is None)
 
 
+def test_a_file_that_comes_while_the_store_is_out_of_reach_is_taken_later(
+    world: Any, write: Any, releases: tuple[str, str]
+) -> None:
+    service = world.service()
+    pointer = world.releases.root / "active.json"
+    whole = pointer.read_text()
+    service.trials.refresh()
+    pointer.write_text("{")
+    write(two(releases[1]))
+    with pytest.raises(ValueError, match="JSON"):
+        service.trials.refresh()
+    pointer.write_text(whole)
+    service.trials.refresh()
+    assert service.trials.choose("ann", "home", service.active.pin()).assigned is not None
+
+
 def test_an_arm_without_its_release_is_no_arm(
     world: Any, write: Any, releases: tuple[str, str], eventually: Any
 ) -> None:
