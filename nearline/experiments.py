@@ -13,6 +13,7 @@ independent of the arm in any experiment of another salt.
 
 import hashlib
 from bisect import bisect_right
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -101,9 +102,14 @@ class Experiment(BaseModel):
     def arm_of(self, user_id: str) -> str:
         """The arm of a user under this salt."""
         digest = hashlib.sha256(f"{self.salt}\0{user_id}".encode()).digest()
+        names, bounds = self.deal
+        return names[bisect_right(bounds, int.from_bytes(digest[:8]) / _POINTS)]
+
+    @cached_property
+    def deal(self) -> tuple[list[str], list[float]]:
+        """The arms, and where on the line from 0 to 1 each but the last ends."""
         shares = [arm.share for arm in self.arms.values()]
-        place = bisect_right([*accumulate(shares[:-1])], int.from_bytes(digest[:8]) / _POINTS)
-        return [*self.arms][place]
+        return [*self.arms], [*accumulate(shares[:-1])]
 
 
 class Assigned(NamedTuple):
