@@ -48,11 +48,12 @@ class Trials:
     def __init__(
         self, path: Path, closed: ClosedArms, active: ActiveRelease, metrics: Metrics
     ) -> None:
-        """Raises ConfigError for a wrong file."""
+        """Without experiments until the first `refresh`."""
         self._path, self._file, self._active, self._metrics = path, closed, active, metrics
-        self._seen, self._seen_closed = version_of(path), version_of(closed.path)
-        self._experiments = self._told = Experiments.read(path)
-        self._closed = frozenset(closed.read())
+        self._seen: object = None
+        self._seen_closed: object = None
+        self._experiments = self._told = Experiments({})
+        self._closed: frozenset[Assigned] = frozenset()
         self._guards = Guards()
 
     @classmethod

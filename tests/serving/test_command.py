@@ -80,6 +80,9 @@ def test_serve_refuses_what_it_cannot_do(home: Path, run: Callable[..., Any]) ->
         port = str(taken.getsockname()[1])
         with pytest.raises(ConfigError, match=f"port {port}.*in use"):
             run("serve", "--port", port)
+    (home / "experiments.yaml").write_text("test: {arms: {}}")
+    with pytest.raises(ConfigError, match="one must be called 'control'"):
+        run("serve", "--port", "0")
 
 
 def test_serve_starts_without_a_release_and_stops_when_told(

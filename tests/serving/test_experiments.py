@@ -100,12 +100,13 @@ def test_a_users_arm_answers_and_is_told_and_logged(
 def test_the_file_is_followed_and_a_wrong_one_changes_nothing(
     world: Any, write: Any, releases: tuple[str, str], eventually: Any
 ) -> None:
+    write("test: {arms: {}}")
     with in_use(world, eventually) as client:
         assert listed(client, "ann")["experiment"] is None
         write(two(releases[1]))
         eventually(lambda: listed(client, "ann")["experiment"] == "test")
         write("test: {arms: {}}")
-        failed = 'nearline_refresh_failures_total{what="experiments"} 1.0'
+        failed = 'nearline_refresh_failures_total{what="experiments"} 2.0'
         eventually(lambda: failed in client.get("/metrics").text)
         assert listed(client, "ann")["experiment"] == "test"
         settings().experiments.unlink()
