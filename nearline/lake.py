@@ -10,11 +10,13 @@ The hours of a day that is over may be compacted into its day file. A day file h
 of its day, so that compacting, and expanding again, may stop at any moment: each hour is told once.
 """
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -381,6 +383,29 @@ class Lake:
         """The datasets that have a ledger."""
         paths = self.fs.find(f"{self.root}/_ledger")
         return sorted({p.split("/_ledger/", 1)[1].rsplit("/", 1)[0] for p in paths})
+
+    # Notes
+
+    def read_note(self, name: str) -> dict[str, Any] | None:
+        """A small JSON file beside the datasets; None where it was never written."""
+        path = f"{self.root}/{name}"
+        if not self.fs.exists(path):
+            return None
+        found: dict[str, Any] = json.loads(self.fs.cat_file(path))
+        return found
+
+    def write_note(self, name: str, body: Mapping[str, Any]) -> None:
+        """Write a small JSON file beside the datasets, `_…` by name, with one rename."""
+        path = f"{self.root}/{name}"
+        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        with self.fs.open(f"{path}.tmp", "w") as out:
+            json.dump(body, out)
+        self.fs.mv(f"{path}.tmp", path)
+
+    def remove_notes(self, folder: str) -> None:
+        """Remove all notes below a folder."""
+        if self.fs.exists(f"{self.root}/{folder}"):
+            self.fs.rm(f"{self.root}/{folder}", recursive=True)
 
     # Retention
 

@@ -2,8 +2,10 @@
 
 `<start>_<end>.json` is a finished window, `<start>_<end>.settled.json` a stretch of old ones that
 housekeeping put together. `stale_<start>_<end>.json` are hours that were finished before an hour
-that they look back to, and are to be computed again; `expired_<before>.json` tells that older hours
-were removed. The names tell the windows: what is covered costs one listing, and no file is opened.
+that they look back to, and are to be computed again; `begun_<start>_<end>.json` are hours that are
+being computed again; `expired_<before>.json` tells that older hours were removed.
+
+The names tell the windows: what is covered costs one listing, and no file is opened.
 """
 
 import json
@@ -18,7 +20,7 @@ from nearline.windows import Window, merge, without
 
 _TIME = "%Y%m%dT%H"
 _ENTRY = re.compile(r"/(\d{8}T\d{2})_(\d{8}T\d{2})(\.settled)?\.json$")
-_STALE = re.compile(r"/stale_(\d{8}T\d{2})_(\d{8}T\d{2})\.json$")
+_STALE = re.compile(r"/(stale|begun)_(\d{8}T\d{2})_(\d{8}T\d{2})\.json$")
 _EXPIRED = re.compile(r"/expired_(\d{8}T\d{2})\.json$")
 
 
@@ -53,13 +55,16 @@ class Ledger:
     def mark(self, window: Window, *, rows: int, since: datetime | None = None) -> None:
         """Record a finished window; `since` is the oldest hour that its late rows changed.
 
-        What was recorded of windows within it is forgotten; its hours are stale no more.
+        What was recorded of windows within it is forgotten; its hours are stale no more, but for
+        those that became so after they were begun.
         """
         path, since = self._path(window), min(since or window.start, window.start)
         older = [entry.path for entry in self._entries() if window.covers(entry.window)]
         self._write(path, Account(window, rows, since))
         self._remove(old for old in older if old != path)
-        self.refresh(window)
+        if not self._fs.exists(self._hours_path("begun", window)):
+            self.refresh(window)
+        self._cut("begun", window)
 
     def covered(self) -> list[Window]:
         """The finished hours that are neither stale nor removed, as the fewest windows."""
@@ -80,18 +85,34 @@ class Ledger:
 
     def stale(self) -> list[Window]:
         """The finished hours that are to be computed again, as the fewest windows."""
-        return merge(window for _, window in self._stale_files())
+        return merge(window for kind in ("stale", "begun") for _, window in self._marks(kind))
+
+    def outdated(self) -> list[Window]:
+        """The stale hours that no run has begun to compute again since they became so."""
+        return merge(window for _, window in self._marks("stale"))
 
     def make_stale(self, window: Window) -> None:
         """Record that the hours of `window`, as far as they are finished, are to be done again."""
-        self._put(self._stale_path(window), {"start": window.start, "end": window.end})
+        self._put_hours("stale", window)
 
     def refresh(self, window: Window) -> None:
         """Record that the hours of `window` are stale no more."""
-        for path, stale in self._stale_files():
-            if _overlap(stale, window):
-                for rest in without([stale], [window]):
-                    self._put(self._stale_path(rest), {"start": rest.start, "end": rest.end})
+        self._cut("stale", window)
+
+    def begin(self, window: Window) -> None:
+        """Record that what `window` looks back to is about to be read.
+
+        For a step beside which others may write what it reads: what becomes stale from now on stays
+        so when the window is marked. Until then, and after a kill, its hours are stale.
+        """
+        self._put_hours("begun", window)
+        self.refresh(window)
+
+    def _cut(self, kind: str, window: Window) -> None:
+        for path, marked in self._marks(kind):
+            if _overlap(marked, window):
+                for rest in without([marked], [window]):
+                    self._put_hours(kind, rest)
                 self._remove([path])
 
     def rows(self) -> int:
@@ -148,9 +169,9 @@ class Ledger:
     def _entries(self) -> list[Entry]:
         return _entries(self._names())
 
-    def _stale_files(self) -> list[tuple[str, Window]]:
+    def _marks(self, kind: str) -> list[tuple[str, Window]]:
         found = [(path, match) for path in self._names() if (match := _STALE.search(path))]
-        return [(path, Window(_time(m[1]), _time(m[2]))) for path, m in found]
+        return [(path, Window(_time(m[2]), _time(m[3]))) for path, m in found if m[1] == kind]
 
     def _names(self) -> list[str]:
         try:
@@ -202,8 +223,11 @@ class Ledger:
         name = f"{window.start:{_TIME}}_{window.end:{_TIME}}{'.settled' if settled else ''}"
         return f"{self._folder}/{name}.json"
 
-    def _stale_path(self, window: Window) -> str:
-        return f"{self._folder}/stale_{window.start:{_TIME}}_{window.end:{_TIME}}.json"
+    def _hours_path(self, kind: str, window: Window) -> str:
+        return f"{self._folder}/{kind}_{window.start:{_TIME}}_{window.end:{_TIME}}.json"
+
+    def _put_hours(self, kind: str, window: Window) -> None:
+        self._put(self._hours_path(kind, window), {"start": window.start, "end": window.end})
 
 
 def _entries(names: Sequence[str]) -> list[Entry]:

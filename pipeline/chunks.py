@@ -4,7 +4,6 @@ What is done of a window is kept in `_progress/<start>_<end>/<step>.json` of the
 steps have finished. A window of one chunk leaves nothing.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 
@@ -13,6 +12,8 @@ from tqdm import tqdm
 from nearline.lake import RAW, Lake
 from nearline.settings import settings
 from nearline.windows import Window
+
+_PROGRESS = "_progress"
 
 
 def plan(lake: Lake, window: Window) -> list[Window]:
@@ -47,12 +48,17 @@ def _within(window: Window, first: date, last: date) -> Window:
     return Window(max(days.start, window.start), min(days.end, window.end))
 
 
+def forget_all(lake: Lake) -> None:
+    """Forget how far any window is: all of them begin anew."""
+    lake.remove_notes(_PROGRESS)
+
+
 class Progress:
     """How far the steps of one window are."""
 
     def __init__(self, lake: Lake, window: Window) -> None:
         self._lake = lake
-        self._folder = f"{lake.root}/_progress/{window.start:%Y%m%dT%H}_{window.end:%Y%m%dT%H}"
+        self._folder = f"{_PROGRESS}/{window.start:%Y%m%dT%H}_{window.end:%Y%m%dT%H}"
 
     def run(self, step: str, window: Window, work: Callable[[Window], int]) -> int:
         """Do `work` on each chunk of `window`, oldest first; returns what it counts, added up.
@@ -72,22 +78,15 @@ class Progress:
 
     def finish(self) -> None:
         """Forget how far the steps are: all of them are done."""
-        if self._lake.fs.exists(self._folder):
-            self._lake.fs.rm(self._folder, recursive=True)
+        self._lake.remove_notes(self._folder)
 
     def _read(self, step: str) -> tuple[datetime | None, int]:
-        path = self._path(step)
-        if not self._lake.fs.exists(path):
-            return None, 0
-        body = json.loads(self._lake.fs.cat_file(path))
-        return datetime.fromisoformat(body["until"]), body["counted"]
+        body = self._lake.read_note(self._name(step))
+        return (datetime.fromisoformat(body["until"]), body["counted"]) if body else (None, 0)
 
     def _write(self, step: str, until: datetime, counted: int) -> None:
-        path = self._path(step)
-        self._lake.fs.makedirs(self._folder, exist_ok=True)
-        with self._lake.fs.open(f"{path}.tmp", "w") as out:
-            json.dump({"until": until.isoformat(), "counted": counted}, out)
-        self._lake.fs.mv(f"{path}.tmp", path)
+        body = {"until": until.isoformat(), "counted": counted}
+        self._lake.write_note(self._name(step), body)
 
-    def _path(self, step: str) -> str:
+    def _name(self, step: str) -> str:
         return f"{self._folder}/{step}.json"

@@ -58,8 +58,8 @@ def later_hours_follow(lake: Lake, window: Window) -> Iterator[None]:
     reach = Window(window.start - late, window.end + late)
     marked = [
         (ledger, part)
-        for ledger, hours in _following(lake, later, Window(reach.start, window.end))
-        for part in without([hours], ledger.stale())
+        for ledger, hours in following(lake, later, Window(reach.start, window.end))
+        for part in without([hours], ledger.outdated())
     ]
     before = _checksums(lake, reach)
     for ledger, part in marked:
@@ -70,7 +70,8 @@ def later_hours_follow(lake: Lake, window: Window) -> Iterator[None]:
             ledger.refresh(part)
 
 
-def _following(lake: Lake, later: Window, written: Window) -> Iterator[tuple[Ledger, Window]]:
+def following(lake: Lake, later: Window, written: Window) -> Iterator[tuple[Ledger, Window]]:
+    """What is outdated of each dataset once `written` changes, and `later` looks back to it."""
     for name in lake.datasets():
         if name.endswith(PAIRS):
             yield lake.ledger(name), written

@@ -115,6 +115,7 @@ def materialize_neighbours(end: datetime) -> int:
 def _materialize_view(lake: Lake, view: "FeatureView", window: Window) -> int:
     landed = _landed()
     before = landed[view.name]
+    lake.ledger(f"online/{view.name}").begin(window)
     changed = lake.changed(_dataset(view), window)
     with _feast(f"view {view.name} was not materialized for {changed}"):
         feature_store().materialize(_first(view, changed), window.end, feature_views=[view.name])

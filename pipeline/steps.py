@@ -16,6 +16,7 @@ from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from pipeline.chunks import Progress
+from pipeline.definition import require_same
 from pipeline.due import due, later_hours_follow
 from pipeline.retention import MART_REACH, PAIR_REACH, SPARK_REACH, require_kept
 
@@ -49,6 +50,7 @@ def spark_features(window: Window) -> Done:
 
     lake = Lake.open()
     whole, chunks = due(lake, [EVENTS], window), Progress(lake, window)
+    require_same(lake, whole)
 
     def run(chunk: Window) -> int:
         require_kept(lake, SPARK_REACH, chunk)
@@ -70,6 +72,7 @@ def dbt_marts(window: Window) -> Done:
 
     lake = Lake.open()
     whole = due(lake, FEATURES.values(), window)
+    require_same(lake, whole)
 
     def run(chunk: Window) -> int:
         require_kept(lake, MART_REACH, chunk)

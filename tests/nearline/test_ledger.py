@@ -135,6 +135,25 @@ def test_stale_hours_are_finished_no_more_until_they_are_done_again(lake: Lake) 
     assert ledger.gaps() == [hours(10, 11)]
 
 
+def test_what_becomes_stale_while_it_is_done_again_stays_stale(lake: Lake) -> None:
+    ledger = lake.ledger("x")
+    ledger.make_stale(hours(3, 8))
+    ledger.begin(hours(2, 7))
+    assert ledger.stale() == [hours(2, 8)], "until it is marked, and after a kill"
+    assert ledger.outdated() == [hours(7, 8)]
+    ledger.make_stale(hours(5, 9))
+    lake.mark_complete("x", hours(2, 7), rows=50)
+    assert ledger.stale() == [hours(5, 9)]
+
+
+def test_a_later_run_makes_up_for_one_that_was_killed(lake: Lake) -> None:
+    ledger = lake.ledger("x")
+    ledger.begin(hours(2, 4))
+    ledger.begin(hours(0, 6))
+    lake.mark_complete("x", hours(0, 6), rows=60)
+    assert ledger.stale() == []
+
+
 def test_no_row_is_later_than_late_hours(lake: Lake) -> None:
     lake.mark_complete("x", hours(100, 200), rows=1, since=T0 + 90 * HOUR)
     assert lake.changed("x", hours(150, 151)) == hours(102, 151)

@@ -17,6 +17,7 @@ from feast.infra.online_stores.sqlite import SqliteOnlineStore
 from feast.utils import _convert_arrow_to_proto
 from feast.value_type import ValueType
 
+import pipeline.online
 from feature_repo import newest_rows
 from feature_repo.online_store import NeverBackRedis, NeverBackSqlite
 from feature_repo.partitions import view_schema
@@ -288,6 +289,24 @@ def test_a_run_that_was_killed_begins_anew_where_the_lake_or_the_window_changed(
     killed_after(1, monkeypatch, window)
     assert materialize(hour(1)).rows["user_activity"] == 3
     assert read("user_activity", "events_1h", "user", *"abcde") == [7, 7, 10, 10, 10]
+
+
+def test_an_hour_that_becomes_stale_while_it_is_brought_online_stays_stale(
+    online: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = five_users(online)
+    ledger, first = online.ledger("online/user_activity"), pipeline.online._first
+
+    def beside(view: Any, hours: Window) -> datetime:
+        ledger.make_stale(window)
+        return first(view, hours)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.online, "_first", beside)
+        materialize(window)
+    assert ledger.stale() == [window]
+    materialize(window)
+    assert ledger.stale() == []
 
 
 def test_an_empty_hour_is_no_error_and_a_missing_one_is(online: Lake) -> None:
