@@ -22,12 +22,13 @@ java:
 	@java -version 2>&1 | grep -q 'version "17\.' || { echo "Java 17 is missing: install a Java 17 runtime (Debian: apt-get install openjdk-17-jre-headless) and put it on the PATH"; exit 1; }
 
 # uv installs in seconds; pip does the same where uv cannot be had. Bytecode is made now, once: the
-# scheduler's tasks are processes that import Spark, Feast or torch anew.
+# scheduler's tasks are processes that import Spark, Feast or torch anew. So are Spark's Java classes.
 $(STAMP): requirements.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing the locked requirements into $(VENV)"
 	@if $(BIN)/python -m pip install -q --disable-pip-version-check uv 2>/dev/null; then \
 	  $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --index-strategy unsafe-best-match $(FIND_LINKS) -r requirements.txt -e . ; \
 	else $(BIN)/python -m pip install -q -r requirements.txt -e . ; fi
+	@if java -version >/dev/null 2>&1; then $(BIN)/python -m spark_jobs.class_archive; fi
 	@touch $@
 
 $(DEV_STAMP): $(STAMP) requirements-dev.txt

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 CODE = Path(__file__).parents[1]
+CLASSES = Path(sys.prefix) / "share" / "nearline" / "spark.jsa"
+"""Spark's classes as Java keeps them, if `spark_jobs.class_archive` made the file."""
+
 QUIET_LOGS = Path(__file__).with_name("log4j2.properties")
 
 ANYWHERE = {
@@ -32,8 +35,8 @@ ANYWHERE = {
 # not adapt start faster than they could ever pay back.
 ON_ONE_MACHINE = {
     "spark.sql.adaptive.enabled": "false",
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 ON_LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 
@@ -56,15 +59,18 @@ def spark_session(settings: Settings) -> Iterator["SparkSession"]:
             spark.stop()
 
 
-def start_session(settings: Settings) -> "SparkSession":
-    """A new session; raises StepFailed when Spark does not start."""
+def start_session(settings: Settings, java: str | None = None) -> "SparkSession":
+    """A new session, with other options of Java for a local one where `java` gives some.
+
+    Raises StepFailed when Spark does not start.
+    """
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     builder = SparkSession.builder.appName("nearline").master(settings.spark_master)
-    for name, value in session_options(settings).items():
+    for name, value in session_options(settings, java).items():
         builder = builder.config(name, value)
     try:
         return builder.getOrCreate()
@@ -75,8 +81,8 @@ def start_session(settings: Settings) -> "SparkSession":
         ) from error
 
 
-def session_options(settings: Settings) -> dict[str, str]:
-    """The Spark options for these settings."""
+def session_options(settings: Settings, java: str | None = None) -> dict[str, str]:
+    """The Spark options for these settings; `java` instead of the archive of classes."""
     master = settings.spark_master
     options = ANYWHERE | {
         "spark.driver.memory": settings.spark_memory,
@@ -86,10 +92,17 @@ def session_options(settings: Settings) -> dict[str, str]:
         options |= ON_LOOPBACK
     if master.startswith("local"):
         options |= ON_ONE_MACHINE | {"spark.sql.shuffle.partitions": str(local_cores(master))}
-        options["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile={QUIET_LOGS}"
+        logs = f"-Dlog4j2.configurationFile={QUIET_LOGS}"
+        options["spark.driver.extraJavaOptions"] = f"{QUICK_JAVA} {logs} {java or _classes()}"
     else:
         options["spark.executor.memory"] = settings.spark_executor_memory
     return options
+
+
+def _classes() -> str:
+    """Java maps the archive where there is one, and passes over one that is not its own."""
+    quiet = "-Xlog:cds=off -Xlog:cds+dynamic=off"
+    return f"-XX:SharedArchiveFile={CLASSES} {quiet}" if CLASSES.is_file() else ""
 
 
 def on_loopback(master: str) -> bool:

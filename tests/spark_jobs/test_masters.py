@@ -18,8 +18,10 @@ from nearline.settings import Settings
 from nearline.sources.dataset import append_raw, upsert_items
 from nearline.sources.synthetic import Stream, StreamSpec
 from nearline.windows import HOUR, Window
+from spark_jobs import session
 from spark_jobs.session import on_loopback, session_options
 
+JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 SPEC = StreamSpec(
     users=40, items=50, events=800, days=2, end=datetime(2026, 1, 14, tzinfo=UTC), seed=3
 )
@@ -102,3 +104,17 @@ def test_the_driver_hides_on_loopback_only_where_its_master_does(
     assert on_loopback(master) == loopback
     assert ("spark.driver.host" in options) == loopback
     assert options.get("spark.executor.memory") == (None if master == "local[*]" else "3g")
+
+
+def test_java_maps_the_archive_of_classes_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def java(master: str) -> str:
+        return session_options(Settings(spark_master=master)).get(JAVA_OPTIONS, "")
+
+    archive = tmp_path / "spark.jsa"
+    monkeypatch.setattr(session, "CLASSES", archive)
+    assert "SharedArchiveFile" not in java("local[1]")
+    archive.touch()
+    assert f"-XX:SharedArchiveFile={archive} " in java("local[1]")
+    assert java("spark://127.0.0.1:7077") == "", "executors of other machines have their own Java"
