@@ -84,8 +84,12 @@ def compute(
 ) -> Results:
     """The results of an experiment; `running` is it as the file has it, where it still is there.
 
-    Raises BadInput when no list of the window was part of it.
+    Raises BadInput when no list of the window was part of it, MissingPartition for a window that is
+    not closed and cleaned yet or no longer kept.
     """
+    for dataset in (IMPRESSIONS, EVENTS):
+        lake.require_complete(dataset, window)
+        lake.require_kept(dataset, window)
     shown = lake.read(IMPRESSIONS, window, schema=IMPRESSION_SCHEMA, columns=_SHOWN)
     shown = shown.filter(pc.equal(shown["experiment"], name))
     if not shown.num_rows:

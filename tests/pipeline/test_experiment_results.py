@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nearline.domains import load_domain
-from nearline.errors import BadInput
+from nearline.errors import BadInput, MissingPartition
 from nearline.experiments import Arm, Experiment
 from nearline.intake.impressions import IMPRESSION_SCHEMA, IMPRESSIONS
 from nearline.lake import EVENTS, Lake
@@ -58,6 +58,7 @@ def write(lake: Lake, lists: Iterable[dict[str, Any]], events: Iterable[dict[str
     )
     for dataset, table in tables:
         lake.write_hour(dataset, START, table)
+        lake.mark_complete(dataset, WINDOW, rows=table.num_rows)
 
 
 def test_lists_are_counted_by_what_followed_them(home: Path) -> None:
@@ -95,6 +96,8 @@ def test_lists_are_counted_by_what_followed_them(home: Path) -> None:
     assert new.clicked_lift.low < 0 < new.clicked_lift.high
     with pytest.raises(BadInput, match="'nothing'"):
         compute(lake, "nothing", WINDOW, DOMAIN)
+    with pytest.raises(MissingPartition, match="impressions is not complete"):
+        compute(lake, "test", Window(START, WINDOW.end + timedelta(hours=1)), DOMAIN)
 
 
 def test_shares_of_users_that_cannot_be_chance_are_told(home: Path) -> None:
