@@ -32,7 +32,8 @@ def _route(scope: Scope) -> str:
 class Gate:
     """Gives each request an id, refuses it where its key may not ask, and counts it.
 
-    The id is the caller's `X-Request-ID` where it has one of up to 64 letters, digits, `._-`.
+    The id is the caller's `X-Request-ID` where it has one of up to 64 letters, digits, `._-`. The
+    request's state has it as `request_id`, and the name of the key as `caller`.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, access: Access) -> None:
@@ -73,9 +74,10 @@ class Gate:
         # Starlette reads headers as Latin-1: encoding that way gives the caller's bytes back.
         authorization = headers.get("authorization", "").encode("latin-1")
         try:
-            self._access.admit(scope["method"], scope["path"], authorization)
+            caller = self._access.admit(scope["method"], scope["path"], authorization)
         except ServiceError as refusal:
             return problem_response(refusal, scope)
+        scope["state"]["caller"] = caller.name if caller else None
         return self.app
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:

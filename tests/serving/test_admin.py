@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
 
@@ -33,6 +34,20 @@ def test_a_release_goes_live_and_back(world: Any, eventually: Any) -> None:
         assert "was rolled back" in held.json()["detail"]
         assert rollback(client, version=second).json()["active"] == second
     assert world.releases.active() == second
+
+
+def test_the_log_tells_whose_key_moved_the_pointer(
+    world: Any, keyed: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = world.publish(ITEMS)
+    headers = {"x-request-id": "r1", "authorization": f"Bearer {keyed('admin', name='ops')}"}
+    writer = {"authorization": f"Bearer {keyed('write')}"}
+    with world.client() as client:
+        body, path = {"version": version}, "/v1/admin/releases/promote"
+        assert client.post(path, json=body, headers=writer).status_code == 403
+        assert world.releases.active() is None
+        assert client.post(path, json=body, headers=headers).json()["active"] == version
+    assert f"{version} is active by request r1 of 'ops'" in caplog.text
 
 
 def test_what_may_not_go_live_leaves_the_old_one_in_place(world: Any) -> None:
