@@ -18,6 +18,9 @@ Key = TypeVar("Key", bound=Hashable)
 POOL = 100
 """Candidates of each source, at most."""
 
+RANKED = 100
+"""Candidates of all sources that a ranker orders: to read more would take longer than it gains."""
+
 TIED = 10
 """So many newest items of a user are looked up for their neighbours, and compared by vectors."""
 
@@ -122,8 +125,12 @@ def numbers(values: Sequence[Any]) -> np.ndarray:
 
 
 def pooled(lists: Mapping[str, Sequence[tuple[Key, float]]]) -> list[Key]:
-    """The candidates of all sources, each once."""
-    return list(dict.fromkeys(key for source in SOURCES for key, _ in lists.get(source, ())))
+    """The candidates that are ranked: the best of each source in turn, each once."""
+    turns: dict[Key, tuple[int, int]] = {}
+    for number, source in enumerate(SOURCES):
+        for place, (key, _) in enumerate(lists.get(source, ())):
+            turns[key] = min(turns.get(key, (place, number)), (place, number))
+    return sorted(turns, key=turns.__getitem__)[:RANKED]
 
 
 def matrix(
@@ -167,12 +174,15 @@ def _placed(
     columns, raw = [], np.full(len(places), np.nan)
     for source in SOURCES:
         found = lists.get(source, ())
+        best = found[0][1] if len(found) and found[0][1] > 0 else np.nan
+        there = [
+            (places[key], place, score) for place, (key, score) in enumerate(found) if key in places
+        ]
+        rows = [row for row, *_ in there]
+        scores = np.array([score for *_, score in there], dtype=np.float64)
         place, share = np.full((2, len(places)), np.nan)
-        rows = [places[key] for key, _ in found]
-        scores = np.array([score for _, score in found], dtype=np.float64)
-        place[rows] = np.arange(len(found))
-        if len(found) and scores[0] > 0:
-            share[rows] = scores / scores[0]
+        place[rows] = [at for _, at, _ in there]
+        share[rows] = scores / best
         columns += [place, share]
         if source == "encoder":
             raw[rows] = scores

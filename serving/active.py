@@ -13,6 +13,7 @@ from nearline.settings import settings
 from serving.catalogue import Catalogue
 from serving.following import CatalogueFollower
 from serving.metrics import Metrics
+from serving.ranker import Use
 from serving.release import Encoder, LoadedRelease, Pinned
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class ActiveRelease:
         metrics: Metrics,
         *,
         encoder: Encoder,
+        ranker: Use,
     ) -> None:
         self.store = store
         self._catalogue = catalogue
@@ -43,6 +45,7 @@ class ActiveRelease:
         self._encoder: Encoder = encoder
         self._active: LoadedRelease | None = None
         self._others: Mapping[str, LoadedRelease] = {}
+        self._ranker: Use = ranker
         self._pinned: Pinned | None = None
         self._beside: Mapping[str, Pinned] = {}
         self._pinning = Lock()
@@ -51,7 +54,8 @@ class ActiveRelease:
     @classmethod
     def open(cls, catalogue: CatalogueFollower, metrics: Metrics) -> "ActiveRelease":
         """The active release of the store that the settings name; nothing is loaded yet."""
-        return cls(ReleaseStore.open(), catalogue, metrics, encoder=settings().encoder)
+        config, store = settings(), ReleaseStore.open()
+        return cls(store, catalogue, metrics, encoder=config.encoder, ranker=config.ranker)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -125,7 +129,9 @@ class ActiveRelease:
     def _loaded(self, version: str) -> LoadedRelease | None:
         return self._attempt(
             f"release {version}",
-            lambda: LoadedRelease.load(self.store.load(version), encoder=self._encoder),
+            lambda: LoadedRelease.load(
+                self.store.load(version), encoder=self._encoder, ranker=self._ranker
+            ),
         )
 
 

@@ -36,10 +36,14 @@ class Tie:
 
 @dataclass(frozen=True)
 class Why:
-    """Why an item is in a list: the score of each source, and the user's events it is tied to."""
+    """Why an item is in a list: the score of each source, and the user's events it is tied to.
+
+    `ranked` is the ranker's score, where it ordered the list.
+    """
 
     scores: Mapping[Retriever, float]
     ties: tuple[Tie, ...] = ()
+    ranked: float | None = None
 
 
 @dataclass(frozen=True)

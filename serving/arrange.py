@@ -1,6 +1,6 @@
 """One list of what the sources propose: fused, spread over categories, and filled when too short.
 
-A learned ranker takes the place of `fused`: it orders the same candidates.
+A release's ranker may order what is fused (serving/ranking.py).
 """
 
 import math
@@ -28,12 +28,16 @@ WEIGHTS: dict[Retriever, float] = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """An item that may be shown: its rank score, and the score of each source that proposed it."""
+    """An item that may be shown: its rank score, and the score of each source that proposed it.
+
+    `ranked` is the ranker's score, where it ordered the list.
+    """
 
     item_id: str
     score: float
     scores: dict[Retriever, float] = field(default_factory=dict)
     matches: bool = True
+    ranked: float | None = None
 
     @property
     def source(self) -> Retriever:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from nearline.errors import NearlineError
+from nearline.ranking import ITEM_FEATURES, USER_FEATURES, RankedUser, named, numbers
 from nearline.schema import ITEM_ID, USER_ID
 from nearline.sequence import History
 from nearline.settings import settings
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+ItemRows = dict[str, np.ndarray]
+"""ITEM_FEATURES, float32, of items."""
 
 REPO = Path(__file__).resolve().parent.parent / "feature_repo"
 EMPTY = History((), (), ())
@@ -136,6 +140,16 @@ class FeatureReader:
         """What the same users touch as each item, in one read. Raises StoreLate or StoreFailed."""
         return self._within_deadline(lambda: self._neighbours(item_ids))
 
+    def for_ranking(
+        self, user_id: str | None, item_ids: Sequence[str], keep: Callable[[ItemRows], None]
+    ) -> tuple[RankedUser, ItemRows]:
+        """What a ranker reads of a user, if one is given, and of items.
+
+        One read of all. The items go to `keep` too, even where they come too late for this request.
+        Raises StoreLate or StoreFailed.
+        """
+        return self._within_deadline(lambda: self._for_ranking(user_id, item_ids, keep))
+
     def _within_deadline(self, read: Callable[[], T]) -> T:
         future = self._thread.submit(read)
         try:
@@ -208,6 +222,19 @@ class FeatureReader:
         lists = (columns[f"item_neighbours__{name}"] for name in ("neighbour_ids", "scores"))
         rows = zip(item_ids, *lists, strict=True)
         return {item_id: Neighbours(ids or (), scores or ()) for item_id, ids, scores in rows}
+
+    def _for_ranking(
+        self, user_id: str | None, item_ids: Sequence[str], keep: Callable[[ItemRows], None]
+    ) -> tuple[RankedUser, ItemRows]:
+        row = self._read_one(list(USER_FEATURES), {USER_ID: user_id}) if user_id else {}
+        if not item_ids:
+            return RankedUser.of(row), {}
+        keys = [{ITEM_ID: item_id} for item_id in item_ids]
+        columns = self._read(list(ITEM_FEATURES), keys)
+        rows = np.column_stack([numbers(columns[named(name)]) for name in ITEM_FEATURES])
+        items = dict(zip(item_ids, rows, strict=True))
+        keep(items)
+        return RankedUser.of(row), items
 
 
 def _time(row: Mapping[str, Any], feature: str) -> datetime:

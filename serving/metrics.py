@@ -67,6 +67,12 @@ class Metrics:
             ["source", "failure"],
             registry=registry,
         )
+        self.rankings = Counter(
+            "nearline_rankings",
+            "Lists of a release with a ranker that is on: ranked, or why not.",
+            ["outcome"],
+            registry=registry,
+        )
         self.user_vectors = Counter(
             "nearline_user_vectors",
             "User vectors: encoded now, remembered, stored, or stored and of no use (and why).",

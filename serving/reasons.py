@@ -27,7 +27,18 @@ class Reason(StrEnum):
     STORE_FAILED = "the online store could not be read"
     NEW_ITEM = "the item is in the catalogue, but not yet in the release"
     NO_CATEGORIES = "the item is not yet in the release, and shares no category with another"
+    RANKER_LATE = "the features of the candidates came too late: they are in their sources' order"
+    RANKER_FAILED = "the candidates could not be ranked: they are in their sources' order"
     NO_TRENDING = "there is no trending list"
     ANY_WORD = "no item has every word: these have some of them"
     FEW_MATCH = "the filters left fewer items than were asked for"
     FEW_LEFT = "fewer items than were asked for may still be shown"
+
+
+IN_TROUBLE = {
+    Reason.STORE_LATE,
+    Reason.STORE_FAILED,
+    Reason.RANKER_LATE,
+    Reason.RANKER_FAILED,
+}
+"""Reasons that may be gone by the next request."""

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import repeat
 
 from nearline.domains import Domain
+from nearline.ranking import POOL, TIED
 from nearline.sequence import History, microseconds
 from serving import retrieve
 from serving.answers import Answer, Asked, Filled, Ignored, ScoredItem, SessionEvent
@@ -19,25 +20,23 @@ from serving.errors import UnknownItem
 from serving.explain import whys
 from serving.features import EMPTY, FeatureReader, Trending
 from serving.metrics import Metrics
+from serving.ranking import Ranked, Ranking
 from serving.reasons import Reason, Retriever, Source
 from serving.release import Pinned
 from serving.retrieve import Retrieved
 from serving.rules import Rules
 from serving.search import SearchIndex
-from serving.stored import NeighbourLists, TrendingList
+from serving.stored import NeighbourLists, RankingFeatures, TrendingList
 from serving.users import Users, UserState
 from serving.vectors import UserVectors
 
 Retrieve = Callable[[Rules, int], Retrieved]
 """A source of candidates: what it proposes under these rules, at most so many."""
 
+Rank = Callable[[Sequence[Retrieved], Sequence[Candidate]], Ranked]
+"""Orders what the sources found, given as found and fused."""
+
 STRANGER = UserState(EMPTY)
-
-POOL = 100
-"""Candidates of each source, at least; more where a longer list is asked for."""
-
-_TIED = 10
-"""So many newest items of a user are looked up for what the same users touch."""
 
 _SECOND_US = 1_000_000
 
@@ -61,6 +60,7 @@ class Recommender:
         self._users = users
         self._trends = TrendingList(reader)
         self._neighbours = NeighbourLists(reader, metrics)
+        self._ranking = Ranking(RankingFeatures(reader), metrics)
         self._vectors = UserVectors(metrics)
         self._domain = domain
         self._index = index
@@ -133,20 +133,25 @@ class Recommender:
         rules = _rules(pinned, asked, now, state.history.item_ids)
         vector, source = self._vectors.of(pinned.release, state, now)
         # A store in trouble is not asked again: its deadline has passed once in this request.
-        tied = () if state.trouble else state.history.item_ids[-_TIED:]
+        tied = () if state.trouble else state.history.item_ids[-TIED:]
         own: list[Retrieve] = [
             partial(retrieve.together, neighbours=self._neighbours.of(tied, now)),
             partial(retrieve.new_to_taste, history=state.history),
         ]
+        site, rank = self._site(now), None
         if vector is not None:
             own.insert(0, partial(retrieve.nearest, vector=vector))
+            if pinned.release.ranker is not None and not state.trouble:
+                own.append(partial(retrieve.trending, trends=site.trends))
+                rank = partial(self._ranking.order, pinned, state, now=now)
         return self._answer(
             rules,
             asked,
             own,
-            self._site(now),
+            site,
             now,
             state=state,
+            rank=rank,
             source=source if vector is not None else None,
             reason=state.trouble or (unknown if vector is None else None),
         )
@@ -169,6 +174,7 @@ class Recommender:
         now: datetime,
         *,
         state: UserState = STRANGER,
+        rank: Rank | None = None,
         source: Source | None = None,
         reason: Reason | None = None,
     ) -> Answer:
@@ -176,7 +182,7 @@ class Recommender:
 
         `source` is what the own list is called; without it, by what proposed its first item.
         """
-        mine = self._chosen(rules, asked, own)
+        mine, unranked = self._chosen(rules, asked, own, rank)
         main = mine or self._first(rules, asked, site.sources)
         full = self._filled(rules, asked, main, own, site.sources) if asked.fill else main
         made_from: Source = source if source and (mine or not main) else _made_from(main)
@@ -185,16 +191,21 @@ class Recommender:
             release=rules.pinned.release.version,
             source=made_from,
             items=_items(rules.pinned, full, state.history if asked.explain else None),
-            reason=reason or (site.trouble if made_from == "popular" else None),
+            reason=reason or unranked or (site.trouble if made_from == "popular" else None),
             filled=Filled(len(full) - len(main), few) if len(main) < asked.limit else None,
             state_age_seconds=_age(state, now) if mine else site.age(made_from, now),
             features=state.features if mine else site.features(made_from),
         )
 
-    def _chosen(self, rules: Rules, asked: Asked, sources: Sequence[Retrieve]) -> list[Candidate]:
-        """What these sources propose, as one list."""
+    def _chosen(
+        self, rules: Rules, asked: Asked, sources: Sequence[Retrieve], rank: Rank | None = None
+    ) -> tuple[list[Candidate], Reason | None]:
+        """What these sources propose, as one list, and why it was not ranked if it was to be."""
         pool = max(POOL, 2 * asked.limit)
-        ranked = fused([source(rules, pool) for source in sources])
+        found = [source(rules, pool) for source in sources]
+        ranked = Ranked(fused(found))
+        if rank is not None and ranked.candidates:
+            ranked = rank(found, ranked.candidates)
         catalogue, capped = rules.pinned.catalogue, not rules.filters.categories
 
         def category(item_id: str) -> str | None:
@@ -202,11 +213,12 @@ class Recommender:
             return entry.categories[0] if entry and entry.categories else None
 
         cap = self._cap if asked.category_cap is None else asked.category_cap
-        return spread(ranked, asked.limit, cap=cap, category=category)
+        listed = spread(ranked.candidates, asked.limit, cap=cap, category=category)
+        return listed, ranked.trouble
 
     def _first(self, rules: Rules, asked: Asked, sources: Sequence[Retrieve]) -> list[Candidate]:
         """The list of the first source that has any."""
-        lists = (self._chosen(rules, asked, [source]) for source in sources)
+        lists = (self._chosen(rules, asked, [source])[0] for source in sources)
         return next(filter(None, lists), [])
 
     def _filled(

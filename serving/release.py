@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +13,7 @@ from nearline.errors import CorruptRelease, ReleaseError
 from nearline.releases import Release, ReleaseManifest
 from nearline.sequence import ModelInput, Vocabulary, pad
 from serving.catalogue import Catalogue
+from serving.ranker import Ranker, Use
 from serving.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -37,16 +38,20 @@ class LoadedRelease:
     popularity: np.ndarray
     length: int
     session: "onnxruntime.InferenceSession"
+    ranker: Ranker | None = None
 
     @classmethod
-    def load(cls, release: Release, *, encoder: Encoder = "full") -> "LoadedRelease":
-        """Verify a release and load it; `encoder` says which of its encoders.
+    def load(
+        cls, release: Release, *, encoder: Encoder = "full", ranker: Use = "off"
+    ) -> "LoadedRelease":
+        """Verify a release and load it; `encoder` says which of its encoders, `ranker` which use
+        is made of its ranker.
 
         Raises CorruptRelease when a file lacks, was changed, or does not fit the others.
         """
         release.verify()
         try:
-            loaded = _read(release, encoder)
+            loaded = replace(_read(release, encoder), ranker=Ranker.of(release, ranker))
             _check(loaded)
         except ReleaseError:
             raise

@@ -140,6 +140,7 @@ class WhyItem(BaseModel):
     """Why an item is in the list."""
 
     scores: dict[Retriever, float] = Field(description="Score of each source that proposed it.")
+    ranked: float | None = Field(None, description="The ranker's score, where it gave the order.")
     because: list[OwnEvent] = Field(description="What the user touched that is most like it.")
 
 
@@ -179,7 +180,7 @@ def _why(item: ScoredItem) -> WhyItem | None:
         )
         for tie in item.why.ties
     ]
-    return WhyItem(scores=dict(item.why.scores), because=ties)
+    return WhyItem(scores=dict(item.why.scores), ranked=item.why.ranked, because=ties)
 
 
 class FilledUp(BaseModel):

@@ -110,7 +110,8 @@ class UserState:
 
     `vector` is the pushed vector, whatever its release; `stored` is the same if it knows all these
     events. `trouble` says why the online store has no part in this;
-    `features` up to when each of its views was known.
+    `features` up to when each of its views was known. `user_id` is whom the online store may be
+    asked about, if anybody.
     """
 
     history: History
@@ -118,6 +119,7 @@ class UserState:
     stored: StoredVector | None = None
     trouble: Reason | None = None
     features: Mapping[str, datetime] = field(default_factory=dict)
+    user_id: str | None = None
 
     @property
     def last_us(self) -> int | None:
@@ -146,8 +148,9 @@ class Users:
     def state(self, user_id: str) -> UserState:
         """The state of a user, with or without the online store; a stranger's history is empty."""
         features, trouble = UserFeatures(), None
+        readable = not self._forgotten.hidden(user_id)
         try:
-            if not self._forgotten.hidden(user_id):
+            if readable:
                 features = self._reader.user(user_id)
         except StoreLate:
             trouble = Reason.STORE_LATE
@@ -157,7 +160,8 @@ class Users:
         history = merged(features.history, recent.events, self._length)
         vector = features.vector
         stored = vector if vector and _covers(vector, history, recent) else None
-        return UserState(history, vector, stored, trouble, features.times)
+        asked = user_id if readable else None
+        return UserState(history, vector, stored, trouble, features.times, asked)
 
 
 def _covers(stored: StoredVector, history: History, recent: Recent) -> bool:

@@ -12,7 +12,7 @@ from nearline.intake import Impression
 from nearline.schema import Id
 from serving.answers import Answer, SessionEvent
 from serving.kept import Kept
-from serving.reasons import Reason
+from serving.reasons import IN_TROUBLE
 from serving.schema import (
     Batch,
     BatchRequest,
@@ -43,7 +43,7 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         answer = service.list_for(choice, user_id, asked.asked(), now=now)
         shown = shown_for(request, answer, "user", asked, user_id=user_id, by=choice.assigned)
         listed = told(service, request, answer, shown)
-        if answer.reason not in (Reason.STORE_LATE, Reason.STORE_FAILED):
+        if answer.reason not in IN_TROUBLE:
             route = request.scope["route"]
             kept = Kept.of(listed, answer, shown, made=now, basis=basis, route=route)
             service.kept.keep(request.scope, kept)

@@ -5,6 +5,8 @@ import numpy as np
 from nearline.ranking import (
     COLUMNS,
     ITEM_FEATURES,
+    RANKED,
+    SOURCES,
     USER_NUMBERS,
     Context,
     RankedUser,
@@ -39,14 +41,18 @@ def told(**changes: object) -> dict[str, np.ndarray]:
         ),
         "context": Context(SATURDAY_AT_SEVEN, SATURDAY_AT_SEVEN - 90_000_000, 12),
     }
-    found = matrix(pooled(LISTS), LISTS, **(how | changes))  # type: ignore[arg-type]
+    found = matrix(["a", "b", "c"], LISTS, **(how | changes))  # type: ignore[arg-type]
     assert found.dtype == np.float32
     assert found.shape == (3, len(COLUMNS))
     return dict(zip(COLUMNS, found.T, strict=True))
 
 
-def test_the_candidates_are_those_of_all_sources_once() -> None:
-    assert pooled(LISTS) == ["a", "b", "c"]
+def test_the_candidates_are_the_best_of_each_source_in_turn() -> None:
+    assert pooled(LISTS) == ["a", "c", "b"]
+    long = {source: [(f"{source}{n}", 1.0) for n in range(90)] for source in SOURCES}
+    found = pooled(long)
+    assert found[:4] == ["encoder0", "cooccurrence0", "trending0", "encoder1"]
+    assert len(found) == RANKED
 
 
 def test_each_source_tells_the_place_and_the_share_of_its_best_score() -> None:

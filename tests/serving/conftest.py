@@ -29,7 +29,8 @@ from nearline import bundle
 from nearline.domains import load_domain
 from nearline.intake import Follower, ImpressionLog, ItemJournal, Journal, accepted_events
 from nearline.lake import CATALOGUE, Lake
-from nearline.releases import ReleaseManifest, ReleaseStore
+from nearline.ranking import ITEM_FEATURES, USER_FEATURES
+from nearline.releases import Ranking, ReleaseManifest, ReleaseStore
 from nearline.schema import ITEM_SCHEMA, Event, Item
 from nearline.sequence import GAP_BUCKETS, Vocabulary
 from nearline.settings import settings
@@ -97,8 +98,12 @@ class FakeStore:
     users: dict[str, dict[str, Any]] = field(default_factory=dict)
     trending: tuple[list[str], list[float], datetime] | None = None
     neighbours: dict[str, tuple[list[str], list[float]]] = field(default_factory=dict)
+    ranking: dict[str, dict[str, Any]] = field(default_factory=dict)
     delay_s: float = 0.0
     error: Exception | None = None
+    ranking_delay_s: float = 0.0
+    ranking_error: Exception | None = None
+    asked: list[tuple[list[str], list[dict[str, str]]]] = field(default_factory=list)
 
     def put_sequence(self, user_id: str, events: Sequence[tuple[str, str, datetime]]) -> None:
         items, types, times = zip(*events, strict=True)
@@ -117,9 +122,12 @@ class FakeStore:
     def get_online_features(
         self, features: list[str], entity_rows: list[dict[str, str]], full_feature_names: bool
     ) -> "FakeStore._Response":
-        time.sleep(self.delay_s)
-        if self.error:
-            raise self.error
+        self.asked.append((features, entity_rows))
+        ranks = any(name in (*USER_FEATURES, *ITEM_FEATURES) for name in features)
+        time.sleep(self.delay_s + self.ranking_delay_s * ranks)
+        error = self.error or (self.ranking_error if ranks else None)
+        if error:
+            raise error
         names = [name.replace(":", "__") for name in features]
         return self._Response([dict.fromkeys(names) | self._row(key) for key in entity_rows])
 
@@ -128,7 +136,8 @@ class FakeStore:
             return self.users.get(key["user_id"], {})
         if "item_id" in key:
             ids, scores = self.neighbours.get(key["item_id"], (None, None))
-            return {"item_neighbours__neighbour_ids": ids, "item_neighbours__scores": scores}
+            near = {"item_neighbours__neighbour_ids": ids, "item_neighbours__scores": scores}
+            return near | self.ranking.get(key["item_id"], {})
         if not self.trending:
             return {}
         items, scores, ts = self.trending
@@ -172,6 +181,8 @@ class World:
         until: datetime = HOUR_END,
         parent: str | None = None,
         refused: str = "",
+        ranker: str | None = None,
+        ranking: Ranking | None = None,
     ) -> str:
         """Publish a release by hand, an hourly one with a `parent`, and return its version."""
         model = TinyModel.make(len(item_ids), seed)
@@ -184,6 +195,7 @@ class World:
             promoted=not refused,
             reasons=[refused] if refused else [],
             metrics={"ndcg": 0.1},
+            ranking=ranking,
         )
         with self.releases.stage() as folder:
             bundle.write_vocabulary(folder, Vocabulary(tuple(item_ids), TYPES))
@@ -191,6 +203,8 @@ class World:
             popularity = np.arange(len(item_ids), 0, -1, dtype=np.float32)
             np.save(folder / bundle.POPULARITY, popularity)
             model.write_onnx(folder / bundle.ENCODER)
+            if ranker is not None:
+                (folder / bundle.RANKER).write_text(ranker)
             (folder / bundle.CONFIG).write_text(json.dumps({"length": LENGTH}))
             version = self.releases.publish(folder, manifest)
         self.models[version] = model
