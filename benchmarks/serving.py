@@ -1,5 +1,7 @@
 """What answering costs: recommendations over HTTP on loopback, against an empty route.
 
+Example: python -m benchmarks.serving run
+
 A release of the small size, untrained (its weights cost what trained ones do), a catalogue with
 categories, and the users' sequences in Feast's SQLite store. One process asks over a number of
 connections, each waiting for its answer; the server is `nearline serve` in a process of its own.

@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share."""
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ import prometheus_client  # noqa: F401
 import pytest
 
 from nearline.settings import Settings, settings
+
+# Spark's gateway tells of its end when the tests' output is closed already.
+logging.getLogger("py4j").setLevel(logging.ERROR)
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from nearline.domains import BUILT_IN, load_domain
+from nearline.domains import load_domain
 from nearline.errors import MissingPartition
 from nearline.lake import EVENTS, QUARANTINE, RAW, Lake
 from nearline.schema import EVENT_SCHEMA, QUARANTINE_SCHEMA, RAW_SCHEMA
@@ -18,6 +18,7 @@ from nearline.sources.synthetic import Stream, StreamSpec
 from nearline.windows import HOUR, Window
 from pipeline import steps
 
+DOMAIN = "commerce"
 END = datetime(2026, 1, 4, tzinfo=UTC)
 SPEC = StreamSpec(users=20, items=30, events=600, days=3, end=END, seed=5)
 WINDOW = Window(SPEC.start, SPEC.end)
@@ -45,15 +46,13 @@ def dirty(good: dict[str, object]) -> pa.Table:
     return pa.Table.from_pylist([*rows, twice, twice | {"session_id": "other"}], schema=RAW_SCHEMA)
 
 
-@pytest.fixture(scope="module", params=BUILT_IN)
-def lake(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, spark: object
-) -> Iterator[Lake]:
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Iterator[Lake]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NEARLINE_HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setenv("NEARLINE_DOMAIN", request.param)
+        patch.setenv("NEARLINE_DOMAIN", DOMAIN)
         settings.cache_clear()
-        stream, found = Stream(SPEC, load_domain(request.param)), Lake.open()
+        stream, found = Stream(SPEC, load_domain(DOMAIN)), Lake.open()
         upsert_items(found, stream.items())
         days = list(stream.batches())
         good = next(row for row in days[-1].to_pylist() if row["item_id"])

@@ -139,13 +139,13 @@ def test_settings_that_contradict_each_other_are_refused(
     assert settings().keep_days("events") is None
 
 
-def test_an_hour_costs_the_same_after_a_year_of_hours(home: Path) -> None:
-    """What is listed for an hour after a year, housekeeping run each week, is a few files."""
-    lake, start = Lake.open(), NOON - timedelta(days=365)
-    for week in range(52):
+def test_an_hour_costs_the_same_after_many_weeks_of_hours(home: Path) -> None:
+    """What is listed for an hour, housekeeping run each week, is a few files for ever."""
+    lake, start, weeks = Lake.open(), NOON - timedelta(days=365), 8
+    for week in range(weeks):
         hours = Window(start + week * 7 * DAY, start + (week + 1) * 7 * DAY)
         for hour in hours.hours():
             lake.mark_complete("x", Window.of_hour(hour), rows=1)
         lake.ledger("x").settle(hours.end - 2 * DAY)
     assert len(lake.fs.ls(f"{lake.root}/_ledger/x")) == 49
-    assert lake.ledger("x").rows() == 52 * 168
+    assert lake.ledger("x").rows() == weeks * 168

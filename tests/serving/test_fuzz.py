@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-EXAMPLES = 25
+EXAMPLES = 15
 """Requests of each operation and mode."""
 
 CHECKS = [
