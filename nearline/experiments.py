@@ -42,11 +42,15 @@ _POINTS = 2**64
 
 
 class ArmSettings(BaseModel):
-    """What an arm sets otherwise than the settings of the same name."""
+    """What an arm sets otherwise than the settings of the same name.
+
+    `ranker: off` leaves candidates as they are fused; on, a ranker is used as the setting says.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     category_cap: float | None = Field(None, gt=0, le=1)
+    ranker: bool = True
 
 
 class Arm(BaseModel):

@@ -12,7 +12,7 @@ from serving.reasons import Reason, Retriever, Source
 class Asked:
     """How a list is wanted. `fill`: a list that the filters left too short is filled up.
 
-    `category_cap` stands in for the setting of that name.
+    `category_cap` stands in for the setting of that name. Not `ranked`: in the order of the fusion.
     """
 
     limit: int = 10
@@ -21,6 +21,7 @@ class Asked:
     explain: bool = False
     fill: bool = True
     category_cap: float | None = None
+    ranked: bool = True
 
 
 @dataclass(frozen=True)

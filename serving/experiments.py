@@ -34,7 +34,8 @@ class Choice:
 
     def applied(self, asked: Asked) -> Asked:
         """A question under the arm's settings."""
-        return replace(asked, category_cap=self.settings.category_cap)
+        own = self.settings
+        return replace(asked, category_cap=own.category_cap, ranked=own.ranker)
 
 
 class Trials:

@@ -141,7 +141,7 @@ class Recommender:
         site, rank = self._site(now), None
         if vector is not None:
             own.insert(0, partial(retrieve.nearest, vector=vector))
-            if pinned.release.ranker is not None and not state.trouble:
+            if asked.ranked and pinned.release.ranker is not None and not state.trouble:
                 own.append(partial(retrieve.trending, trends=site.trends))
                 rank = partial(self._ranking.order, pinned, state, now=now)
         return self._answer(

@@ -37,7 +37,7 @@ def list_experiments(as_json: JsonFlag = False) -> None:
             arm,
             f"{of.share:.0%}",
             of.release or "the active one",
-            ", ".join(f"{k}={v}" for k, v in of.settings.model_dump(exclude_none=True).items()),
+            ", ".join(f"{k}={v}" for k, v in of.settings.model_dump(exclude_defaults=True).items()),
         )
         for name, each in found.items()
         for arm, of in each.arms.items()

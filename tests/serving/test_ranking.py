@@ -109,6 +109,19 @@ def test_a_ranker_orders_where_it_won_or_is_told_to(
     assert all((stage["ranked"] is not None) == ranked for stage in stages)
 
 
+def test_an_arm_may_do_without_the_ranker(shop: Any) -> None:
+    before = unranked(shop)
+    promote(shop, WINS)
+    settings().experiments.write_text(
+        "test: {surfaces: [home], arms: {control: {share: 0.000001}, "
+        "plain: {share: 0.999999, settings: {ranker: off}}}}"
+    )
+    with shop.client() as client:
+        home, elsewhere = ask(client, surface="home"), ask(client, surface="item")
+    assert (home["arm"], ids(home)) == ("plain", before)
+    assert (elsewhere["arm"], ids(elsewhere)[:2]) == (None, ["i11", "i10"])
+
+
 def test_a_new_item_keeps_its_place(shop: Any) -> None:
     categories = {"categories": ["noir"]}
     shop.catalogue(*({"item_id": item_id} | categories for item_id in (*ITEMS, "new")))
