@@ -27,6 +27,20 @@ TIED = 10
 SOURCES = ("encoder", "cooccurrence", "trending")
 """What proposes candidates, by the names that serving uses."""
 
+RANK_OFFSET = 60
+"""k of reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009), as in the paper."""
+
+WEIGHTS = {
+    "encoder": 1.0,
+    "vectors": 1.0,
+    "words": 1.0,
+    "cooccurrence": 0.5,
+    "content": 0.5,
+    "trending": 0.25,
+    "popular": 0.25,
+}
+"""How much the rank in each source counts where lists are fused."""
+
 
 def named(feature: str) -> str:
     """What Feast calls `view:feature` in its answers."""
@@ -64,6 +78,7 @@ ITEM_FEATURES = (
 COLUMNS = (
     *(f"{source}_{what}" for source in SOURCES for what in ("place", "share")),
     "encoder_score",
+    "fused",
     "near_newest",
     "near_mean",
     "near_best",
@@ -170,8 +185,9 @@ def matrix(
 def _placed(
     places: Mapping[Key, int], lists: Mapping[str, Sequence[tuple[Key, float]]]
 ) -> list[np.ndarray]:
-    """Place and share of the best score in each source's list; at last the encoder's own score."""
-    columns, raw = [], np.full(len(places), np.nan)
+    """Place and share of the best score in each source's list; then the encoder's own score, and
+    that of reciprocal rank fusion."""
+    columns, raw, fused = [], np.full(len(places), np.nan), np.zeros(len(places))
     for source in SOURCES:
         found = lists.get(source, ())
         best = found[0][1] if len(found) and found[0][1] > 0 else np.nan
@@ -184,9 +200,10 @@ def _placed(
         place[rows] = [at for _, at, _ in there]
         share[rows] = scores / best
         columns += [place, share]
+        fused += np.nan_to_num(WEIGHTS[source] / (RANK_OFFSET + 1 + place))
         if source == "encoder":
             raw[rows] = scores
-    return [*columns, raw]
+    return [*columns, raw, fused]
 
 
 def _nearness(vectors: np.ndarray, newest: np.ndarray) -> list[np.ndarray]:

@@ -8,22 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from nearline.ranking import RANK_OFFSET, WEIGHTS
 from serving.reasons import Retriever
 from serving.retrieve import Retrieved
-
-RANK_OFFSET = 60
-"""k of reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009), as in the paper."""
-
-WEIGHTS: dict[Retriever, float] = {
-    "encoder": 1.0,
-    "vectors": 1.0,
-    "words": 1.0,
-    "cooccurrence": 0.5,
-    "content": 0.5,
-    "trending": 0.25,
-    "popular": 0.25,
-}
-"""How much the rank in each source counts."""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ def test_each_source_tells_the_place_and_the_share_of_its_best_score() -> None:
         "encoder_place": [0, 1, NAN],
         "encoder_share": [1, 0.5, NAN],
         "encoder_score": [0.8, 0.4, NAN],
+        "fused": [1 / 61 + 0.5 / 62, 1 / 62, 0.5 / 61],
         "cooccurrence_place": [1, NAN, 0],
         "cooccurrence_share": [0.2, NAN, 1],
         "trending_place": [NAN] * 3,
