@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-ItemRows = dict[str, np.ndarray]
-"""ITEM_FEATURES, float32, of items."""
-
 REPO = Path(__file__).resolve().parent.parent / "feature_repo"
 EMPTY = History((), (), ())
 
@@ -89,6 +86,13 @@ class Neighbours(NamedTuple):
     scores: Sequence[float] = ()
 
 
+class ForRanking(NamedTuple):
+    """What a ranker reads of users, and of items: ITEM_FEATURES of each, float32."""
+
+    users: dict[str, RankedUser]
+    items: dict[str, np.ndarray]
+
+
 class Profile(NamedTuple):
     """One feature view's row of a user, and up to when it was known."""
 
@@ -141,14 +145,18 @@ class FeatureReader:
         return self._within_deadline(lambda: self._neighbours(item_ids))
 
     def for_ranking(
-        self, user_id: str | None, item_ids: Sequence[str], keep: Callable[[ItemRows], None]
-    ) -> tuple[RankedUser, ItemRows]:
-        """What a ranker reads of a user, if one is given, and of items.
+        self,
+        user_ids: Sequence[str],
+        item_ids: Sequence[str],
+        *,
+        keep: Callable[[ForRanking], None],
+    ) -> ForRanking:
+        """What a ranker reads of users and items, in one go.
 
-        One read of all. The items go to `keep` too, even where they come too late for this request.
-        Raises StoreLate or StoreFailed.
+        It is given to `keep` too, even where it comes too late for this request. Raises StoreLate
+        or StoreFailed.
         """
-        return self._within_deadline(lambda: self._for_ranking(user_id, item_ids, keep))
+        return self._within_deadline(lambda: self._for_ranking(user_ids, item_ids, keep))
 
     def _within_deadline(self, read: Callable[[], T]) -> T:
         future = self._thread.submit(read)
@@ -224,17 +232,23 @@ class FeatureReader:
         return {item_id: Neighbours(ids or (), scores or ()) for item_id, ids, scores in rows}
 
     def _for_ranking(
-        self, user_id: str | None, item_ids: Sequence[str], keep: Callable[[ItemRows], None]
-    ) -> tuple[RankedUser, ItemRows]:
-        row = self._read_one(list(USER_FEATURES), {USER_ID: user_id}) if user_id else {}
-        if not item_ids:
-            return RankedUser.of(row), {}
-        keys = [{ITEM_ID: item_id} for item_id in item_ids]
-        columns = self._read(list(ITEM_FEATURES), keys)
+        self,
+        user_ids: Sequence[str],
+        item_ids: Sequence[str],
+        keep: Callable[[ForRanking], None],
+    ) -> ForRanking:
+        users = {
+            user_id: RankedUser.of(self._read_one(list(USER_FEATURES), {USER_ID: user_id}))
+            for user_id in user_ids
+        }
+        found = ForRanking(users, self._item_rows(item_ids) if item_ids else {})
+        keep(found)
+        return found
+
+    def _item_rows(self, item_ids: Sequence[str]) -> dict[str, np.ndarray]:
+        columns = self._read(list(ITEM_FEATURES), [{ITEM_ID: item_id} for item_id in item_ids])
         rows = np.column_stack([numbers(columns[named(name)]) for name in ITEM_FEATURES])
-        items = dict(zip(item_ids, rows, strict=True))
-        keep(items)
-        return RankedUser.of(row), items
+        return dict(zip(item_ids, rows, strict=True))
 
 
 def _time(row: Mapping[str, Any], feature: str) -> datetime:

@@ -6,7 +6,7 @@ none. Items that the release does not know yet keep their places, as no ranker h
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -90,9 +90,10 @@ class Ranking:
         rows = request_matrix(pinned, state, candidates, lists, user, items, now)
         scores = ranker.scores(rows)
         by_id = {candidate.item_id: candidate for candidate in fused if candidate.item_id in known}
+        order = np.argsort(-scores, kind="stable")
         ranked = [
-            replace(by_id.pop(candidates[at]), score=float(scores[at]), ranked=float(scores[at]))
-            for at in np.argsort(-scores, kind="stable")
+            Candidate(candidates[at], score, by_id.pop(candidates[at]).scores, ranked=score)
+            for at, score in zip(order.tolist(), scores[order].tolist(), strict=True)
         ]
         best = iter([*ranked, *by_id.values()])
         return [next(best) if c.item_id in known else c for c in fused]

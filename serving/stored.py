@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from nearline.ranking import RankedUser
-from serving.features import FeatureReader, Neighbours, StoreFailed, StoreLate, Trending
+from serving.features import FeatureReader, ForRanking, Neighbours, StoreFailed, StoreLate, Trending
 from serving.metrics import Metrics
 from serving.reasons import Reason
 
@@ -20,7 +20,11 @@ _NEIGHBOURS_FOR = timedelta(minutes=10)
 _ITEM_FEATURES_FOR = timedelta(minutes=5)
 """They change by the hour."""
 
-_MOST_ITEMS = 50_000
+_USER_FEATURES_FOR = timedelta(minutes=1)
+
+_MOST_KEPT = 50_000
+
+_STRANGER = RankedUser.of({})
 
 T = TypeVar("T")
 
@@ -53,7 +57,7 @@ class TrendingList:
 
 
 class _Kept(Generic[T]):
-    """What was read of items lately, for so long. Safe to use from many threads."""
+    """What was read of items, or of users, lately, for so long. Safe to use from many threads."""
 
     def __init__(self, kept_for: timedelta) -> None:
         self._kept_for = kept_for
@@ -61,23 +65,25 @@ class _Kept(Generic[T]):
         self._lock = Lock()
 
     def of(self, wanted: Sequence[str], now: datetime) -> dict[str, T]:
-        """What holds still of the wanted items."""
+        """What holds still of those wanted."""
         with self._lock:
-            kept = {item_id: self._kept[item_id] for item_id in wanted if item_id in self._kept}
-        return {
-            item_id: found
-            for item_id, (read_at, found) in kept.items()
-            if timedelta(0) <= now - read_at < self._kept_for
-        }
+            kept = [(key, self._kept.get(key)) for key in wanted]
+        oldest = now - self._kept_for
+        return {key: found[1] for key, found in kept if found and oldest < found[0] <= now}
 
     def keep(self, read: Mapping[str, T], now: datetime) -> None:
-        """Keep what was read now; the items not read for longest go first."""
+        """Keep what was read now, and drop what holds no more."""
         with self._lock:
-            for item_id, found in read.items():
-                self._kept[item_id] = now, found
-                self._kept.move_to_end(item_id)
-            while len(self._kept) > _MOST_ITEMS:
+            for key, found in read.items():
+                self._kept[key] = now, found
+                self._kept.move_to_end(key)
+            while self._kept and (len(self._kept) > _MOST_KEPT or self._is_over(now)):
                 self._kept.popitem(last=False)
+
+    def _is_over(self, now: datetime) -> bool:
+        """Whether the time of what was read first is over."""
+        read_at, _ = next(iter(self._kept.values()))
+        return read_at <= now - self._kept_for
 
 
 class NeighbourLists:
@@ -108,11 +114,12 @@ class NeighbourLists:
 
 
 class RankingFeatures:
-    """What a ranker reads: of a user anew each time, of items from memory where it can."""
+    """What a ranker reads of users and items, from memory where it can."""
 
     def __init__(self, reader: FeatureReader) -> None:
         self._reader = reader
-        self._kept: _Kept[np.ndarray] = _Kept(_ITEM_FEATURES_FOR)
+        self._users: _Kept[RankedUser] = _Kept(_USER_FEATURES_FOR)
+        self._items: _Kept[np.ndarray] = _Kept(_ITEM_FEATURES_FOR)
 
     def of(
         self, user_id: str | None, item_ids: Sequence[str], now: datetime
@@ -121,10 +128,17 @@ class RankingFeatures:
 
         Raises StoreLate or StoreFailed.
         """
-        found = self._kept.of(item_ids, now)
-        missing = [item_id for item_id in item_ids if item_id not in found]
-        user, read = self._reader.for_ranking(
-            user_id, missing, keep=lambda rows: self._kept.keep(rows, now)
-        )
-        found |= read
-        return user, np.array([found[item_id] for item_id in item_ids])
+        users = self._users.of([user_id] if user_id else [], now)
+        items = self._items.of(item_ids, now)
+        missing_users = [user_id] if user_id and not users else []
+        missing_items = [item_id for item_id in item_ids if item_id not in items]
+        if missing_users or missing_items:
+
+            def keep(read: ForRanking) -> None:
+                self._users.keep(read.users, now)
+                self._items.keep(read.items, now)
+
+            read = self._reader.for_ranking(missing_users, missing_items, keep=keep)
+            users, items = users | read.users, items | read.items
+        user = users.get(user_id, _STRANGER) if user_id else _STRANGER
+        return user, np.array([items[item_id] for item_id in item_ids])

@@ -170,14 +170,22 @@ def test_a_dead_ranker_leaves_the_order_and_is_told(
     assert 'nearline_rankings_total{outcome="ranker_failed"} 1.0' in metrics
 
 
-def test_items_are_read_once_and_users_each_time(shop: Any) -> None:
+def test_features_are_read_again_when_their_time_is_over(shop: Any) -> None:
     promote(shop, WINS)
     with shop.client() as client:
         ask(client)
-        shop.store.asked.clear()
-        ask(client)
-    asked = [key for features, keys in shop.store.asked for key in keys if ranked(features)]
-    assert asked == [{"user_id": "ann"}]
+        asked = [read_again(shop, client, seconds) for seconds in (30, 31, 240)]
+    assert asked[0] == []
+    assert asked[1] == [{"user_id": "ann"}]
+    assert len(asked[2]) == 12
+
+
+def read_again(shop: Any, client: Any, seconds: float) -> list[dict[str, str]]:
+    """What a request that comes so much later reads for its ranking."""
+    shop.now += timedelta(seconds=seconds)
+    shop.store.asked.clear()
+    ask(client)
+    return [key for features, keys in shop.store.asked for key in keys if ranked(features)]
 
 
 def ranked(features: list[str]) -> bool:
