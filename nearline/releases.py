@@ -67,10 +67,11 @@ class Drift(BaseModel):
 
 
 class Ranking(BaseModel):
-    """How a ranker orders candidates against the encoder's own order: NDCG@10 of both.
+    """How a ranker orders candidates: NDCG@10, beside that of the encoder's own order and of the
+    fused one.
 
-    `low` and `high` bound the difference (95 %, bootstrapped over users) on `events` that neither
-    had learned. `wins` says whether serving is to use it; `reason` tells why or why not.
+    `low` and `high` bound its lead over the encoder (95 %, bootstrapped over users) on `events`
+    that neither had learned. `wins` says whether serving is to use it, `reason` why or why not.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -79,6 +80,7 @@ class Ranking(BaseModel):
     reason: str
     ndcg: float | None = None
     encoder_ndcg: float | None = None
+    fused_ndcg: float | None = None
     low: float | None = None
     high: float | None = None
     events: int = 0

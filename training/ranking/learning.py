@@ -56,12 +56,21 @@ def learn(found: Examples, *, seed: int) -> "lightgbm.Booster":
     return lightgbm.train(_HOW | {"seed": seed}, table, num_boost_round=TREES)
 
 
-def ranks(ranker: "lightgbm.Booster", found: Examples, *, missed: int) -> np.ndarray:
-    """The rank (from 0) that the ranker gives the item that came next, `missed` where it cannot.
+def scored(ranker: "lightgbm.Booster", found: Examples) -> np.ndarray:
+    """The ranker's score of every candidate: the higher, the sooner."""
+    return np.asarray(ranker.predict(found.rows, num_threads=1))
+
+
+def fused(found: Examples) -> np.ndarray:
+    """The score of every candidate where the sources' lists are fused, as without a ranker."""
+    return found.rows[:, COLUMNS.index("fused")]
+
+
+def ranks(scores: np.ndarray, found: Examples, *, missed: int) -> np.ndarray:
+    """The rank (from 0) of the item that came next by these scores, `missed` where it cannot be.
 
     Candidates of equal scores stay in their order.
     """
-    scores = ranker.predict(found.rows, num_threads=1)
     told = np.full(len(found), missed, dtype=np.int64)
     for n, each in enumerate(np.split(scores, np.cumsum(found.sizes)[:-1])):
         if found.wanted[n] != MISSED:

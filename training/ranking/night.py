@@ -21,7 +21,7 @@ from training.model import Model
 from training.ranking.candidates import Retrieval
 from training.ranking.examples import Examples, examples
 from training.ranking.history import TRENDING
-from training.ranking.learning import learn, ranks
+from training.ranking.learning import fused, learn, ranks, scored
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -62,8 +62,11 @@ class RankerSchool:
         asked = self._requests(model, targets[drawn])
         own = found.only(drawn)
         missed = len(self.vocabulary.item_ids)
-        ranked = replace(own, ranks=ranks(ranker, asked, missed=missed))
-        return compared(ranked, own, seed=settings().seed)
+        ranked, plain = (
+            replace(own, ranks=ranks(scores, asked, missed=missed))
+            for scores in (scored(ranker, asked), fused(asked))
+        )
+        return compared(ranked, own, plain, seed=settings().seed)
 
     def _drawn(self, targets: np.ndarray, most: int) -> np.ndarray:
         rng = np.random.default_rng(settings().seed)
@@ -77,20 +80,26 @@ class RankerSchool:
         return examples(retrieval, targets, self.vocabulary, self.catalogue)
 
 
-def compared(ranked: Evaluation, own: Evaluation, *, seed: int) -> Ranking:
-    """The verdict on an order of candidates, beside the encoder's own of the same requests."""
+def compared(ranked: Evaluation, own: Evaluation, plain: Evaluation, *, seed: int) -> Ranking:
+    """The verdict on an order of candidates, beside the encoder's own of the same requests.
+
+    It wins where it is better beyond noise, and no worse than what is served without a ranker:
+    the `plain`, fused order.
+    """
     low, high = interval(ranked.ndcg - own.ndcg, own.users, seed=seed)
-    ndcg, encoder_ndcg = float(ranked.ndcg.mean()), float(own.ndcg.mean())
-    wins = low > 0
+    ndcg, encoder_ndcg, fused_ndcg = (float(each.ndcg.mean()) for each in (ranked, own, plain))
+    wins = low > 0 and ndcg >= fused_ndcg
     return Ranking(
         wins=wins,
         reason=(
-            f"{'better than' if wins else 'not better beyond noise than'} the encoder's own order: "
-            f"NDCG@10 {ndcg:.4f} against {encoder_ndcg:.4f} on {len(own.ranks)} events "
-            f"(difference {low:+.4f} to {high:+.4f})"
+            f"{'better than' if low > 0 else 'not better beyond noise than'} the encoder's own "
+            f"order: NDCG@10 {ndcg:.4f} against {encoder_ndcg:.4f} on {len(own.ranks)} events "
+            f"(difference {low:+.4f} to {high:+.4f}); "
+            f"{'worse than' if ndcg < fused_ndcg else 'at least'} the fused order, {fused_ndcg:.4f}"
         ),
         ndcg=round(ndcg, 6),
         encoder_ndcg=round(encoder_ndcg, 6),
+        fused_ndcg=round(fused_ndcg, 6),
         low=round(low, 6),
         high=round(high, 6),
         events=len(own.ranks),

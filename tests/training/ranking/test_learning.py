@@ -1,11 +1,13 @@
 """A ranker learns a planted order, and none from noise."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from nearline.ranking import COLUMNS
 from training.evaluation import Evaluation
 from training.ranking.examples import MISSED, Examples
-from training.ranking.learning import learn, ranks
+from training.ranking.learning import learn, ranks, scored
 from training.ranking.night import compared
 
 REQUESTS, CANDIDATES = 300, 20
@@ -29,13 +31,13 @@ def judged(*, planted: bool) -> tuple[Evaluation, Evaluation]:
     later, shown = requests(2, planted=planted), np.ones(CANDIDATES, dtype=bool)
     own = np.where(later.wanted == MISSED, CANDIDATES, later.wanted)
     ranker = learn(requests(1, planted=planted), seed=3)
-    found = ranks(ranker, later, missed=CANDIDATES)
+    found = ranks(scored(ranker, later), later, missed=CANDIDATES)
     return Evaluation(found, later.users, shown), Evaluation(own, later.users, shown)
 
 
 def test_a_planted_order_is_learned_and_wins() -> None:
     ranked, own = judged(planted=True)
-    verdict = compared(ranked, own, seed=1)
+    verdict = compared(ranked, own, own, seed=1)
     assert verdict.wins
     assert verdict.ndcg is not None
     assert verdict.ndcg > 0.8
@@ -44,9 +46,18 @@ def test_a_planted_order_is_learned_and_wins() -> None:
 
 
 def test_noise_does_not_win() -> None:
-    verdict = compared(*judged(planted=False), seed=1)
+    ranked, own = judged(planted=False)
+    verdict = compared(ranked, own, own, seed=1)
     assert not verdict.wins
     assert "not better beyond noise" in verdict.reason
+
+
+def test_what_the_fused_order_does_better_does_not_win() -> None:
+    ranked, own = judged(planted=True)
+    perfect = replace(own, ranks=np.zeros_like(own.ranks))
+    verdict = compared(ranked, own, perfect, seed=1)
+    assert not verdict.wins
+    assert "worse than the fused order, 1.0000" in verdict.reason
 
 
 def test_what_no_source_proposed_stays_missed() -> None:
@@ -60,10 +71,6 @@ def test_the_same_requests_give_the_same_ranker() -> None:
 
 
 def test_equal_scores_stay_in_their_order() -> None:
-    class Indifferent:
-        def predict(self, rows: np.ndarray, **_: int) -> np.ndarray:
-            return np.zeros(len(rows))
-
     later = requests(2, planted=False)
-    found = ranks(Indifferent(), later, missed=99)  # type: ignore[arg-type]
+    found = ranks(np.zeros(len(later.rows)), later, missed=99)
     np.testing.assert_array_equal(found, np.where(later.wanted == MISSED, 99, later.wanted))
