@@ -10,7 +10,7 @@ import torch
 from nearline.domains import load_domain
 from nearline.errors import BadInput, CorruptRelease
 from nearline.lake import Lake
-from nearline.releases import Ranking, ReleaseStore
+from nearline.releases import ReleaseStore
 from nearline.sequence import Vocabulary, microseconds
 from nearline.settings import settings
 from nearline.windows import Window
@@ -29,7 +29,7 @@ from training.evaluation import Evaluation, Scorer, evaluate, model_scorer
 from training.learning import fit, reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
 from training.publishing import Clock, learned_last, publish
-from training.ranking.night import RankerSchool, untaught
+from training.ranking.night import RankerSchool
 from training.recipe import Learning, Recipe, load_recipe
 
 log = logging.getLogger(__name__)
@@ -75,18 +75,13 @@ def train_nightly(window: Window) -> str:
         )
         clock.lap("learn")
         school = RankerSchool(data, vocabulary, catalogue)
-        why_not = untaught(data, split.watched, split.held_out)
-        ranker = school.teach(model, split.watched) if why_not is None else None
+        ranker = school.taught(model, split.watched, split.held_out)
         clock.lap("learn the ranker")
         warm(model, data, split.watched, split.learned, recipe.learning, seed=config.seed)
         clock.lap("learn the watched")
         found, others = measure(model, data, split, vocabulary, catalogue)
         clock.lap("evaluate")
-        ranking = (
-            school.judge(ranker, model, split.held_out, found)
-            if ranker is not None
-            else Ranking(reason=f"no ranker was learned: {why_not}")
-        )
+        ranking, trees = school.judged(ranker, model, split.held_out, found)
         clock.lap("judge the ranker")
         rivals = unseen_by_champion(found, others.pop(CHAMPION, None), data, split)
         checks = compare(found, others, rivals, fresher=is_fresher(window))
@@ -97,14 +92,7 @@ def train_nightly(window: Window) -> str:
         popularity = decayed_popularity(
             data, items=model.config.items, now=microseconds(window.end)
         )
-        bundle = Bundle(
-            model,
-            vocabulary,
-            popularity,
-            config.model_size,
-            recipe.learning,
-            ranker.model_to_string() if ranker is not None else None,
-        )
+        bundle = Bundle(model, vocabulary, popularity, config.model_size, recipe.learning, trees)
         return publish(
             bundle,
             window,

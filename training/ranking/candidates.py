@@ -14,7 +14,8 @@ from training.model import Model
 _LISTED = 50
 """Neighbours of an item that are known online."""
 
-_CHUNK = 256
+_CHUNK_CELLS = 4_000_000
+"""Scores in memory at once: targets times items."""
 
 Proposed = Sequence[tuple[int, float]]
 """Rows of items with scores, best first."""
@@ -37,8 +38,9 @@ class Retrieval:
         `trends` is the trending list at the moment of each.
         """
         vectors = self.model.item_tower().detach()
-        for start in range(0, len(targets), _CHUNK):
-            part = targets[start : start + _CHUNK]
+        step = max(_CHUNK_CELLS // len(self.matrix), 1)
+        for start in range(0, len(targets), step):
+            part = targets[start : start + step]
             scores = encode(self.model, vectors, self.data, part) @ self.matrix.T
             seen = np.zeros(scores.shape, dtype=bool)
             seen[touched(self.data, self.data.states[part])] = True
@@ -46,7 +48,7 @@ class Retrieval:
                 trending = [pair for pair in trends[start + n] if not seen[n, pair[0]]]
                 yield {
                     "encoder": _top(scores[n], seen[n]),
-                    "cooccurrence": _top(self._together(target), seen[n]),
+                    "cooccurrence": self._together(target, seen[n]),
                     "trending": trending[:POOL],
                 }
 
@@ -54,21 +56,23 @@ class Retrieval:
         """Rows of the newest items before a target, oldest first."""
         return touched(self.data, self.data.states[[target]], newest=TIED)[1]
 
-    def _together(self, target: int) -> np.ndarray:
-        """The summed likeness of each item to the newest ones, -inf without any."""
+    def _together(self, target: int, seen: np.ndarray) -> Proposed:
+        """The neighbours of the newest items, by their summed likeness to these."""
         rows = np.unique(self.newest(target))
         near, likeness = self.neighbours.rows[rows, :_LISTED], self.neighbours.likeness[rows]
-        there = near >= 0
-        summed = np.bincount(
-            near[there], likeness[:, :_LISTED][there], minlength=len(self.neighbours.rows)
-        )
-        return np.where(summed > 0, summed, -np.inf)
+        there = (near >= 0) & ~seen[near]
+        found, place = np.unique(near[there], return_inverse=True)
+        return _best(found, np.bincount(place, likeness[:, :_LISTED][there]))
 
 
 def _top(scores: np.ndarray, seen: np.ndarray) -> Proposed:
     scores = np.where(seen, -np.inf, scores)
-    count = min(POOL, len(scores))
-    rows = np.argpartition(-scores, count - 1)[:count]
-    rows = rows[np.lexsort((rows, -scores[rows]))]
+    rows = np.argpartition(-scores, min(POOL, len(scores)) - 1)[:POOL]
     rows = rows[np.isfinite(scores[rows])]
-    return list(zip(rows.tolist(), scores[rows].tolist(), strict=True))
+    return _best(rows, scores[rows])
+
+
+def _best(rows: np.ndarray, scores: np.ndarray) -> Proposed:
+    """At most POOL rows with their scores, best first; of equal scores the lower row first."""
+    order = np.lexsort((rows, -scores))[:POOL]
+    return list(zip(rows[order].tolist(), scores[order].tolist(), strict=True))

@@ -1,6 +1,7 @@
 """The ranker's part of a night: taught on events that the encoder has not learned yet, then judged
 on later ones against the encoder's own order."""
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ from training.ranking.learning import fused, learn, ranks, scored
 if TYPE_CHECKING:
     from lightgbm import Booster
 
+log = logging.getLogger(__name__)
+
 TAUGHT = 2000
 JUDGED = 2000
 """Requests, at most, drawn from all that there are."""
@@ -41,11 +44,35 @@ READ = tuple(
 
 @dataclass(frozen=True)
 class RankerSchool:
-    """What requests of the past are made from, and whether a ranker may be learned from them."""
+    """What requests of the past are made from, and what a ranker learns from them.
+
+    Whatever fails here is told in place of a ranker: it must not cost the night its model.
+    """
 
     data: Interactions
     vocabulary: Vocabulary
     catalogue: pa.Table
+
+    def taught(self, model: Model, watched: np.ndarray, held_out: np.ndarray) -> "Booster | str":
+        """A ranker of `watched` that `held_out` may judge, or why there is none."""
+        why_not = untaught(self.data, watched, held_out)
+        if why_not is not None:
+            return why_not
+        try:
+            return self.teach(model, watched)
+        except Exception as error:  # Feast, its stores and LightGBM have errors of their own
+            return _failed(error)
+
+    def judged(
+        self, ranker: "Booster | str", model: Model, held_out: np.ndarray, found: Evaluation
+    ) -> tuple[Ranking, str | None]:
+        """The verdict on what `taught` gave, and the ranker as text, if there is one."""
+        if not isinstance(ranker, str):
+            try:
+                return self.judge(ranker, model, held_out, found), ranker.model_to_string()
+            except Exception as error:  # as above
+                ranker = _failed(error)
+        return Ranking(reason=f"no ranker: {ranker}"), None
 
     def teach(self, model: Model, targets: np.ndarray) -> "Booster":
         """A ranker of the requests before `targets`, none of which the model has learned."""
@@ -78,6 +105,11 @@ class RankerSchool:
         matrix = model.eval().item_matrix().detach().numpy()
         retrieval = Retrieval(self.data, model, matrix, neighbours)
         return examples(retrieval, targets, self.vocabulary, self.catalogue)
+
+
+def _failed(error: Exception) -> str:
+    log.error("no ranker was learned", exc_info=error)
+    return f"it could not be learned ({type(error).__name__}: {error})"
 
 
 def compared(ranked: Evaluation, own: Evaluation, plain: Evaluation, *, seed: int) -> Ranking:

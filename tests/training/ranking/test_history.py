@@ -5,13 +5,23 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from nearline.ranking import ITEM_FEATURES, USER_NUMBERS
+from feature_repo.services import ranking_v1
+from nearline.ranking import ITEM_FEATURES, USER_FEATURES, USER_NUMBERS
 from nearline.sequence import microseconds
 from nearline.windows import HOUR
 from training.ranking.history import items_at, trending_at, users_at
 
 T0 = datetime(2026, 1, 1, 10, tzinfo=UTC)
 HOURS = np.array([microseconds(T0 + n * HOUR) for n in range(3)])
+
+
+def test_all_that_a_ranker_reads_is_in_the_feature_service() -> None:
+    there = {
+        f"{view.name}:{feature.name}"
+        for view in ranking_v1.feature_view_projections
+        for feature in view.features
+    }
+    assert {*USER_FEATURES, *ITEM_FEATURES} <= there
 
 
 def test_an_item_is_told_as_it_stood_and_as_unknown_before(known: Callable[..., None]) -> None:

@@ -62,6 +62,25 @@ def test_the_ranker_is_stored_with_its_verdict_and_carried_on(
         release.verify()
 
 
+def test_without_a_ranker_the_verdict_says_why(history: Any) -> None:
+    data, watched, held_out = history
+    school = night.RankerSchool(data, None, None)  # type: ignore[arg-type]
+    failed = school.taught(None, watched, held_out)  # type: ignore[arg-type]
+    assert failed == "no feature is registered"
+    ranking, trees = school.judged(failed, None, held_out, None)  # type: ignore[arg-type]
+    assert (ranking.wins, trees) == (False, None)
+    assert ranking.reason == "no ranker: no feature is registered"
+
+
+def test_whatever_fails_is_told_in_place_of_a_ranker(
+    history: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, watched, held_out = history
+    monkeypatch.setattr(night, "untaught", lambda *_: None)
+    school = night.RankerSchool(data, None, None)  # type: ignore[arg-type]
+    assert "could not be learned (AttributeError" in str(school.taught(None, watched, held_out))  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def history(
     stream: tuple[pa.Table, pa.Table], few: None, lake: Lake
