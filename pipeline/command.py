@@ -261,7 +261,8 @@ def airflow(context: typer.Context) -> None:
     """
     from pipeline.airflow import environment
 
-    command = [sys.executable, "-m", "airflow", *context.args]
+    module = "pipeline.airflow_turns" if context.args[:1] == ["backfill"] else "airflow"
+    command = [sys.executable, "-m", module, *context.args]
     raise typer.Exit(subprocess.run(command, env=environment()).returncode)
 
 
