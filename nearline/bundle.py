@@ -3,6 +3,8 @@
 - `item_ids.json`: list of item ids; its order is the rows' order everywhere in the release.
 - `event_types.json`: list of event types; its order is the types' order in the encoder.
 - `item_matrix.npy`: float32 (items, dim), every row of length 1.
+- `item_index.faiss`: nearline/item_index.py's index of that matrix. Only in releases of more than
+  `NEARLINE_EXACT_ITEMS` items.
 - `encoder.onnx`: the user encoder; `items`, `types`, `gaps`, int64 (batch, length), padded as
   nearline/sequence.py pads, give `user`, float32 (batch, dim), every row of length 1.
 - `encoder.int8.onnx`: the same, compressed: weights in int8.
@@ -25,6 +27,7 @@ from nearline.sequence import Vocabulary
 ITEM_IDS = "item_ids.json"
 EVENT_TYPES = "event_types.json"
 ITEM_MATRIX = "item_matrix.npy"
+ITEM_INDEX = "item_index.faiss"
 ENCODER = "encoder.onnx"
 ENCODER_COMPRESSED = "encoder.int8.onnx"
 POPULARITY = "popularity.npy"

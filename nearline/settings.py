@@ -89,6 +89,11 @@ class Settings(BaseSettings):
         36, ge=1, description="so many hours after the data of a night another is asked for"
     )
     history_days: int = Field(400, ge=1, description="a nightly training learns from this many")
+    exact_items: int = Field(
+        50_000,
+        ge=1,
+        description="releases of more items get an approximate index; of so many, all are scored",
+    )
     keep_releases: int = Field(48, ge=1, description="newest releases that housekeeping keeps")
     keep_raw_days: int = Field(
         0, ge=0, description="days of arrivals kept; 0: for ever, as all else can be made of them"

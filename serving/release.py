@@ -19,6 +19,8 @@ from serving.shelf import Shelf
 if TYPE_CHECKING:
     import onnxruntime
 
+    from nearline.item_index import ItemIndex
+
 Encoder = Literal["full", "compressed"]
 
 _FILES: dict[str, str] = {"full": bundle.ENCODER, "compressed": bundle.ENCODER_COMPRESSED}
@@ -39,6 +41,7 @@ class LoadedRelease:
     length: int
     session: "onnxruntime.InferenceSession"
     ranker: Ranker | None = None
+    index: "ItemIndex | None" = None
 
     @classmethod
     def load(
@@ -80,11 +83,13 @@ class LoadedRelease:
     def top(
         self, vector: np.ndarray, limit: int, allowed: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The `limit` allowed rows nearest to a vector, best first; exact.
+        """The `limit` allowed rows nearest to a vector, best first; exact without an index.
 
         `vector` is float32 (dim,), `allowed` bool (items,). Returns rows int64 and scores float32,
         as many as are allowed. Equal scores come in row order.
         """
+        if self.index is not None:
+            return self.index.top(vector, limit, allowed)
         # Not `@`: that wakes BLAS threads in every request, which then wait for each other.
         return best(np.vecdot(self.matrix, vector), limit, allowed)
 
@@ -116,15 +121,25 @@ def _read(release: Release, encoder: Encoder) -> LoadedRelease:
             f"release {release.version} has no {encoder} encoder ({file.name}): set "
             f"NEARLINE_ENCODER to the other one"
         )
+    matrix = np.asarray(bundle.read_matrix(release.path))
     return LoadedRelease(
         manifest=release.manifest,
         encoder=encoder,
         vocabulary=bundle.read_vocabulary(release.path),
-        matrix=np.asarray(bundle.read_matrix(release.path)),
+        matrix=matrix,
         popularity=np.load(release.path / bundle.POPULARITY),
         length=int(json.loads((release.path / bundle.CONFIG).read_text())["length"]),
         session=_session(file),
+        index=_index(release, matrix),
     )
+
+
+def _index(release: Release, matrix: np.ndarray) -> "ItemIndex | None":
+    if bundle.ITEM_INDEX not in release.manifest.files:
+        return None
+    from nearline.item_index import ItemIndex
+
+    return ItemIndex.read(release.path / bundle.ITEM_INDEX, matrix)
 
 
 def _session(file: Path) -> "onnxruntime.InferenceSession":

@@ -32,7 +32,7 @@ class Retrieved:
 def nearest(
     rules: Rules, limit: int, *, vector: np.ndarray, source: Retriever = "encoder"
 ) -> Retrieved:
-    """The items nearest to a vector of the release, float32 (dim,): exact."""
+    """The items nearest to a vector of the release, float32 (dim,)."""
     rows, scores = rules.pinned.release.top(vector, limit, rules.rows)
     return Retrieved(source, _by_row(rules, rows, scores))
 

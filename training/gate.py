@@ -52,7 +52,7 @@ def answers(folder: Path, model: Model) -> list[Check]:
     """The staged folder, opened as serving does it: finite, of length 1, and the model's own."""
     matrix = np.load(folder / names.ITEM_MATRIX)
     checks = [_unit(matrix, f"the {len(matrix)} item vectors")]
-    sample = _sample(model)
+    sample = made_up_users(model)
     with torch.no_grad():
         expected = ServedEncoder(model.eval())(*map(torch.from_numpy, sample)).numpy()
     full = run_encoder(folder / names.ENCODER, sample)
@@ -86,8 +86,8 @@ def run_encoder(path: Path, inputs: ModelInput) -> np.ndarray:
     return vectors
 
 
-def _sample(model: Model, *, users: int = 16) -> ModelInput:
-    """Made-up users with histories of every length up to the longest."""
+def made_up_users(model: Model, *, users: int = 16) -> ModelInput:
+    """Made-up users with histories of every length up to the longest, padded."""
     config, rng = model.config, np.random.default_rng(0)
     lengths = np.linspace(1, config.length, users).astype(int)
     inside = np.arange(config.length) < lengths[:, None]

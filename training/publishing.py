@@ -12,6 +12,7 @@ from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from training import gate
 from training.bundle import Bundle, write_bundle
+from training.indexing import write_index
 
 FEATURE_SERVICE = "serving_v1"
 """The Feast feature service that gives serving what the model reads."""
@@ -56,6 +57,7 @@ def publish(
     clock.lap("learn the newest")
     with store.stage() as folder:
         write_bundle(folder, bundle)
+        index = write_index(folder, bundle.model)
         verdict = gate.judge([*checks, *gate.answers(folder, bundle.model)])
         clock.lap("export and judge")
         manifest = ReleaseManifest(
@@ -77,6 +79,7 @@ def publish(
                 "size": bundle.size,
                 "seed": settings().seed,
                 "items": len(bundle.vocabulary.item_ids),
+                **({"index": index} if index else {}),
                 "window": [window.start.isoformat(), window.end.isoformat()],
                 **counts,
                 "seconds": clock.seconds,

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from nearline import bundle
 from nearline.errors import CorruptRelease, NotReady
+from nearline.item_index import ItemIndex
 from nearline.sequence import ModelInput
 from serving.active import ActiveRelease
 from serving.metrics import Metrics
@@ -51,6 +53,47 @@ def test_top_is_exact_and_leaves_out_what_it_must(world: Any) -> None:
     expected = sorted(np.flatnonzero(allowed), key=lambda row: -all_scores[row])[:20]
     assert rows.tolist() == expected
     np.testing.assert_allclose(scores, all_scores[expected], atol=1e-6)
+
+
+def indexed(world: Any, version: str, *, of: Callable[[np.ndarray], np.ndarray] = np.array) -> str:
+    """Publish a copy of a release with an index, of its items or of others."""
+    matrix = of(bundle.read_matrix(world.releases.load(version).path))
+    path = world.releases.root / "index"
+    ItemIndex.build(matrix, matrix[::50], seed=1).write(path)
+    return spoil(world, version, bundle.ITEM_INDEX, path.read_bytes())
+
+
+def test_a_release_with_an_index_answers_by_it(world: Any) -> None:
+    version = world.publish([f"i{n}" for n in range(2000)])
+    exact, release = loaded(world, version), loaded(world, indexed(world, version))
+    assert exact.index is None
+    assert release.index is not None
+    allowed = np.random.default_rng(0).random(2000) < 0.8
+    for user in exact.matrix[:20]:
+        (rows, scores), (wanted, _) = (r.top(user, 20, allowed) for r in (release, exact))
+        assert len({*rows.tolist()} & {*wanted.tolist()}) >= 19
+        assert allowed[rows].all()
+        np.testing.assert_allclose(scores, exact.matrix[rows] @ user, atol=1e-6)
+
+
+def test_a_damaged_index_leaves_the_old_release_in_place(world: Any) -> None:
+    active, _ = following(world)
+    good = world.promote(ITEMS)
+    active.refresh()
+    bad = indexed(world, world.publish(ITEMS, seed=2))
+    world.releases.promote(bad)
+    path = world.releases.load(bad).path / bundle.ITEM_INDEX
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    active.refresh()
+    assert active.pin().release.version == good
+
+
+def test_an_index_of_other_items_is_refused(world: Any) -> None:
+    version = indexed(world, world.publish(ITEMS), of=lambda matrix: matrix[1:])
+    with pytest.raises(CorruptRelease, match="cannot be loaded: ValueError: item_index"):
+        loaded(world, version)
 
 
 def test_top_gives_no_more_than_is_left(world: Any) -> None:

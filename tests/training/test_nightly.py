@@ -64,9 +64,17 @@ def test_a_night_publishes_a_whole_release_and_moves_no_pointer(full_lake: Lake)
     assert np.load(release.path / names.POPULARITY).sum() > 0
 
 
-def test_the_same_night_gives_the_same_version(full_lake: Lake) -> None:
+def test_the_same_night_gives_the_same_version_its_index_included(
+    full_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEARLINE_EXACT_ITEMS", "20")
+    settings.cache_clear()
     assert train_nightly(DAY_THREE) == train_nightly(DAY_THREE)
-    assert len(ReleaseStore.open().manifests()) == 1
+    (manifest,) = ReleaseStore.open().manifests()
+    assert names.ITEM_INDEX in manifest.files
+    index = manifest.lineage["index"]
+    assert 1 <= index["probes"] <= index["lists"]
+    assert index["recall@100"] >= 0.98
     assert [p.name for p in ReleaseStore.open().root.glob(".staged*")] == []
 
 
