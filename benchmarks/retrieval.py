@@ -27,9 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import machine, run, workplace
-
-BEST = 100
-"""So many items are asked for."""
+from nearline.bundle import read_matrix
+from nearline.item_index import BEST, nearest_rows
 
 _CHUNK = 200_000
 _MIB = 1 << 20
@@ -76,20 +75,6 @@ def make_queries(matrix: np.ndarray, queries: int, *, seed: int = 5) -> np.ndarr
     vectors = _unit(np.einsum("qld,ql->qd", liked, shares))
     noise = rng.standard_normal(vectors.shape, dtype=np.float32)
     return _unit(vectors + 0.45 / np.sqrt(matrix.shape[1], dtype=np.float32) * noise)
-
-
-def exact_rows(matrix: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """The rows of the best hundred, int64 (queries, BEST): by float32, chunk by chunk."""
-    scores = np.full((len(queries), BEST), -np.inf, dtype=np.float32)
-    rows = np.full(scores.shape, -1)
-    for at in _chunks(len(matrix)):
-        found = np.hstack([scores, queries @ matrix[at].T])
-        named = np.hstack(
-            [rows, np.broadcast_to(np.arange(at.start, at.stop), found[:, BEST:].shape)]
-        )
-        keep = np.argpartition(-found, BEST - 1, axis=1)[:, :BEST]
-        scores, rows = (np.take_along_axis(each, keep, axis=1) for each in (found, named))
-    return rows
 
 
 def product(matrix: np.ndarray) -> Search:
@@ -165,14 +150,16 @@ WAYS = [
 ]
 
 
-def measure(matrix: np.ndarray, queries: np.ndarray, folder: Path) -> Iterator[Figures]:
-    """The figures of every way; an index that several share is built once."""
-    right = exact_rows(matrix, queries)
+def measure(
+    matrix: np.ndarray, queries: np.ndarray, folder: Path, *, only: str = ""
+) -> Iterator[Figures]:
+    """The figures of the ways that `only` begins; an index that several share is built once."""
+    right = nearest_rows(matrix, queries)
     yield _figures("float32, all", matrix, product(matrix), queries, right, matrix.nbytes, 0)
     built: tuple[str, float] = "", 0
     file = folder / "index"
     for way in WAYS:
-        if len(matrix) > way.most:
+        if len(matrix) > way.most or not way.name.startswith(only):
             continue
         if built[0] != way.factory(len(matrix)):
             began = time.perf_counter()
@@ -227,8 +214,6 @@ def _chunks(items: int) -> Iterator[slice]:
 
 def _matrices(folder: Path, sizes: str, dim: int, release: Path | None) -> Iterator[np.ndarray]:
     if release:
-        from nearline.bundle import read_matrix
-
         yield np.asarray(read_matrix(release))
         return
     for items in map(int, sizes.split(",")):
@@ -240,13 +225,14 @@ def main(
     dim: Annotated[int, typer.Option(help="Numbers of a vector, at least 64.", min=64)] = 64,
     queries: Annotated[int, typer.Option(help="Queries of each way.")] = 200,
     release: Annotated[Path | None, typer.Option(help="Folder of a release.")] = None,
+    only: Annotated[str, typer.Option(help="Ways whose names begin so, and every item.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     faiss.omp_set_num_threads(1)
     found: list[Figures] = []
     with workplace(None) as folder:
         for matrix in _matrices(folder, items, dim, release):
-            for figures in measure(matrix, make_queries(matrix, queries), folder):
+            for figures in measure(matrix, make_queries(matrix, queries), folder, only=only):
                 sys.stderr.write(f"{figures}\n")
                 found.append(figures)
     if as_json:
