@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nearline.settings import settings
 from training.checkpoint import Checkpoint, key_of
-from training.dataset import Interactions
+from training.dataset import Batch, Interactions
 from training.model import Model
 from training.recipe import Learning
 from training.teacher import (
@@ -29,6 +29,7 @@ from training.teacher import (
     step_tokens,
     training_batches,
 )
+from training.together import any_of_all, leads, members, of_the_leader, shares, together
 
 log = logging.getLogger(__name__)
 
@@ -97,49 +98,66 @@ def fit(
 
     Stops at `stop_at` (time.monotonic seconds) too. `loss` is what a step goes down. With nothing
     to watch the last weights stay. With a file as `checkpoint`, the same training goes on after its
-    last whole pass when it was killed, to the same end. Returns the passes made or begun. Raises
+    last whole pass when it was killed, to the same end. Where torchrun started several processes,
+    all of them learn (training/together.py). Returns the passes made or begun. Raises
     StepFailed when the loss is no number.
     """
-    least = max(len(targets) // STEPS_A_PASS, model.config.length)
-    tokens = min(step_tokens(model, learning, loss), least)
-    steps = sum(1 for _ in training_batches(model, data, targets, tokens))
-    rates = constant(min(steps, WARM_UP_STEPS))
-    rate, decay = learning.learning_rate, learning.weight_decay
-    course = Course(Teacher(model, data, rate, decay, rates, loss))
-    kept = _checkpoint(checkpoint, model, data, targets, learning, seed)
-    if kept is not None:
-        course.go_on(kept.load())
-    first = course.passes
-    with tqdm(
-        total=learning.epochs * steps,
-        initial=first * steps,
-        unit="step",
-        desc="train",
-        disable=None,
-    ) as bar:
-        for epoch in range(first, learning.epochs):
-            rng = np.random.default_rng([seed, epoch])
-            for batch in training_batches(model, data, targets, tokens, rng):
-                course.step(batch)
-                bar.update()
-                if time.monotonic() > stop_at:
+    with together(seed):
+        least = max(len(targets) // STEPS_A_PASS, model.config.length)
+        tokens = max(min(step_tokens(model, learning, loss), least) // members(), 1)
+        parts = sum(1 for _ in training_batches(model, data, targets, tokens))
+        steps = math.ceil(parts / members())
+        rates = constant(min(steps, WARM_UP_STEPS))
+        rate, decay = learning.learning_rate, learning.weight_decay
+        course = Course(Teacher(model, data, rate, decay, rates, loss))
+        kept = _checkpoint(checkpoint, model, data, targets, learning, seed)
+        if kept is not None:
+            course.go_on(kept.load())
+        first = course.passes
+        with _bar(first * steps, learning.epochs * steps) as bar:
+            for epoch in range(first, learning.epochs):
+                rng = np.random.default_rng([seed, epoch])
+                batches = training_batches(model, data, targets, tokens, rng)
+                late = _one_pass(course, batches, bar, stop_at)
+                if watch is not None:
+                    _look(course, watch, data, bar)
+                # The average turns slowly in a long training: so its figure is given time.
+                patience = max(learning.patience, epoch // 5)
+                if any_of_all(late or course.waited >= patience or time.monotonic() > stop_at):
                     break
-            course.passes += 1
-            if watch is not None:
-                figure = watch.figure(course.mean, data)
-                bar.set_postfix(watched=f"{watch.name} {figure:.4f}")
-                log.info("pass %d: %s %.4f on what is watched", epoch + 1, watch.name, figure)
-                course.tell(figure, better=watch.better(figure, course.best))
-            # The average turns slowly in a long training: so its figure is given time.
-            patience = max(learning.patience, epoch // 5)
-            if course.waited >= patience or time.monotonic() > stop_at:
-                break
-            if kept is not None:
-                kept.save(course.state())
-    model.load_state_dict(course.weights or course.mean.state_dict())
-    if kept is not None:
-        kept.remove()
-    return course.passes
+                if kept is not None and leads():
+                    kept.save(course.state())
+        model.load_state_dict(course.weights or course.mean.state_dict())
+        if kept is not None and leads():
+            kept.remove()
+        return course.passes
+
+
+def _bar(begun: int, total: int) -> tqdm:
+    """A bar of steps, of which `begun` were made before; the leader's alone."""
+    hidden = None if leads() else True
+    return tqdm(total=total, initial=begun, unit="step", desc="train", disable=hidden)
+
+
+def _one_pass(course: Course, batches: Iterable[Batch], bar: tqdm, stop_at: float) -> bool:
+    """Take each step of a pass; whether the time ran out before its end."""
+    late = False
+    for batch in shares(batches):
+        course.step(batch)
+        bar.update()
+        late = any_of_all(time.monotonic() > stop_at)
+        if late:
+            break
+    course.passes += 1
+    return late
+
+
+def _look(course: Course, watch: Watch, data: Interactions, bar: tqdm) -> None:
+    """Ask for the watched figure after a pass."""
+    figure = of_the_leader(lambda: watch.figure(course.mean, data))
+    bar.set_postfix(watched=f"{watch.name} {figure:.4f}")
+    log.info("pass %d: %s %.4f on what is watched", course.passes, watch.name, figure)
+    course.tell(figure, better=watch.better(figure, course.best))
 
 
 def _checkpoint(

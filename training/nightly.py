@@ -31,6 +31,7 @@ from training.model import Model, ModelConfig
 from training.publishing import Clock, learned_last, publish
 from training.ranking.night import RankerSchool
 from training.recipe import Learning, Recipe, load_recipe
+from training.together import leave_the_rest_to_the_leader
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ def train_nightly(window: Window) -> str:
         passes = learn(
             model, data, split, recipe.learning, stop_at=clock.began + 60 * config.max_train_minutes
         )
+        leave_the_rest_to_the_leader()
         clock.lap("learn")
         school = RankerSchool(data, vocabulary, catalogue)
         ranker = school.taught(model, split.watched, split.held_out)

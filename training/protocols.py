@@ -23,6 +23,7 @@ from training.learning import Watch, fit, reproducible
 from training.model import Model, ModelConfig
 from training.recipe import Recipe, Shape
 from training.sequences import as_interactions, attribute_ids, vocabulary_of
+from training.together import leave_the_rest_to_the_leader
 
 MOST_WATCHED = 5000
 """Users whose validation item is ranked after each pass: more say little more, and cost as much."""
@@ -80,6 +81,7 @@ def judge_leave_one_out(
         epochs = fit(
             model, data, split.learned, recipe.learning, watch=watch, seed=seed, stop_at=stop_at
         )
+        leave_the_rest_to_the_leader()
         seconds = time.monotonic() - began
         with progress(f"test: rank {len(content)} items for {len(split.test)} users"):
             found = measure(model, data, split.test)

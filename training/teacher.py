@@ -15,6 +15,7 @@ from training.dataset import Batch, Interactions, batches
 from training.losses import catalogue_softmax, distillation, fast_precision
 from training.model import Model
 from training.recipe import Learning
+from training.together import mean_of_all
 
 _CLIP = 1.0
 _MOST_ANSWERS = 50_000_000
@@ -45,17 +46,23 @@ class Teacher:
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rates)
 
-    def step(self, batch: Batch) -> None:
-        """One step down. Raises StepFailed when the loss is no number any more."""
+    def step(self, batch: Batch | None) -> None:
+        """One step down, of other processes' batches too where several learn together.
+
+        Without a batch, of theirs alone. Raises StepFailed when the loss is no number any more.
+        """
         self.model.train()
-        loss = self.loss(self.model, self.data, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, targets = torch.zeros(()), 0
+        if batch is not None:
+            loss, targets = self.loss(self.model, self.data, batch), len(batch.targets)
+            loss.backward()
+        loss = mean_of_all(list(self.model.parameters()), loss, targets)
         if not torch.isfinite(loss):
             raise StepFailed(
                 f"the loss became {loss.item()}: the learning rate is too high for these data; "
                 "nothing was published"
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
         self.optimizer.step()
         self.schedule.step()
@@ -144,7 +151,7 @@ class Course:
         self.best: float | None = None
         self.weights: dict[str, Tensor] = {}
 
-    def step(self, batch: Batch) -> None:
+    def step(self, batch: Batch | None) -> None:
         """One step, and its share in the average."""
         self.teacher.step(batch)
         self.average.update_parameters(self.teacher.model)
