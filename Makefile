@@ -9,7 +9,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 FIND_LINKS := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down install freshness test check format docs lock clean java
+.PHONY: help demo up down install freshness test test-long check format docs lock clean java
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,7 +32,9 @@ $(STAMP): requirements.txt pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(DEV_STAMP): $(STAMP) requirements-dev.txt
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@if [ -x $(BIN)/uv ]; then \
+	  $(BIN)/uv pip install -q --python $(BIN)/python --index-strategy unsafe-best-match $(FIND_LINKS) -r requirements-dev.txt ; \
+	else $(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt ; fi
 	@touch $@
 
 install: $(STAMP) ## Make .venv and install everything that running needs
@@ -51,8 +53,12 @@ freshness: $(STAMP) ## Tell what each clock is worth on MovieLens-100K
 	@$(BIN)/nearline replay --events movielens-100k --max-minutes 14 \
 	  --json var/freshness/freshness.json --plot var/freshness/freshness.png
 
-test: java $(DEV_STAMP) ## Run all tests, two files at a time
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+# Threads of one product would only wait for those of the other file; the long files come early by name.
+test: java $(DEV_STAMP) ## Run the tests, two files at a time
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-long: java $(DEV_STAMP) ## Run the tests that take minutes: a cluster, a storm
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 
 check: $(DEV_STAMP) ## Lint, format check and types
 	@$(BIN)/ruff check -q --output-format concise $(CODE)

@@ -9,7 +9,7 @@ from benchmarks.soak import Found, clean, count, soak
 from nearline.windows import HOUR, Window, hour_floor
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_storm_with_kills_loses_nothing(tmp_path: Path) -> None:
     began = hour_floor(datetime.now(UTC))
     found = soak(tmp_path, events=6_000, workers=2, every=1_000, seed=5)

@@ -71,7 +71,7 @@ def lake_of(master: str, home: Path, **settings: str) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_master_gives_the_same_bytes(cluster: Any, tmp_path: Path) -> None:
     one = lake_of("local[1]", tmp_path / "one")
     written = {path.split("/dt=")[0] for path in one}
