@@ -7,6 +7,7 @@ CODE := $(wildcard nearline spark_jobs training serving pipeline feature_repo da
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.dev-installed
 FIND_LINKS := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
+UV_INSTALL := $(BIN)/uv pip install -q --python $(BIN)/python --index-strategy unsafe-best-match $(FIND_LINKS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down install freshness test test-long check format docs lock clean java
@@ -26,14 +27,14 @@ java:
 $(STAMP): requirements.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing the locked requirements into $(VENV)"
 	@if $(BIN)/python -m pip install -q --disable-pip-version-check uv 2>/dev/null; then \
-	  $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --index-strategy unsafe-best-match $(FIND_LINKS) -r requirements.txt -e . ; \
+	  $(UV_INSTALL) --compile-bytecode -r requirements.txt -e . ; \
 	else $(BIN)/python -m pip install -q -r requirements.txt -e . ; fi
 	@if java -version >/dev/null 2>&1; then $(BIN)/python -m spark_jobs.class_archive; fi
 	@touch $@
 
 $(DEV_STAMP): $(STAMP) requirements-dev.txt
 	@if [ -x $(BIN)/uv ]; then \
-	  $(BIN)/uv pip install -q --python $(BIN)/python --index-strategy unsafe-best-match $(FIND_LINKS) -r requirements-dev.txt ; \
+	  $(UV_INSTALL) -r requirements-dev.txt ; \
 	else $(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt ; fi
 	@touch $@
 

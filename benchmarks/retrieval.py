@@ -12,7 +12,6 @@ the items of a release instead. Published, one core: scoring by product quantisa
 9.0 and 147 ms for 10k, 100k, 1M and 10M items, the plain product 1.1, 12, 112 and 1,112 ms.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,11 +22,10 @@ from typing import Annotated, Any
 import faiss
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.harness import machine, run, workplace
 from nearline.bundle import read_matrix
+from nearline.console import JsonFlag, print_json, print_table
 from nearline.item_index import BEST, nearest_rows
 
 _CHUNK = 200_000
@@ -226,7 +224,7 @@ def main(
     queries: Annotated[int, typer.Option(help="Queries of each way.")] = 200,
     release: Annotated[Path | None, typer.Option(help="Folder of a release.")] = None,
     only: Annotated[str, typer.Option(help="Ways whose names begin so, and every item.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     faiss.omp_set_num_threads(1)
     found: list[Figures] = []
@@ -236,12 +234,11 @@ def main(
                 sys.stderr.write(f"{figures}\n")
                 found.append(figures)
     if as_json:
-        sys.stdout.write(json.dumps([asdict(figures) for figures in found], indent=2) + "\n")
+        print_json([asdict(figures) for figures in found])
         return
-    table = Table("items", "way", "p50 ms", "p99 ms", "recall", "MiB", "build s", title=machine())
-    for figures in found:
-        table.add_row(f"{figures.items:,}", *map(str, list(asdict(figures).values())[1:]))
-    Console().print(table)
+    columns = ["items", "way", "p50 ms", "p99 ms", "recall", "MiB", "build s"]
+    rows = [(f"{items:,}", *rest) for items, *rest in (vars(each).values() for each in found)]
+    print_table(machine(), columns, rows)
 
 
 main.__doc__ = __doc__  # the command's help

@@ -1,6 +1,5 @@
 """The arms of experiments that were closed, in one file, until a person opens them again."""
 
-import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from nearline.errors import BadInput, ConfigError
 from nearline.experiments import Assigned
 from nearline.locks import alone
+from nearline.replacing import replace_file
 from nearline.settings import settings
 
 
@@ -63,9 +63,4 @@ class ClosedArms:
         return was
 
     def _write(self, found: Mapping[Assigned, Closed]) -> None:
-        staged = self.path.with_name(f".{self.path.name}")
-        with staged.open("wb") as out:
-            out.write(_KEPT.dump_json(list(found.values()), indent=2))
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(staged, self.path)
+        replace_file(self.path, _KEPT.dump_json(list(found.values()), indent=2).decode())

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from nearline import partition
 from nearline.errors import BadInput, MissingPartition
-from nearline.ledger import Ledger
+from nearline.ledger import Ledger, put_json
 from nearline.partition import PartitionManifest
 from nearline.settings import settings
 from nearline.windows import DAY, HOUR, Window, hour_floor, midnight
@@ -396,11 +396,7 @@ class Lake:
 
     def write_note(self, name: str, body: Mapping[str, Any]) -> None:
         """Write a small JSON file beside the datasets, `_…` by name, with one rename."""
-        path = f"{self.root}/{name}"
-        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        with self.fs.open(f"{path}.tmp", "w") as out:
-            json.dump(body, out)
-        self.fs.mv(f"{path}.tmp", path)
+        put_json(self.fs, f"{self.root}/{name}", body)
 
     def remove_notes(self, folder: str) -> None:
         """Remove all notes below a folder."""

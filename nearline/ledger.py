@@ -10,7 +10,7 @@ The names tell the windows: what is covered costs one listing, and no file is op
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -21,6 +21,7 @@ from nearline.windows import Window, merge, without
 _TIME = "%Y%m%dT%H"
 _ENTRY = re.compile(r"/(\d{8}T\d{2})_(\d{8}T\d{2})(\.settled)?\.json$")
 _STALE = re.compile(r"/(stale|begun)_(\d{8}T\d{2})_(\d{8}T\d{2})\.json$")
+_KINDS = ("stale", "begun")
 _EXPIRED = re.compile(r"/expired_(\d{8}T\d{2})\.json$")
 
 
@@ -31,6 +32,15 @@ class Entry:
     path: str
     window: Window
     settled: bool
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One file of hours that are to be computed again: `stale` or `begun`."""
+
+    path: str
+    kind: str
+    window: Window
 
 
 @dataclass(frozen=True)
@@ -62,9 +72,8 @@ class Ledger:
         older = [entry.path for entry in self._entries() if window.covers(entry.window)]
         self._write(path, Account(window, rows, since))
         self._remove(old for old in older if old != path)
-        if not self._fs.exists(self._hours_path("begun", window)):
-            self.refresh(window)
-        self._cut("begun", window)
+        begun = self._fs.exists(self._hours_path("begun", window))
+        self._cut(window, *(["begun"] if begun else _KINDS))
 
     def covered(self) -> list[Window]:
         """The finished hours that are neither stale nor removed, as the fewest windows."""
@@ -85,11 +94,11 @@ class Ledger:
 
     def stale(self) -> list[Window]:
         """The finished hours that are to be computed again, as the fewest windows."""
-        return merge(window for kind in ("stale", "begun") for _, window in self._marks(kind))
+        return merge(mark.window for mark in self._marks(*_KINDS))
 
     def outdated(self) -> list[Window]:
         """The stale hours that no run has begun to compute again since they became so."""
-        return merge(window for _, window in self._marks("stale"))
+        return merge(mark.window for mark in self._marks("stale"))
 
     def make_stale(self, window: Window) -> None:
         """Record that the hours of `window`, as far as they are finished, are to be done again."""
@@ -97,7 +106,7 @@ class Ledger:
 
     def refresh(self, window: Window) -> None:
         """Record that the hours of `window` are stale no more."""
-        self._cut("stale", window)
+        self._cut(window, "stale")
 
     def begin(self, window: Window) -> None:
         """Record that what `window` looks back to is about to be read.
@@ -108,12 +117,12 @@ class Ledger:
         self._put_hours("begun", window)
         self.refresh(window)
 
-    def _cut(self, kind: str, window: Window) -> None:
-        for path, marked in self._marks(kind):
-            if _overlap(marked, window):
-                for rest in without([marked], [window]):
-                    self._put_hours(kind, rest)
-                self._remove([path])
+    def _cut(self, window: Window, *kinds: str) -> None:
+        for mark in self._marks(*kinds):
+            if _overlap(mark.window, window):
+                for rest in without([mark.window], [window]):
+                    self._put_hours(mark.kind, rest)
+                self._remove([mark.path])
 
     def rows(self) -> int:
         """The rows of all windows; a window within another one is not counted again."""
@@ -169,9 +178,10 @@ class Ledger:
     def _entries(self) -> list[Entry]:
         return _entries(self._names())
 
-    def _marks(self, kind: str) -> list[tuple[str, Window]]:
+    def _marks(self, *kinds: str) -> list[Mark]:
         found = [(path, match) for path in self._names() if (match := _STALE.search(path))]
-        return [(path, Window(_time(m[2]), _time(m[3]))) for path, m in found if m[1] == kind]
+        marks = (Mark(path, m[1], Window(_time(m[2]), _time(m[3]))) for path, m in found)
+        return [mark for mark in marks if mark.kind in kinds]
 
     def _names(self) -> list[str]:
         try:
@@ -208,10 +218,7 @@ class Ledger:
         self._put(path, body)
 
     def _put(self, path: str, body: dict[str, Any]) -> None:
-        self._fs.makedirs(self._folder, exist_ok=True)
-        with self._fs.open(f"{path}.tmp", "w") as out:
-            json.dump(body, out, default=datetime.isoformat)
-        self._fs.mv(f"{path}.tmp", path)
+        put_json(self._fs, path, body)
 
     def _remove(self, paths: Iterable[str]) -> int:
         gone = list(paths)
@@ -228,6 +235,14 @@ class Ledger:
 
     def _put_hours(self, kind: str, window: Window) -> None:
         self._put(self._hours_path(kind, window), {"start": window.start, "end": window.end})
+
+
+def put_json(fs: Any, path: str, body: Mapping[str, Any]) -> None:
+    """Write a small JSON file of any fsspec file system, by one rename."""
+    fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+    with fs.open(f"{path}.tmp", "w") as out:
+        json.dump(body, out, default=datetime.isoformat)
+    fs.mv(f"{path}.tmp", path)
 
 
 def _entries(names: Sequence[str]) -> list[Entry]:

@@ -1,10 +1,11 @@
 """Which release is active, which were before, and which were rolled back: one file."""
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from nearline.replacing import replace_file
 
 _KEPT = 50
 
@@ -28,12 +29,7 @@ class Pointer(BaseModel):
 
     def write(self, file: Path) -> None:
         """Replace the file by one rename. For one writer at a time."""
-        staged = file.with_name(f".{file.name}")
-        with staged.open("w") as out:
-            out.write(self.model_dump_json())
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(staged, file)
+        replace_file(file, self.model_dump_json())
 
     def promoted(self, version: str) -> "Pointer":
         """With another active version; the one before can be gone back to."""

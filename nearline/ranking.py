@@ -94,7 +94,7 @@ COLUMNS = (
 )
 """The columns of a matrix. A ranker is of use only where they are those that it was trained on."""
 
-_HOUR_US = 3_600_000_000
+HOUR_US = 3_600_000_000
 _DAY_HOURS = 24
 _THURSDAY = 3
 """1970 began on one."""
@@ -226,7 +226,7 @@ def _liked(
 
 def _told(user: RankedUser, context: Context) -> list[float]:
     """The user's share of this hour of the day, the time, the gap to the last event, the events."""
-    hours = context.now_us // _HOUR_US
+    hours = context.now_us // HOUR_US
     hour = hours % _DAY_HOURS
     usual = float(user.hours[hour]) if len(user.hours) == _DAY_HOURS else np.nan
     weekday = (hours // _DAY_HOURS + _THURSDAY) % 7

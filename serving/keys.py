@@ -7,7 +7,6 @@ would pay for, would guard nothing more.
 
 import fcntl
 import hashlib
-import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nearline.errors import BadInput, ConfigError
+from nearline.replacing import replace_file
 from nearline.schema import Id
 from nearline.settings import settings
 from serving.watched import version_of
@@ -130,12 +130,8 @@ class KeyFile:
             return gone
 
     def _write(self, keys: Sequence[Key]) -> None:
-        staged = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _ONLY_OWNER), "w") as out:
-            out.write(_Kept(keys=list(keys)).model_dump_json(indent=2))
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(staged, self.path)
+        kept = _Kept(keys=list(keys)).model_dump_json(indent=2)
+        replace_file(self.path, kept, mode=_ONLY_OWNER)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -71,14 +71,14 @@ def mean_of_all(parameters: Sequence[Tensor], loss: Tensor, targets: int) -> Ten
     if members() == 1:
         return loss
     own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = torch.cat([*(each.flatten() for each in own), loss.detach().reshape(1)]) * targets
-    flat = torch.cat([flat, flat.new_tensor([targets])])
+    parts = [*(each.flatten() for each in own), loss.detach().reshape(1), loss.new_ones(1)]
+    flat = torch.cat(parts).mul_(targets)
     dist.all_reduce(flat)
-    flat = flat[:-1] / flat[-1]
-    sizes = [p.numel() for p in parameters]
-    for parameter, mean in zip(parameters, flat[:-1].split(sizes), strict=True):
-        parameter.grad = mean.view_as(parameter).clone()
-    return flat[-1]
+    flat /= flat[-1].clone()
+    *means, mean_loss, _ = flat.split([*(p.numel() for p in parameters), 1, 1])
+    for parameter, mean in zip(parameters, means, strict=True):
+        parameter.grad = mean.view_as(parameter)
+    return mean_loss.squeeze()
 
 
 def any_of_all(here: bool) -> bool:

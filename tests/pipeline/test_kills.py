@@ -35,7 +35,7 @@ KILLS = {
     "with the items online": Kill("pipeline.online:_push", "after", about="item"),
     "with half of the users online": Kill("STORE", "half", call=2),
     "before the ledger tells of the users": Kill("nearline.ledger:Ledger.mark", "before", call=2),
-    "in the middle of the ledger": Kill("nearline.ledger:Ledger.refresh", "before", call=2),
+    "in the middle of the ledger": Kill("nearline.ledger:Ledger._cut", "before", call=2),
     "before the push is known to be whole": Kill("pipeline.online:_tell_pushed", "before", call=2),
     "after the push": Kill("pipeline.steps:push", "after"),
     "before the pointer moves": Kill("os:replace", "before", about=".active.json"),

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from nearline.ranking import Context, matrix, pooled
+from nearline.ranking import HOUR_US, Context, matrix, pooled
 from nearline.sequence import Vocabulary
 from nearline.settings import settings
 from training.content import in_order
 from training.dataset import Interactions
 from training.ranking.candidates import Proposed, Retrieval
-from training.ranking.history import HOUR_US, items_at, trending_at, users_at
+from training.ranking.history import items_at, trending_at, users_at
 
 MISSED = -1
 """The place of an item that no source proposed."""

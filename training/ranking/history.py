@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 REPO = Path(__file__).resolve().parents[2] / "feature_repo"
-HOUR_US = 3_600_000_000
 _MOMENT = "event_timestamp"
 TRENDING = ("trending:item_ids", "trending:scores")
 
