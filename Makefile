@@ -72,7 +72,7 @@ format: $(DEV_STAMP) ## Format the code
 	@$(BIN)/ruff format -q $(CODE)
 
 docs: $(STAMP) ## Make the reference pages from the code
-	@$(BIN)/python -m nearline.reference
+	@$(BIN)/python -m pipeline.reference
 
 lock: $(STAMP) ## Make requirements.txt from requirements.in
 	@$(BIN)/uv pip compile -q --no-header --index-strategy unsafe-best-match $(FIND_LINKS) requirements.in -o requirements.txt

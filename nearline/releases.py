@@ -232,10 +232,10 @@ class ReleaseStore:
         """The active version, those before it, and those that were rolled back."""
         return Pointer.read(self.root / _POINTER)
 
-    def promote(self, version: str, *, expect_parent: str | None = None) -> None:
+    def promote(self, version: str) -> None:
         """Move the pointer to `version`.
 
-        With `expect_parent`, only while that version is still the active one, and a night only over
+        An hourly release goes live only while its parent is still the active one, a night only over
         older ones: a release that was overtaken raises Overtaken. One that the gate refused or that
         was rolled back raises ReleaseRefused. Promoting the active version again changes nothing.
         """
@@ -250,9 +250,10 @@ class ReleaseStore:
                     f"{version} was rolled back: `nearline releases rollback {version}` activates "
                     "it again"
                 )
-            if expect_parent is not None and active != expect_parent:
+            parent = release.manifest.follows
+            if parent is not None and active != parent:
                 raise Overtaken(
-                    f"{version} was made from {expect_parent}, but {active} is active now: "
+                    f"{version} was made from {parent}, but {active} is active now: "
                     "run the fine-tune again on the new line"
                 )
             if active is not None and release.manifest.kind == "nightly":

@@ -234,7 +234,7 @@ def promote(version: str) -> str | None:
     store = ReleaseStore.open()
     manifest = store.load(version).manifest
     try:
-        store.promote(version, expect_parent=manifest.follows)
+        store.promote(version)
     except Overtaken as error:
         say(f"promote: {error}")
         return nearline(manifest.window) if manifest.kind == "hourly" else None

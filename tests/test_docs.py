@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nearline.reference import PAGES
+from pipeline.reference import PAGES
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

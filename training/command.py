@@ -174,8 +174,7 @@ def promote(
     online follow with the next run, or by `nearline push`.
     Example: nearline releases promote 20260131T13-nightly-0123abcd
     """
-    store = ReleaseStore.open()
-    store.promote(version, expect_parent=store.load(version).manifest.follows)
+    ReleaseStore.open().promote(version)
     _say(f"{version} is active", {"active": version}, as_json)
 
 
@@ -204,7 +203,7 @@ def _finish(version: str, promote: bool, as_json: bool) -> None:
     store = ReleaseStore.open()
     manifest = store.load(version).manifest
     if promote:
-        store.promote(version, expect_parent=manifest.follows)
+        store.promote(version)
     if as_json:
         print_json(_facts(manifest, store.active()))
         return

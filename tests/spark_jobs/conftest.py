@@ -9,12 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from nearline.lake import RAW, Lake
+from nearline.lake import EVENTS, RAW, Lake
 from nearline.schema import ITEM_SCHEMA, RAW_SCHEMA
 from nearline.settings import settings
 from nearline.sources.dataset import append_raw, upsert_items
 from nearline.windows import HOUR, Window
+from spark_jobs.clean import CleanReport, clean_hours
 from spark_jobs.jobs import FeaturesReport, run_features
+from spark_jobs.session import spark_session
 
 START = datetime(2026, 1, 10, tzinfo=UTC)
 CATEGORIES = {"alien": ["horror", "space"], "brazil": ["space"], "casablanca": None}
@@ -61,6 +63,15 @@ class World:
         self.lake.mark_complete(RAW, self.window(first, last), rows=0)
         return run_features(self.window(first, last))
 
+    def clean(self, first: int, last: int) -> CleanReport:
+        """Close the hours from `first` to `last` and clean them, without sequences of users."""
+        window = self.window(first, last)
+        self.lake.mark_complete(RAW, window, rows=0)
+        with spark_session(settings()) as spark:
+            report = clean_hours(spark, window)
+        self.lake.mark_complete(EVENTS, window, rows=0)
+        return report
+
     def rows(self, dataset: str, first: int = -1000, last: int = 1000) -> list[dict[str, Any]]:
         paths = self.lake.files(dataset, self.window(first, last))
         return [
@@ -78,9 +89,15 @@ class World:
         }
 
 
+@pytest.fixture(scope="session")
+def new_world(spark: object) -> Callable[[], World]:
+    """A world in the home that the settings name."""
+    return World
+
+
 @pytest.fixture
-def world(spark: object, home: Path) -> World:
-    return World()
+def world(new_world: Callable[[], World], home: Path) -> World:
+    return new_world()
 
 
 @pytest.fixture

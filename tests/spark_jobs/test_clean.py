@@ -8,14 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import SparkSession
 
 import spark_jobs.sequences
 from nearline.errors import MissingPartition
 from nearline.lake import CATALOGUE, EVENTS, QUARANTINE, RAW
 from nearline.schema import EVENT_SCHEMA, QUARANTINE_SCHEMA, REFUSED
 from nearline.settings import settings
-from spark_jobs.clean import CleanReport, clean_hours
 from spark_jobs.jobs import run_features
 from spark_jobs.partials import SCHEMAS
 
@@ -42,7 +40,7 @@ REASONS: dict[str, list[Change]] = {
 def test_each_reason_to_refuse_is_told_and_every_row_kept(world: Any) -> None:
     changes = {f"{why}-{n}": c for why, all_ in REASONS.items() for n, c in enumerate(all_)}
     world.arrive(*(world.row(name, 5.5) | change for name, change in changes.items()))
-    report = world.run(5, 6)
+    report = world.clean(5, 6)
     refused = world.rows(QUARANTINE)
     assert report.quarantined == {why: len(all_) for why, all_ in sorted(REASONS.items())}
     assert Counter(row["reason"] for row in refused) == report.quarantined
@@ -59,7 +57,7 @@ def test_good_rows_become_typed_events_in_order_of_time(world: Any) -> None:
         world.row("e1", 5.25, session_id="s", query="old"),
         world.row("e2", 5.25, event_ts="2026-01-10T10:45:00+05:30", event_type="rating", value="4"),
     )
-    report = world.run(5, 6)
+    report = world.clean(5, 6)
     assert (report.accepted, report.quarantined) == (3, {})
     assert pq.read_schema(world.lake.files(EVENTS)[0]).equals(EVENT_SCHEMA)
     told = [(e["event_id"], e["event_ts"], e["value"]) for e in world.rows(EVENTS)]
@@ -74,7 +72,7 @@ def test_good_rows_become_typed_events_in_order_of_time(world: Any) -> None:
 
 def test_a_clock_a_little_ahead_is_put_right(world: Any) -> None:
     world.arrive(world.row("near", 5.54, received=5.5), world.row("far", 5.6, received=5.5))
-    assert world.run(5, 6).quarantined == {"future_event": 1}
+    assert world.clean(5, 6).quarantined == {"future_event": 1}
     assert [e["event_ts"] for e in world.rows(EVENTS)] == [world.at(5.5)]
 
 
@@ -84,17 +82,17 @@ def test_the_first_arrival_of_an_event_id_stands(world: Any) -> None:
         world.row("once", 5.5, received=5.6, item_id="brazil"),
         world.row("once", 5.5, received=9.5),
     )
-    assert world.run(5, 10).quarantined == {"duplicate": 2}
+    assert world.clean(5, 10).quarantined == {"duplicate": 2}
     assert [e["item_id"] for e in world.rows(EVENTS)] == ["alien"]
     world.arrive(world.row("once", 20.5, received=20.5))
-    assert world.run(20, 21).quarantined == {"duplicate": 1}
+    assert world.clean(20, 21).quarantined == {"duplicate": 1}
     world.arrive(world.row("once", 90.5))
-    assert world.run(90, 91).accepted == 1
+    assert world.clean(90, 91).accepted == 1
 
 
 def test_a_refused_row_is_no_first_arrival(world: Any) -> None:
     world.arrive(world.row("e", 5.5, item_id="dune"), world.row("e", 5.6))
-    assert world.run(5, 6).quarantined == {"unknown_item": 1}
+    assert world.clean(5, 6).quarantined == {"unknown_item": 1}
     assert [e["item_id"] for e in world.rows(EVENTS)] == ["alien"]
 
 
@@ -109,7 +107,7 @@ def test_a_burst_is_refused_whole_and_only_its_minute(
         *(world.row(f"busy{n}", 5.5 + minute + n * minute / 10) for n in range(3)),
         world.row("bob", 5.5, user_id="bob"),
     )
-    report = world.run(5, 6)
+    report = world.clean(5, 6)
     assert report.quarantined == {"bot": 4}
     assert {e["event_id"] for e in world.rows(EVENTS)} == {"busy0", "busy1", "busy2", "bob"}
 
@@ -172,10 +170,10 @@ def test_an_hour_run_twice_gives_the_same_bytes(world: Any) -> None:
 
 def test_an_hour_whose_events_are_gone_loses_its_files(world: Any) -> None:
     world.arrive(world.row("e1", 5.5))
-    world.run(5, 6)
+    world.clean(5, 6)
     assert len(world.lake.files(EVENTS)) == 1
     world.lake.write_hour(RAW, world.at(5), pa.table({}))
-    world.run(5, 6)
+    world.clean(5, 6)
     assert set(world.files()) == {"catalogue/data.parquet"}
 
 
@@ -190,7 +188,7 @@ def test_a_lake_without_a_catalogue_is_refused(world: Any) -> None:
     world.arrive(world.row("e1", 5.5))
     Path(world.lake.snapshot_path(CATALOGUE)).unlink()
     with pytest.raises(MissingPartition, match="no catalogue"):
-        world.run(5, 6)
+        world.clean(5, 6)
 
 
 def rows_of_a_busy_day(world: Any) -> list[dict[str, Any]]:
@@ -208,37 +206,31 @@ def rows_of_a_busy_day(world: Any) -> list[dict[str, Any]]:
 
 
 def test_windows_in_any_order_give_the_bytes_of_the_bulk_run(
-    other_worlds: Any, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    other_worlds: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NEARLINE_LATE_HOURS", "3")
     monkeypatch.setenv("NEARLINE_BOT_EVENTS_PER_MINUTE", "3")
 
-    def clean(world: Any, first: int, last: int) -> CleanReport:
-        world.lake.mark_complete(RAW, world.window(first, last), rows=0)
-        report = clean_hours(spark, world.window(first, last))
-        world.lake.mark_complete(EVENTS, world.window(first, last), rows=0)
-        return report
-
     bulk = other_worlds()
     rows = rows_of_a_busy_day(bulk)
     bulk.arrive(*rows)
-    report = clean(bulk, 0, 12)
+    report = bulk.clean(0, 12)
     assert set(report.quarantined) == {"duplicate", "bot", "too_late"}
     assert report.accepted + sum(report.quarantined.values()) == len(rows)
 
     in_order = other_worlds()
     in_order.arrive(*rows)
-    told = [clean(in_order, *hours) for hours in [(0, 5), (5, 6), (6, 7), (7, 12)]]
+    told = [in_order.clean(*hours) for hours in [(0, 5), (5, 6), (6, 7), (7, 12)]]
     assert in_order.files() == bulk.files()
     assert sum(one.accepted for one in told) == report.accepted
 
     shuffled = other_worlds()
     shuffled.arrive(*rows[::2])
     for first, last in [(7, 9), (0, 3), (3, 7), (9, 12)]:
-        clean(shuffled, first, last)
+        shuffled.clean(first, last)
     shuffled.arrive(*rows)
     for first, last in [(5, 8), (0, 5), (8, 12)]:
-        clean(shuffled, first, last)
+        shuffled.clean(first, last)
     assert shuffled.files() == bulk.files()
 
 
@@ -246,13 +238,13 @@ def test_an_old_window_run_again_judges_later_hours_again_where_it_takes_their_i
     world: Any,
 ) -> None:
     world.arrive(world.row("e", 5.5, received=9.5), world.row("f", 9.6))
-    world.run(5, 6)
-    world.run(9, 10)
+    world.clean(5, 6)
+    world.clean(9, 10)
     before = world.files()
-    world.run(5, 6)
+    world.clean(5, 6)
     assert world.files() == before
     world.arrive(world.row("e", 5.5, item_id="brazil"))
-    report = world.run(5, 6)
+    report = world.clean(5, 6)
     assert (report.accepted, report.quarantined) == (1, {})
     assert [(e["event_id"], e["item_id"]) for e in world.rows(EVENTS)] == [
         ("e", "brazil"),
@@ -265,11 +257,11 @@ def test_an_old_window_run_again_judges_later_hours_again_where_it_takes_their_i
 
 def test_only_what_arrived_is_judged(world: Any) -> None:
     world.arrive(world.row("old", 5.5))
-    world.run(5, 6)
+    world.clean(5, 6)
     for path in world.lake.files(RAW):
         world.lake.fs.rm_file(path)
     world.arrive(world.row("late", 5.7, received=7.5), world.row("old", 7.1))
-    assert world.run(7, 8).quarantined == {"duplicate": 1}
+    assert world.clean(7, 8).quarantined == {"duplicate": 1}
     assert [e["event_id"] for e in world.rows(EVENTS)] == ["old", "late"]
 
 

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from feast import FeatureService, FeatureView
 from pydantic_core import PydanticUndefined
 
+from feature_repo.services import ranking_v1, serving_v1
+from feature_repo.views import VIEWS
 from nearline.domains import BUILT_IN, load_domain
 from nearline.settings import Settings
 
@@ -22,6 +25,12 @@ A domain file says which types of events a site has and what they are worth. `NE
 one of these, or the path of your own YAML file of the same form. `weight` is how much an event says
 about interest; the model learns to predict items of positive events. An event whose value is out of
 its range is refused.
+"""
+_FEATURES = """# Features
+
+What Feast knows, view by view. A row of time T is made of events before T alone, and the newest row
+before the moment of asking is what is answered, for as long as it holds; after that, nothing is.
+Counts include late events once these have arrived.
 """
 
 
@@ -65,7 +74,31 @@ def _domain(name: str) -> str:
     return "\n".join([*lines, "", f"Funnel: {' → '.join(domain.funnel)}.", ""])
 
 
-PAGES = {"settings.md": settings_page, "domains.md": domains_page}
+def features_page() -> str:
+    """Every feature view, as a page."""
+    return _FEATURES + "".join(_view(view) for view in VIEWS)
+
+
+def _view(view: FeatureView) -> str:
+    keys = ", ".join(f"`{key}`" for key in view.join_keys)
+    assert view.ttl is not None, "every view says how long it holds"
+    readers = [f"`{each.name}`" for each in (serving_v1, ranking_v1) if _reads(each, view)]
+    asked = f" Asked for by {' and '.join(readers)}." if readers else ""
+    lines = [
+        f"\n## {view.name}\n",
+        f"{view.description} By {keys}; a row holds for {view.ttl.days} days.{asked}\n",
+        "| feature | type | meaning |",
+        "|---|---|---|",
+        *(f"| `{field.name}` | {field.dtype} | {field.description} |" for field in view.features),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _reads(service: FeatureService, view: FeatureView) -> bool:
+    return view.name in {each.name for each in service.feature_view_projections}
+
+
+PAGES = {"features.md": features_page, "settings.md": settings_page, "domains.md": domains_page}
 """File below docs/reference → what it holds."""
 
 
