@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     train_threads: int = Field(
         0, ge=0, description="threads of a training; 0: one for every two cores"
     )
+    train_device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where a training runs; auto: on a GPU where torch finds one"
+    )
     replay_days: int = Field(
         30, ge=1, description="a fine-tune reads histories, and repeats events, of these days"
     )

@@ -33,7 +33,7 @@ class Checkpoint:
         if not self.path.is_file():
             return None
         try:
-            kept = torch.load(self.path, weights_only=True)
+            kept = torch.load(self.path, map_location="cpu", weights_only=True)
             key, random, state = kept["key"], kept["random"], kept["state"]
         except (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
             log.warning("%s cannot be read (%s): the training begins anew", self.path, error)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.dataset import Interactions, batches, touched
+from training.device import placed
 from training.model import Model, input_table
 
 TOP = 10
@@ -128,7 +129,7 @@ def interval(
 def model_scorer(model: Model, data: Interactions) -> Scorer:
     """The model as served: each target's user encoded from the newest events before it."""
     vectors = model.eval().item_tower().detach()
-    matrix = F.normalize(vectors, dim=-1).numpy()
+    matrix = F.normalize(vectors, dim=-1).cpu().numpy()
 
     def score(targets: np.ndarray) -> np.ndarray:
         scores: np.ndarray = encode(model, vectors, data, targets) @ matrix.T
@@ -147,9 +148,9 @@ def encode(model: Model, vectors: Tensor, data: Interactions, targets: np.ndarra
     states = np.zeros((len(targets), model.config.dim), dtype=np.float32)
     parts = batches(data, targets, length=model.config.length, stride=1, tokens=_ENCODE_TOKENS)
     for batch in parts:
-        items, types, gaps = map(torch.from_numpy, batch.inputs)
+        items, types, gaps = (placed(column, table.device) for column in batch.inputs)
         found = model.user_encoder(F.embedding(items, table), types, gaps)
-        states[batch.order] = found.numpy()[batch.cells]
+        states[batch.order] = found.cpu().numpy()[batch.cells]
     return states
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from nearline.settings import settings
 from training.checkpoint import Checkpoint, key_of
 from training.dataset import Batch, Interactions
+from training.device import on_device
 from training.model import Model
 from training.recipe import Learning
 from training.teacher import (
@@ -47,7 +48,7 @@ def reproducible(seed: int) -> Iterator[None]:
     Sums depend on how many threads share them: as many as the settings say.
     """
     before, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
         # Threads that wait for one another get nowhere on a busy machine: half are left to others.
@@ -102,7 +103,7 @@ def fit(
     all of them learn (training/together.py). Returns the passes made or begun. Raises
     StepFailed when the loss is no number.
     """
-    with together(seed):
+    with together(seed), on_device(model):
         least = max(len(targets) // STEPS_A_PASS, model.config.length)
         tokens = max(min(step_tokens(model, learning, loss), least) // members(), 1)
         parts = sum(1 for _ in training_batches(model, data, targets, tokens))
@@ -203,10 +204,11 @@ def warm(
     parts = list(training_batches(model, data, mixed, tokens, rng))[: learning.warm_steps]
     # Adam steps as far for ten events as for thousands: a step counts for as much as it has seen.
     rate = learning.warm_learning_rate * min(len(mixed) / learning.batch_tokens, 1.0)
-    rates = cosine(len(parts))
-    teacher = Teacher(model, data, rate, learning.weight_decay, rates, loss)
-    for batch in parts:
-        teacher.step(batch)
+    with on_device(model):
+        rates = cosine(len(parts))
+        teacher = Teacher(model, data, rate, learning.weight_decay, rates, loss)
+        for batch in parts:
+            teacher.step(batch)
     return len(parts)
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 _CHUNK_SCORES = 4_000_000
 """Scores that exist at a time: few enough to stay near the processor, whatever the catalogue."""
+_CHUNK_SCORES_ON_GPU = 128_000_000
+"""Enough to keep a GPU busy."""
 
 _FAST_ON_CPU = ("amx_bf16", "avx512_bf16", "bf16")
 
@@ -61,7 +63,8 @@ class _Softmax(torch.autograd.Function):
         low = matrix.to(precision)
         total = states.new_zeros(())
         to_states, to_matrix = torch.empty_like(states), torch.zeros_like(matrix)
-        size = max(_CHUNK_SCORES // len(matrix), 1)
+        most = _CHUNK_SCORES_ON_GPU if matrix.is_cuda else _CHUNK_SCORES
+        size = max(most // len(matrix), 1)
         for start in range(0, len(states), size):
             chunk = slice(start, start + size)
             u, wanted = states[chunk], matrix[targets[chunk]]

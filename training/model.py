@@ -107,7 +107,7 @@ class ItemTower(nn.Module):
         delta = self.delta.weight
         if self.training and self.id_dropout:
             # Some items are shown without their id, so that content learns to stand for itself.
-            delta = delta * (torch.rand(len(delta), 1) >= self.id_dropout)
+            delta = delta * (torch.rand(len(delta), 1, device=delta.device) >= self.id_dropout)
         vectors: Tensor = self.bag(self.content) + delta
         return vectors  # (N, D)
 

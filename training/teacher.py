@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from nearline.errors import StepFailed
 from training.dataset import Batch, Interactions, batches
+from training.device import device_of, placed
 from training.losses import catalogue_softmax, distillation, fast_precision
 from training.model import Model
 from training.recipe import Learning
@@ -53,7 +54,7 @@ class Teacher:
         """
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        loss, targets = torch.zeros(()), 0
+        loss, targets = torch.zeros((), device=device_of(self.model)), 0
         if batch is not None:
             loss, targets = self.loss(self.model, self.data, batch), len(batch.targets)
             loss.backward()
@@ -75,13 +76,16 @@ def batch_loss(model: Model, data: Interactions, batch: Batch) -> Tensor:
 
 def _answers(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
     """The states that the batch's targets are predicted from (P, D), and the items (N, D)."""
-    states, matrix = model(*(torch.from_numpy(column) for column in batch.inputs))
-    rows, columns = (torch.from_numpy(cell) for cell in batch.cells)
+    device = device_of(model)
+    # A GPU multiplies bfloat16 many times faster; norms, and all that is returned, are float32.
+    with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+        states, matrix = model(*(placed(column, device) for column in batch.inputs))
+    rows, columns = (placed(cell, device) for cell in batch.cells)
     return states[rows, columns], matrix
 
 
 def _loss(model: Model, data: Interactions, batch: Batch, states: Tensor, matrix: Tensor) -> Tensor:
-    wanted = torch.from_numpy(data.items[batch.targets] - 1)
+    wanted = placed(data.items[batch.targets] - 1, matrix.device)
     return catalogue_softmax(
         states,
         matrix,
@@ -101,11 +105,11 @@ class Parent:
         """The loss of a batch's targets, and `weight` times how far its old ones have moved."""
         states, matrix = _answers(model, batch)
         loss = _loss(model, data, batch, states, matrix)
-        old = torch.from_numpy(np.flatnonzero(np.isin(batch.targets, self.old)))
+        old = placed(np.flatnonzero(np.isin(batch.targets, self.old)), matrix.device)
         if len(old) == 0:
             return loss
         with torch.no_grad():
-            kept, items = _answers(self.model, batch)
+            kept, items = _answers(self.model.to(matrix.device), batch)
         temperature = model.config.temperature
         moved = distillation(states[old], matrix, kept[old], items, temperature=temperature)
         return loss + self.weight * len(old) / len(states) * moved

@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from training.device import learning_device
+
 Share = TypeVar("Share")
 
 
@@ -29,7 +31,10 @@ def together(seed: int) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    device = learning_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     torch.manual_seed(seed + dist.get_rank())
     try:
         yield
@@ -85,7 +90,7 @@ def any_of_all(here: bool) -> bool:
     """Whether it is so in any of the processes."""
     if members() == 1:
         return here
-    told = torch.tensor(int(here))
+    told = torch.tensor(int(here), device=learning_device())
     dist.all_reduce(told, dist.ReduceOp.MAX)
     return bool(told)
 
@@ -94,6 +99,7 @@ def of_the_leader(figure: Callable[[], float]) -> float:
     """What the leader finds, told to all."""
     if members() == 1:
         return figure()
-    told = torch.tensor(figure() if leads() else 0.0, dtype=torch.float64)
+    found = figure() if leads() else 0.0
+    told = torch.tensor(found, dtype=torch.float64, device=learning_device())
     dist.broadcast(told, 0)
     return float(told)
