@@ -76,6 +76,40 @@ def test_an_hour_that_is_still_followed_by_a_gap_makes_nothing_stale(lake: Lake)
     assert lake.ledger(EVENTS).stale() == []
 
 
+def test_an_empty_hour_that_closes_a_gap_tells_of_those_filled_before_it(lake: Lake) -> None:
+    for hour in range(100, 110):
+        with later_hours_follow(lake, hours(hour, hour + 1)):
+            if hour == 103:
+                write(lake, hour, "new")
+            lake.mark_complete(EVENTS, hours(hour, hour + 1), rows=1)
+            lake.mark_complete(ACTIVITY, hours(hour, hour + 1), rows=1)
+    for dataset in (EVENTS, ACTIVITY):
+        assert due(lake, [dataset], hours(109, 110)) == hours(109, 120)
+
+
+def test_a_gap_may_be_filled_in_any_order(lake: Lake) -> None:
+    """Hours 101 and 103 hold events; whoever comes later must know of them in the end."""
+    knows: dict[int, set[int]] = {}
+    filled: set[int] = set()
+
+    def compute(hour: int) -> None:
+        if hour in (101, 103):
+            write(lake, hour, "new")
+        filled.add(hour)
+        knows[hour] = {other for other in filled if other < hour}
+        lake.mark_complete(EVENTS, hours(hour, hour + 1), rows=1)
+
+    for hour in (106, 101, 104, 100, 109, 103, 107, 102, 108, 105):
+        with later_hours_follow(lake, hours(hour, hour + 1)):
+            compute(hour)
+        end = due(lake, [EVENTS], hours(hour, hour + 1)).end
+        for later in range(hour + 1, round((end - T0) / HOUR)):
+            compute(later)
+    assert lake.ledger(EVENTS).stale() == []
+    assert all({101, 103} - set(range(hour, 120)) <= known for hour, known in knows.items())
+    assert set(range(110, 120)) <= set(knows)
+
+
 def test_an_hour_that_stays_as_it_was_makes_nothing_stale(lake: Lake) -> None:
     write(lake, 50, "same")
     with later_hours_follow(lake, hours(50, 51)):
