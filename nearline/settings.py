@@ -73,6 +73,10 @@ class Settings(BaseSettings):
     train_device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where a training runs; auto: on a GPU where torch finds one"
     )
+    track: Literal["none", "long", "all"] = Field(
+        "long", description="trainings that MLflow follows; long: nights and `evaluate`, no hours"
+    )
+    mlflow_uri: str = Field("", description="empty: the file HOME/mlflow.db")
     replay_days: int = Field(
         30, ge=1, description="a fine-tune reads histories, and repeats events, of these days"
     )
@@ -215,6 +219,7 @@ class Settings(BaseSettings):
         self.home = self.home.expanduser().resolve()
         self.lake = self.lake or str(self.home / "lake")
         self.releases = self.releases or str(self.home / "releases")
+        self.mlflow_uri = self.mlflow_uri or f"sqlite:///{self.home / 'mlflow.db'}"
         for name, default in {
             "intake": "intake",
             "keys": "keys.json",

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 # Tables are as wide as they need to be, whether or not the tests have a terminal.
 os.environ["COLUMNS"] = "200"
 
+# A training that MLflow follows makes a database; the tests of that ask for it.
+os.environ["NEARLINE_TRACK"] = "none"
+
 # Feast, once imported, makes every later import of prometheus_client count into files that
 # outlive their app; serving imports it first, as is done here.
 import prometheus_client  # noqa: F401

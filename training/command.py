@@ -104,13 +104,15 @@ def evaluate(
     require_writable(json_file)
     recipe = load_recipe(size)
     told: dict[str, Any] = {"protocol": protocol.value, "size": size, "seed": seed}
-    told |= judge_leave_one_out(
+    judged = judge_leave_one_out(
         read_split_sequences(sequences, targets) if targets else read_sequences(sequences),
         None if attributes is None else read_attributes(attributes),
         recipe,
         max_minutes=max_minutes,
         seed=seed,
+        name=sequences.name,
     )
+    told |= judged.figures
     write_json(told, json_file)
     print_table(f"{protocol.value}: {sequences.name}", ["", ""], told.items())
 

@@ -21,6 +21,7 @@ from training.evaluation import Evaluation, evaluate, model_scorer
 from training.learning import reproducible, warm
 from training.model import Model
 from training.publishing import Clock, learned_last, publish
+from training.tracking import tracked
 
 KEPT_BACK = 0.2
 MOST_KEPT_BACK = 1000
@@ -61,7 +62,8 @@ def finetune(window: Window, parent: str) -> str | None:
     if nothing_new(data, hours, window, grew=vocabulary != bundle.vocabulary):
         return None
     clock.lap("read")
-    with reproducible(config.seed):
+    told = {"window": window, "parent": parent, "seed": config.seed}
+    with reproducible(config.seed), tracked("hourly", str(window), **told) as run:
         model = with_items(bundle, vocabulary.item_ids, catalogue)
         foreseen, kept_before = (_measure(model, data, t) for t in (hours.unseen, hours.kept_back))
         clock.lap("evaluate")
@@ -73,7 +75,7 @@ def finetune(window: Window, parent: str) -> str | None:
         counts = popularity(
             bundle, data, learned_until, microseconds(window.end), model.config.items
         )
-        return publish(
+        version = publish(
             Bundle(model, vocabulary, counts, bundle.size, bundle.learning, bundle.ranker),
             window,
             kind="hourly",
@@ -93,6 +95,8 @@ def finetune(window: Window, parent: str) -> str | None:
             counts={"events": len(hours.new), "replayed_from": len(hours.old), "steps": steps},
             clock=clock,
         )
+        run.released(ReleaseStore.open().load(version).manifest)
+        return version
 
 
 def appended(vocabulary: Vocabulary, catalogue: pa.Table) -> Vocabulary:

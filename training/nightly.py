@@ -26,12 +26,13 @@ from training.dataset import (
     read_events,
 )
 from training.evaluation import Evaluation, Scorer, evaluate, model_scorer
-from training.learning import fit, reproducible, warm, watched_loss
+from training.learning import Watch, fit, reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
 from training.publishing import Clock, learned_last, publish
 from training.ranking.night import RankerSchool
 from training.recipe import Learning, Recipe, load_recipe
 from training.together import leave_the_rest_to_the_leader
+from training.tracking import tracked
 
 log = logging.getLogger(__name__)
 
@@ -69,11 +70,12 @@ def train_nightly(window: Window) -> str:
     split = split_by_time(data, window)
     clock.lap("read")
     recipe = load_recipe(config.model_size)
-    with reproducible(config.seed):
+    told = {"window": window, "size": config.model_size, "seed": config.seed}
+    with reproducible(config.seed), tracked("nightly", str(window), **told, **recipe.flat()) as run:
         model = new_model(recipe, vocabulary, catalogue)
-        passes = learn(
-            model, data, split, recipe.learning, stop_at=clock.began + 60 * config.max_train_minutes
-        )
+        watch = run.watched(watched_loss(split.watched, recipe.learning))
+        stop_at = clock.began + 60 * config.max_train_minutes
+        passes = learn(model, data, split, recipe.learning, watch=watch, stop_at=stop_at)
         leave_the_rest_to_the_leader()
         clock.lap("learn")
         school = RankerSchool(data, vocabulary, catalogue)
@@ -95,7 +97,7 @@ def train_nightly(window: Window) -> str:
             data, items=model.config.items, now=microseconds(window.end)
         )
         bundle = Bundle(model, vocabulary, popularity, config.model_size, recipe.learning, trees)
-        return publish(
+        version = publish(
             bundle,
             window,
             kind="nightly",
@@ -107,6 +109,8 @@ def train_nightly(window: Window) -> str:
             counts=_counts(data, split, passes),
             clock=clock,
         )
+        run.released(ReleaseStore.open().load(version).manifest)
+        return version
 
 
 def split_by_time(data: Interactions, window: Window) -> Split:
@@ -147,7 +151,13 @@ def new_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: pa.Table) -> Mo
 
 
 def learn(
-    model: Model, data: Interactions, split: Split, learning: Learning, *, stop_at: float
+    model: Model,
+    data: Interactions,
+    split: Split,
+    learning: Learning,
+    *,
+    watch: Watch | None,
+    stop_at: float,
 ) -> int:
     """Learn what is before the watched events; returns the passes made.
 
@@ -158,7 +168,7 @@ def learn(
         data,
         split.learned,
         learning,
-        watch=watched_loss(split.watched, learning),
+        watch=watch,
         seed=settings().seed,
         stop_at=stop_at,
         checkpoint=settings().home / "training.pt",

@@ -24,6 +24,7 @@ from training.model import Model, ModelConfig
 from training.recipe import Recipe, Shape
 from training.sequences import as_interactions, attribute_ids, vocabulary_of
 from training.together import leave_the_rest_to_the_leader
+from training.tracking import tracked
 
 MOST_WATCHED = 5000
 """Users whose validation item is ranked after each pass: more say little more, and cost as much."""
@@ -36,6 +37,15 @@ class Split:
     learned: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How well a model foresees: its figures, and each user's rank behind them, by `users`."""
+
+    figures: dict[str, float]
+    found: Evaluation
+    users: list[str]
 
 
 def leave_one_out(data: Interactions) -> Split:
@@ -57,11 +67,13 @@ def judge_leave_one_out(
     *,
     max_minutes: float,
     seed: int,
-) -> dict[str, float]:
+    name: str,
+) -> Judged:
     """Train a model on users' items and tell how well it foresees the last of each.
 
     Users with one item are left out, and counted as `left_out`. The same seed gives the same
-    figures, unless the time runs out. Raises BadInput when there is nothing to learn.
+    figures, unless the time runs out. MLflow is told of it by `name`. Raises BadInput when there is
+    nothing to learn.
     """
     kept = {user: items for user, items in sequences.items() if len(items) > 1}
     if not any(len(items) > 3 for items in kept.values()):
@@ -73,9 +85,9 @@ def judge_leave_one_out(
     data = as_interactions(kept, vocabulary)
     split = leave_one_out(data)
     content = attribute_ids(attributes, vocabulary, buckets=recipe.model.content_buckets)
-    with reproducible(seed):
+    with reproducible(seed), tracked("evaluate", name, seed=seed, **recipe.flat()) as run:
         model = new_model(recipe.model, content)
-        watch = watched_ndcg(split.validation, seed=seed)
+        watch = run.watched(watched_ndcg(split.validation, seed=seed))
         began = time.monotonic()
         stop_at = began + 60 * max_minutes
         epochs = fit(
@@ -85,10 +97,12 @@ def judge_leave_one_out(
         seconds = time.monotonic() - began
         with progress(f"test: rank {len(content)} items for {len(split.test)} users"):
             found = measure(model, data, split.test)
-    counts = {"users": len(kept), "items": len(content), "left_out": len(sequences) - len(kept)}
-    metrics = found.metrics(seed=seed)
-    metrics.pop("targets")
-    return metrics | counts | {"epochs": epochs, "train_seconds": round(seconds, 2)}
+        metrics = found.metrics(seed=seed)
+        metrics.pop("targets")
+        counts = {"users": len(kept), "items": len(content), "left_out": len(sequences) - len(kept)}
+        figures = metrics | counts | {"epochs": epochs, "train_seconds": round(seconds, 2)}
+        run.note(figures=figures)
+        return Judged(figures, found, [data.user_ids[user] for user in found.users])
 
 
 def new_model(shape: Shape, content: np.ndarray) -> Model:

@@ -55,6 +55,10 @@ class Recipe(BaseModel):
     model: Shape
     learning: Learning
 
+    def flat(self) -> dict[str, float]:
+        """Every number of it, by its name."""
+        return {**self.model.model_dump(), **self.learning.model_dump()}
+
 
 def load_recipe(size: str) -> Recipe:
     """The recipe of a size. Raises ConfigError when there is none or it is wrong."""

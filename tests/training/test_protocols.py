@@ -57,9 +57,20 @@ def orderly(users: int = 60) -> Sequences:
     return {f"u{n}": [f"i{(7 * n + step) % 40:02}" for step in range(8)] for n in range(users)}
 
 
-def judge(sequences: Sequences, *, seed: int = 1, epochs: int = 2, **learning: float) -> Any:
+def judge(
+    sequences: Sequences,
+    attributes: Sequences | None = None,
+    *,
+    seed: int = 1,
+    epochs: int = 2,
+    minutes: float = 5,
+    **learning: float,
+) -> Any:
     made = recipe(epochs, **learning)
-    return judge_leave_one_out(sequences, None, made, max_minutes=5, seed=seed)
+    judged = judge_leave_one_out(
+        sequences, attributes, made, max_minutes=minutes, seed=seed, name="f"
+    )
+    return judged.figures
 
 
 def test_the_last_is_tested_and_the_one_before_validates() -> None:
@@ -177,7 +188,7 @@ def test_attributes_tell_of_items() -> None:
     sequences = orderly()
     vocabulary = vocabulary_of(sequences)
     attributes = {item: [item[-1]] for item in vocabulary.item_ids}
-    found = judge_leave_one_out(sequences, attributes, recipe(), max_minutes=5, seed=1)
+    found = judge(sequences, attributes)
     assert found["ndcg@10"] != judge(sequences)["ndcg@10"]
     content = attribute_ids(attributes, vocabulary, buckets=64)
     assert new_model(recipe().model, content).item_tower.id_dropout == 0.1
@@ -185,7 +196,7 @@ def test_attributes_tell_of_items() -> None:
 
 
 def test_time_ends_the_training() -> None:
-    found = judge_leave_one_out(orderly(), None, recipe(50), max_minutes=0, seed=1)
+    found = judge(orderly(), epochs=50, minutes=0)
     assert found["epochs"] == 1
 
 

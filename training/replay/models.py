@@ -17,7 +17,7 @@ from training.bundle import Bundle, with_items
 from training.dataset import NONE, Interactions
 from training.evaluation import Scorer
 from training.finetune import nothing_new, popularity, split_hours, with_history
-from training.learning import reproducible, warm
+from training.learning import reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
 from training.nightly import learn, new_model, split_by_time
 from training.recipe import Learning, load_recipe
@@ -45,7 +45,8 @@ def learn_night(timeline: Timeline, moment: int, *, seed: int, stop_at: float) -
     split = split_by_time(data, Window(hour_floor(since), end))
     with reproducible(seed):
         model = new_model(recipe, vocabulary, catalogue)
-        learn(model, data, split, recipe.learning, stop_at=stop_at)
+        watch = watched_loss(split.watched, recipe.learning)
+        learn(model, data, split, recipe.learning, watch=watch, stop_at=stop_at)
         earlier = np.concatenate([split.learned, split.watched])
         warm(model, data, split.held_out, earlier, recipe.learning, seed=seed)
     counts = decayed_popularity(data, items=items, now=moment)
