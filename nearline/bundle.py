@@ -3,10 +3,12 @@
 - `item_ids.json`: list of item ids; its order is the rows' order everywhere in the release.
 - `event_types.json`: list of event types; its order is the types' order in the encoder.
 - `item_matrix.npy`: float32 (items, dim), every row of length 1.
+- `item_norms.npy`: float32 (items,), the lengths that these rows have as the encoder reads them.
 - `item_index.faiss`: nearline/item_index.py's index of that matrix. Only in releases of more than
   `NEARLINE_EXACT_ITEMS` items.
-- `encoder.onnx`: the user encoder; `items`, `types`, `gaps`, int64 (batch, length), padded as
-  nearline/sequence.py pads, give `user`, float32 (batch, dim), every row of length 1.
+- `encoder.onnx`: the user encoder; `items`, float32 (batch, length, dim), with `types` and `gaps`,
+  int64 (batch, length), padded as nearline/sequence.py pads, give `user`, float32 (batch, dim),
+  every row of length 1. See nearline/encoder.py.
 - `encoder.int8.onnx`: the same, compressed: weights in int8.
 - `popularity.npy`: float32 (items,), recent popularity, for whoever is not known at all.
 - `config.json`: the model's hyper-parameters and `length`, the longest sequence that it reads.
@@ -27,6 +29,7 @@ from nearline.sequence import Vocabulary
 ITEM_IDS = "item_ids.json"
 EVENT_TYPES = "event_types.json"
 ITEM_MATRIX = "item_matrix.npy"
+ITEM_NORMS = "item_norms.npy"
 ITEM_INDEX = "item_index.faiss"
 ENCODER = "encoder.onnx"
 ENCODER_COMPRESSED = "encoder.int8.onnx"

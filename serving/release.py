@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from nearline import bundle
+from nearline.encoder import UserEncoder
 from nearline.errors import CorruptRelease, ReleaseError
 from nearline.releases import Release, ReleaseManifest
 from nearline.sequence import ModelInput, Vocabulary, pad
@@ -17,8 +17,6 @@ from serving.ranker import Ranker, Use
 from serving.shelf import Shelf
 
 if TYPE_CHECKING:
-    import onnxruntime
-
     from nearline.item_index import ItemIndex
 
 Encoder = Literal["full", "compressed"]
@@ -39,7 +37,7 @@ class LoadedRelease:
     matrix: np.ndarray
     popularity: np.ndarray
     length: int
-    session: "onnxruntime.InferenceSession"
+    user_encoder: UserEncoder
     ranker: Ranker | None = None
     index: "ItemIndex | None" = None
 
@@ -76,9 +74,7 @@ class LoadedRelease:
 
     def encode(self, inputs: Sequence[ModelInput]) -> np.ndarray:
         """User vectors, float32 (batch, dim), of unpadded inputs with at least one event each."""
-        padded = pad(inputs, self.length)
-        vectors: np.ndarray = self.session.run(["user"], padded._asdict())[0]
-        return vectors
+        return self.user_encoder(pad(inputs, self.length))
 
     def top(
         self, vector: np.ndarray, limit: int, allowed: np.ndarray
@@ -115,22 +111,22 @@ def best(scores: np.ndarray, limit: int, allowed: np.ndarray) -> tuple[np.ndarra
 
 
 def _read(release: Release, encoder: Encoder) -> LoadedRelease:
-    file = release.path / _FILES[encoder]
-    if not file.is_file():
+    file = _FILES[encoder]
+    if file not in release.manifest.files:
         raise CorruptRelease(
-            f"release {release.version} has no {encoder} encoder ({file.name}): set "
-            f"NEARLINE_ENCODER to the other one"
+            f"release {release.version} has no {encoder} encoder ({file}): set NEARLINE_ENCODER to "
+            "the other one"
         )
-    matrix = np.asarray(bundle.read_matrix(release.path))
+    user_encoder = UserEncoder.open(release.path, file)
     return LoadedRelease(
         manifest=release.manifest,
         encoder=encoder,
         vocabulary=bundle.read_vocabulary(release.path),
-        matrix=matrix,
+        matrix=user_encoder.matrix,
         popularity=np.load(release.path / bundle.POPULARITY),
         length=int(json.loads((release.path / bundle.CONFIG).read_text())["length"]),
-        session=_session(file),
-        index=_index(release, matrix),
+        user_encoder=user_encoder,
+        index=_index(release, user_encoder.matrix),
     )
 
 
@@ -142,23 +138,14 @@ def _index(release: Release, matrix: np.ndarray) -> "ItemIndex | None":
     return ItemIndex.read(release.path / bundle.ITEM_INDEX, matrix)
 
 
-def _session(file: Path) -> "onnxruntime.InferenceSession":
-    import onnxruntime
-
-    # Requests already run side by side, one thread each; a pool in every session only adds waiting.
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-
-
 def _check(loaded: LoadedRelease) -> None:
     """Raise CorruptRelease unless ids, matrix, popularity and encoder fit; warms the encoder."""
-    items = len(loaded.vocabulary.item_ids)
-    shapes = (loaded.matrix.shape[:1], loaded.popularity.shape)
+    items, norms = len(loaded.vocabulary.item_ids), loaded.user_encoder.norms
+    shapes = (loaded.matrix.shape[:1], norms.shape, loaded.popularity.shape)
     if not items or any(shape != (items,) for shape in shapes):
         raise CorruptRelease(
-            f"release {loaded.version}: {items} item ids, but a matrix of {shapes[0]} and "
-            f"popularity of {shapes[1]} items; roll back"
+            f"release {loaded.version}: {items} item ids, but a matrix of {shapes[0]}, norms of "
+            f"{shapes[1]} and popularity of {shapes[2]} items; roll back"
         )
     one = np.ones(1, dtype=np.int64)
     vector = loaded.encode([ModelInput(one, one, one)])

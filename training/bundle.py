@@ -43,21 +43,33 @@ class Bundle:
     ranker: str | None = None
 
 
+class LastState(nn.Module):
+    """The user encoder for one state a sequence, the last; it reads items as vectors (B, L, D)."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, items: Tensor, types: Tensor, gaps: Tensor) -> Tensor:
+        states = self.encoder(items, types, gaps)  # (B, L, D)
+        last = ((types != PAD).sum(dim=1) - 1).clamp(min=0)  # (B,)
+        index = last.view(-1, 1, 1).expand(-1, 1, states.shape[2])
+        return states.gather(1, index).squeeze(1)  # (B, D)
+
+
 class ServedEncoder(nn.Module):
-    """The user encoder with the items' vectors baked in, for one state a sequence: the last."""
+    """The same with the items' vectors at hand; it reads items as numbers (B, L)."""
 
     table: Tensor
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.encoder = model.user_encoder
+        self.last = LastState(model.user_encoder)
         self.register_buffer("table", input_table(model.item_tower()).detach())
 
     def forward(self, items: Tensor, types: Tensor, gaps: Tensor) -> Tensor:
-        states = self.encoder(F.embedding(items, self.table), types, gaps)  # (B, L, D)
-        last = ((items != PAD).sum(dim=1) - 1).clamp(min=0)  # (B,)
-        index = last.view(-1, 1, 1).expand(-1, 1, states.shape[2])
-        return states.gather(1, index).squeeze(1)  # (B, D)
+        vectors: Tensor = self.last(F.embedding(items, self.table), types, gaps)
+        return vectors  # (B, D)
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
@@ -70,7 +82,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         if not torch.isfinite(weight).all():
             raise StepFailed(f"{name} holds numbers that are not finite: lower the learning rate")
     names.write_vocabulary(folder, bundle.vocabulary)
-    np.save(folder / names.ITEM_MATRIX, model.item_matrix().detach().numpy())
+    write_encoders(folder, model)
     np.save(folder / names.POPULARITY, bundle.popularity.astype(np.float32))
     config = {
         "size": bundle.size,
@@ -81,6 +93,13 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
     torch.save(model.state_dict(), folder / names.WEIGHTS)
     if bundle.ranker is not None:
         (folder / names.RANKER).write_text(bundle.ranker)
+
+
+@torch.no_grad()
+def write_encoders(folder: Path, model: Model) -> None:
+    """Write what nearline/encoder.py reads: the items' vectors, the encoder, and it compressed."""
+    np.save(folder / names.ITEM_MATRIX, model.item_matrix().numpy())
+    np.save(folder / names.ITEM_NORMS, model.item_tower().norm(dim=-1).numpy())
     export_encoder(model, folder / names.ENCODER)
     compress(folder / names.ENCODER, folder / names.ENCODER_COMPRESSED)
 
@@ -91,12 +110,13 @@ def export_encoder(model: Model, path: Path) -> None:
     The exporter by tracing is used: it takes a fifth of a second where the newer one takes ten,
     and writes no paths of this machine into the file, so the same model gives the same bytes.
     """
-    example = tuple(torch.ones(2, 2, dtype=torch.int64) for _ in range(3))
+    numbers = torch.ones(2, 2, dtype=torch.int64)
+    example = torch.ones(2, 2, model.config.dim), numbers, numbers
     inputs = ["items", "types", "gaps"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            ServedEncoder(model).eval(),
+            LastState(model.user_encoder).eval(),
             example,
             str(path),
             input_names=inputs,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from nearline import bundle as names
+from nearline.encoder import UserEncoder
 from nearline.sequence import GAP_BUCKETS, PAD, ModelInput
 from training.bundle import ServedEncoder
 from training.evaluation import TOP, Evaluation, interval
@@ -55,8 +56,8 @@ def answers(folder: Path, model: Model) -> list[Check]:
     sample = made_up_users(model)
     with torch.no_grad():
         expected = ServedEncoder(model.eval())(*map(torch.from_numpy, sample)).numpy()
-    full = run_encoder(folder / names.ENCODER, sample)
-    small = run_encoder(folder / names.ENCODER_COMPRESSED, sample)
+    full = UserEncoder.open(folder)(sample)
+    small = UserEncoder.open(folder, names.ENCODER_COMPRESSED)(sample)
     checks.append(_unit(full, "the user vectors of the encoder"))
     apart = float(np.abs(full - expected).max())
     checks.append(
@@ -74,16 +75,6 @@ def answers(folder: Path, model: Model) -> list[Check]:
         )
     )
     return checks
-
-
-def run_encoder(path: Path, inputs: ModelInput) -> np.ndarray:
-    """User vectors (batch, dim) from an encoder file."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (found,) = session.run(["user"], inputs._asdict())
-    vectors: np.ndarray = found
-    return vectors
 
 
 def made_up_users(model: Model, *, users: int = 16) -> ModelInput:

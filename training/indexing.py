@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 from nearline import bundle as names
+from nearline.encoder import UserEncoder
 from nearline.settings import settings
-from training.gate import made_up_users, run_encoder
+from training.gate import made_up_users
 from training.model import Model
 
 _USERS = 256
@@ -26,7 +27,7 @@ def write_index(folder: Path, model: Model) -> dict[str, float]:
     from nearline.item_index import ItemIndex
 
     faiss.omp_set_num_threads(torch.get_num_threads())
-    vectors = run_encoder(folder / names.ENCODER, made_up_users(model, users=_USERS))
+    vectors = UserEncoder.open(folder)(made_up_users(model, users=_USERS))
     index = ItemIndex.build(matrix, vectors[::2], seed=config.seed)
     index.write(folder / names.ITEM_INDEX)
     return {

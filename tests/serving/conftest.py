@@ -72,11 +72,11 @@ class TinyModel:
         return _rows_of_length_one(summed)
 
     def write_onnx(self, path: Path) -> None:
-        names = ("items", "types", "gaps")
+        names = ("types", "gaps")
         nodes = [
             helper.make_node("Gather", [f"{n}_table", n], [f"{n}_rows"], axis=0) for n in names
         ] + [
-            helper.make_node("Sum", [f"{n}_rows" for n in names], ["rows"]),
+            helper.make_node("Sum", ["items", *(f"{n}_rows" for n in names)], ["rows"]),
             helper.make_node("ReduceSum", ["rows", "axis"], ["summed"], keepdims=0),
             helper.make_node("LpNormalization", ["summed"], ["user"], axis=-1, p=2),
         ]
@@ -84,7 +84,8 @@ class TinyModel:
             numpy_helper.from_array(getattr(self, name), f"{name}_table") for name in names
         ] + [numpy_helper.from_array(np.array([1], dtype=np.int64), "axis")]
         shape = ["batch", "length"]
-        inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, shape) for n in names]
+        inputs = [helper.make_tensor_value_info("items", TensorProto.FLOAT, [*shape, DIM])]
+        inputs += [helper.make_tensor_value_info(n, TensorProto.INT64, shape) for n in names]
         output = helper.make_tensor_value_info("user", TensorProto.FLOAT, ["batch", DIM])
         graph = helper.make_graph(nodes, "tiny", inputs, [output], tables)
         opsets = [helper.make_opsetid("", 17)]
@@ -200,6 +201,7 @@ class World:
         with self.releases.stage() as folder:
             bundle.write_vocabulary(folder, Vocabulary(tuple(item_ids), TYPES))
             np.save(folder / bundle.ITEM_MATRIX, model.items[1:])
+            np.save(folder / bundle.ITEM_NORMS, np.ones(len(item_ids), dtype=np.float32))
             popularity = np.arange(len(item_ids), 0, -1, dtype=np.float32)
             np.save(folder / bundle.POPULARITY, popularity)
             model.write_onnx(folder / bundle.ENCODER)

@@ -169,7 +169,14 @@ def test_a_file_changed_after_promotion_is_found(world: Any) -> None:
 
 
 FILES = [
-    *("config.json", "encoder.onnx", "event_types.json", "item_ids.json", "item_matrix.npy"),
+    *(
+        "config.json",
+        "encoder.onnx",
+        "event_types.json",
+        "item_ids.json",
+        "item_matrix.npy",
+        "item_norms.npy",
+    ),
     *("manifest.json", "popularity.npy"),
 ]
 
@@ -225,5 +232,5 @@ def test_a_new_catalogue_is_followed_without_loading_the_release_again(world: An
     after = active.pin()
     assert after.catalogue.title("a") == "Alien"
     assert after.shelf.on_offer.tolist() == [False, True] + [False] * 6
-    assert after.release.session is before.release.session
+    assert after.release.user_encoder is before.release.user_encoder
     assert before.shelf.on_offer.all()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nearline import bundle as names
+from nearline.encoder import UserEncoder
 from nearline.errors import CorruptRelease
 from nearline.releases import Release, ReleaseManifest
 from nearline.schema import ITEM_SCHEMA
@@ -14,7 +15,6 @@ from nearline.sources.dataset import conform
 from nearline.windows import Window
 from training.bundle import Bundle, read_bundle, with_items, write_bundle
 from training.content import LONGEST
-from training.gate import run_encoder
 from training.model import Model, ModelConfig
 from training.recipe import load_recipe
 
@@ -23,6 +23,7 @@ FILES = {
     names.ITEM_IDS,
     names.EVENT_TYPES,
     names.ITEM_MATRIX,
+    names.ITEM_NORMS,
     names.ENCODER,
     names.ENCODER_COMPRESSED,
     names.POPULARITY,
@@ -79,10 +80,11 @@ def test_the_served_encoder_gives_the_last_state_of_the_model(
     write_bundle(tmp_path, bundle)
     with torch.no_grad():
         states, matrix = bundle.model(*map(torch.from_numpy, history(length)))
-    found = run_encoder(tmp_path / names.ENCODER, ModelInput(*history(length, padding)))
+    padded = ModelInput(*history(length, padding))
+    found = UserEncoder.open(tmp_path)(padded)
     np.testing.assert_allclose(found, states[:, -1].numpy(), atol=1e-5)
     np.testing.assert_array_equal(names.read_matrix(tmp_path), matrix.numpy())
-    small = run_encoder(tmp_path / names.ENCODER_COMPRESSED, ModelInput(*history(length, padding)))
+    small = UserEncoder.open(tmp_path, names.ENCODER_COMPRESSED)(padded)
     assert ((small * found).sum(axis=1) > 0.999).all()
 
 

@@ -51,6 +51,7 @@ def test_a_night_publishes_a_whole_release_and_moves_no_pointer(full_lake: Lake)
         "item_ids.json",
         "event_types.json",
         "item_matrix.npy",
+        "item_norms.npy",
         "encoder.onnx",
         "encoder.int8.onnx",
         "popularity.npy",

@@ -7,8 +7,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from nearline.bundle import ENCODER_COMPRESSED
+from nearline.encoder import UserEncoder
 from nearline.sequence import ModelInput
-from training.bundle import ServedEncoder, compress, export_encoder
+from training.bundle import ServedEncoder, write_encoders
 from training.dataset import NONE, Interactions, requests
 from training.model import Model
 
@@ -65,22 +67,10 @@ def full_encoder(model: Model) -> Encode:
 
 
 def compressed_encoder(model: Model) -> Encode:
-    """The encoder as a release has it in its compressed form, on one thread."""
-    from onnxruntime import InferenceSession, SessionOptions
-
-    options = SessionOptions()
-    options.intra_op_num_threads = 1
+    """The encoder as a release has it in its compressed form."""
     with TemporaryDirectory() as folder:
-        whole, small = Path(folder) / "encoder.onnx", Path(folder) / "compressed.onnx"
-        export_encoder(model, whole)
-        compress(whole, small)
-        session = InferenceSession(small, options, providers=["CPUExecutionProvider"])
-
-    def encode(inputs: ModelInput) -> np.ndarray:
-        (found,) = session.run(["user"], inputs._asdict())
-        return np.asarray(found)
-
-    return encode
+        write_encoders(Path(folder), model.eval())
+        return UserEncoder.open(Path(folder), ENCODER_COMPRESSED)
 
 
 ENCODERS = {"full": full_encoder, "compressed": compressed_encoder}
