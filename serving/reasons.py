@@ -30,6 +30,7 @@ class Reason(StrEnum):
     RANKER_LATE = "the features of the candidates came too late: they are in their sources' order"
     RANKER_FAILED = "the candidates could not be ranked: they are in their sources' order"
     NO_TRENDING = "there is no trending list"
+    NO_INDEX = "the words of a large catalogue are still being read: searches find items soon"
     ANY_WORD = "no item has every word: these have some of them"
     FEW_MATCH = "the filters left fewer items than were asked for"
     FEW_LEFT = "fewer items than were asked for may still be shown"

@@ -111,8 +111,10 @@ class Recommender:
         some are found.
         """
         state = self._users.state(user_id) if user_id is not None else STRANGER
-        vector, _ = self._vectors.of(pinned.release, state, now)
         rules = _rules(pinned, asked, now)
+        if not self._index.made:
+            return self._answer(rules, asked, [], self._site(now), now, reason=Reason.NO_INDEX)
+        vector, _ = self._vectors.of(pinned.release, state, now)
         hits = self._index.find(words, pinned.catalogue, every=True)
         reason = None if hits else Reason.ANY_WORD
         hits = hits or self._index.find(words, pinned.catalogue, every=False)

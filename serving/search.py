@@ -2,11 +2,10 @@
 
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
-from itertools import count
+from collections.abc import Iterator
 from threading import Lock
 
-from serving.catalogue import Catalogue, Entry, Snapshot
+from serving.catalogue import Catalogue, Entry, Snapshot, Words
 
 MOST_FOUND = 2000
 """So many items, the best, are looked at for one search."""
@@ -30,23 +29,28 @@ _FIND = """
 class SearchIndex:
     """Finds items by words. Safe to use from many threads.
 
-    `follow` makes the index anew for another snapshot, which takes about a second for 50,000
-    items; until it has, items are found as they were. Changes to a snapshot are taken up when
-    items are looked for.
+    `follow` makes the index anew for another snapshot, which takes about a second for 100,000
+    items; until it has, items are found as they were, or, at first, not at all. Changes to a
+    snapshot are taken up when items are looked for.
     """
 
     def __init__(self) -> None:
-        self._items = _index(())
+        self._items = _index(iter(()))
         self._snapshot: Snapshot | None = None
         self._changes: dict[str, Entry] = {}
         self._added: dict[str, int] = {}
         self._using = Lock()
 
+    @property
+    def made(self) -> bool:
+        """Whether a first snapshot was read."""
+        return self._snapshot is not None
+
     def follow(self, catalogue: Catalogue) -> None:
         """Take over another snapshot. One thread calls this."""
         if catalogue.snapshot is self._snapshot:
             return
-        items = _index(catalogue.snapshot)
+        items = _index(catalogue.snapshot.words())
         with self._using:
             self._items.close()
             self._items, self._snapshot = items, catalogue.snapshot
@@ -74,8 +78,8 @@ class SearchIndex:
             if self._changes.get(item_id) is not entry
         ]
         if changed:
-            places = [self._place(entry.item_id) for entry in changed]
-            self._items.executemany(_PUT, _rows(places, changed))
+            rows = ((self._place(entry.item_id), *entry.words) for entry in changed)
+            self._items.executemany(_PUT, rows)
             self._changes = dict(catalogue.changes)
 
     def _place(self, item_id: str) -> int:
@@ -87,22 +91,13 @@ class SearchIndex:
         return self._added.setdefault(item_id, size + len(self._added))
 
 
-def _index(entries: Iterable[Entry]) -> sqlite3.Connection:
+def _index(items_words: Iterator[Words]) -> sqlite3.Connection:
     items = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
     items.execute(_TABLE)
     items.execute("BEGIN")
-    items.executemany(_PUT, _rows(count(), entries))
+    items.executemany(_PUT, ((place, *words) for place, words in enumerate(items_words)))
     items.execute("COMMIT")
     return items
-
-
-def _rows(
-    places: Iterable[int], entries: Iterable[Entry]
-) -> Iterator[tuple[int, str, str | None, str, str | None]]:
-    return (
-        (place, e.item_id, e.title, " ".join(e.categories), e.text)
-        for place, e in zip(places, entries, strict=False)
-    )
 
 
 def _term(word: str) -> str:

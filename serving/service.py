@@ -40,6 +40,8 @@ from serving.users import LiveEvents, Users
 
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 1.0
+_INDEXED_AT_ONCE = 20_000
+"""A start waits for the index of so many items, a fifth of a second; a larger one follows."""
 
 
 @dataclass(eq=False)
@@ -112,6 +114,8 @@ class Service:
         self._events = Follower(self.journal.root, since=since)
         self.catch_up(now)
         self._refresh()
+        if len(self.active.catalogue.snapshot) <= _INDEXED_AT_ONCE:
+            self._index()
         self._watch = Thread(target=self._follow, args=(clock,), name="watch", daemon=True)
         self._watch.start()
 
@@ -216,17 +220,24 @@ class Service:
             self.metrics.refresh_failures.labels("journals").inc()
 
     def _follow(self, clock: Callable[[], datetime]) -> None:
+        self._index()
         while not self._stopped.wait(_LOOK_EVERY_S):
             self._refresh()
+            self._index()
             self.catch_up(clock())
             self._flush()
 
     def _refresh(self) -> None:
         try:
             self.trials.refresh()
-            self.index.follow(self.active.catalogue)
         except Exception:  # the store may be out of reach for a while; what is loaded still answers
             log.exception("the release store could not be looked at")
+
+    def _index(self) -> None:
+        try:
+            self.index.follow(self.active.catalogue)
+        except Exception:  # what was read before is still found
+            log.exception("the words of the catalogue could not be read")
 
     def _flush(self) -> None:
         try:

@@ -1,11 +1,14 @@
 """Search by keywords, through the real app."""
 
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import pytest
 
+from serving.catalogue import Catalogue
 from serving.reasons import Reason
+from serving.search import SearchIndex
 
 FILMS = {
     "i0": ("Star Wars", ["space"], "A farm boy leaves home."),
@@ -99,6 +102,28 @@ def test_what_is_put_is_found_at_once_under_its_new_words_alone(
     world.catalogue({"item_id": "i0", "title": "Other"}, {"item_id": "i1", "title": "Wars"})
     eventually(lambda: find(client, q="wars") == ["i1"])
     assert find(client, q="gnu") == ["new"]
+
+
+def test_until_a_large_catalogue_is_read_an_answer_says_so(
+    world: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow, may_read = SearchIndex.follow, Event()
+
+    def slowly(index: SearchIndex, catalogue: Catalogue) -> None:
+        may_read.wait(30)
+        follow(index, catalogue)
+
+    monkeypatch.setattr("serving.service._INDEXED_AT_ONCE", 1)
+    monkeypatch.setattr(SearchIndex, "follow", slowly)
+    world.catalogue(*({"item_id": i, "title": f"Song {i}"} for i in ("i1", "i2")))
+    world.promote(("i1", "i2"))
+    with world.client() as client:
+        answer = client.get("/v1/search?q=song").json()
+        assert (answer["source"], answer["reason"]) == ("popular", Reason.NO_INDEX.value)
+        assert len(answer["items"]) == 2
+        may_read.set()
+        eventually(lambda: client.get("/v1/search?q=song").json()["source"] == "search")
+        assert sorted(find(client, q="song")) == ["i1", "i2"]
 
 
 def test_nothing_to_look_for_is_refused(client: Any) -> None:
