@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REPO = Path(__file__).resolve().parent.parent / "feature_repo"
 NIGHTLY = "item_neighbours"
 """The one batch view that is not written every hour: its dataset may have no such hour."""
 
@@ -57,9 +55,9 @@ class OnlineReport:
 @cache
 def feature_store() -> "FeatureStore":
     """The Feast store of the settings, opened once for this process."""
-    from feast import FeatureStore
+    from feature_repo.store import open_store
 
-    return FeatureStore(repo_path=str(REPO))
+    return open_store()
 
 
 def apply_features() -> list[str]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-REPO = Path(__file__).resolve().parent.parent / "feature_repo"
 EMPTY = History((), (), ())
 
 _USER = [
@@ -261,6 +259,6 @@ def _feast_store() -> "FeatureStore":
         raise StoreFailed(
             f"no feature is registered at {settings().feast_registry}: run the hourly features"
         )
-    from feast import FeatureStore
+    from feature_repo.store import open_store
 
-    return FeatureStore(repo_path=str(REPO))
+    return open_store()

@@ -1,8 +1,6 @@
 """Feast's features as they stood at past hours: what an online read would have answered then."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +8,6 @@ import pyarrow as pa
 from nearline.ranking import ITEM_FEATURES, USER_FEATURES, RankedUser, named
 from nearline.schema import ITEM_ID, TIMESTAMP, USER_ID
 
-if TYPE_CHECKING:
-    from feast import FeatureStore
-
-REPO = Path(__file__).resolve().parents[2] / "feature_repo"
 _MOMENT = "event_timestamp"
 TRENDING = ("trending:item_ids", "trending:scores")
 
@@ -42,6 +36,8 @@ def _asked(key: str, ids: Sequence[str], hours: np.ndarray, features: Sequence[s
     """The features of each key at an hour, in the order asked."""
     import pandas as pd
 
+    from feature_repo.store import open_store
+
     asked = pd.DataFrame(
         {
             key: list(ids),
@@ -49,11 +45,5 @@ def _asked(key: str, ids: Sequence[str], hours: np.ndarray, features: Sequence[s
             "place": np.arange(len(ids)),
         }
     )
-    job = _store().get_historical_features(asked, list(features), full_feature_names=True)
+    job = open_store().get_historical_features(asked, list(features), full_feature_names=True)
     return job.to_arrow().sort_by("place")
-
-
-def _store() -> "FeatureStore":
-    from feast import FeatureStore
-
-    return FeatureStore(repo_path=str(REPO))
