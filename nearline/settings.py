@@ -145,7 +145,7 @@ class Settings(BaseSettings):
         Path(), description="YAML file of running experiments; empty: HOME/experiments.yaml"
     )
     kept_seconds: float = Field(
-        10, ge=0, description="so long a list answers again while nothing has happened; 0: never"
+        60, ge=0, description="so long a list answers again while nothing has happened; 0: never"
     )
     ranker: Literal["auto", "on", "off"] = Field(
         "auto",

@@ -1,10 +1,10 @@
 """Lists that are asked for again, answered from memory while nothing has happened since.
 
-A list is kept for a few seconds under the request that asked for it. It is given again while the
+A list is kept for a minute under the request that asked for it. It is given again while the
 release, the catalogue and the user's live events are what it was made from: an event accepted now,
 or a wish to be forgotten, changes the next answer all the same. What the online store knows of a
-user changes by the hour, so seconds make no difference there. Items that expired meanwhile, a store
-in trouble, and whatever the framework would have to judge go the whole way.
+user changes by the hour, so a minute makes no difference there. Items that expired meanwhile, a
+store in trouble, and whatever the framework would have to judge go the whole way.
 """
 
 from collections import OrderedDict

