@@ -31,6 +31,7 @@ from nearline.releases import ReleaseStore
 from nearline.schema import ITEM_ID, USER_ID
 from nearline.settings import settings
 from nearline.windows import Window
+from pipeline.pushed import pushed_release, tell_pushed
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
@@ -220,15 +221,11 @@ def pushed() -> str | None:
 
     Costs little: Feast is not loaded.
     """
-    from feature_repo.pushed import pushed_release
-
     with _feast("the online store was not read"):
         return pushed_release()
 
 
 def _tell_pushed(version: str | None) -> None:
-    from feature_repo.pushed import tell_pushed
-
     with _feast("the online store was not told whose vectors it holds"):
         tell_pushed(version)
 

@@ -1,6 +1,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -92,36 +93,42 @@ DRIFT = {
 }
 
 
-def activate(drift: Drift | None) -> str:
-    """Make a release with nothing in it the active one."""
+def activate(drift: Drift | None) -> tuple[str, str]:
+    """Make a night active, then an hour after it, with nothing in them: the versions of both."""
+    hour = {"kind": "hourly", "window_end": T0 + HOUR, "drift": drift}
+    night = publish()
+    return night, publish(parent=night, base=night, **hour)
+
+
+def publish(**given: Any) -> str:
+    """Publish a release that is `given`, for the rest an empty night's, and make it active."""
     store = ReleaseStore.open()
+    night = {
+        "kind": "nightly",
+        "parent": None,
+        "base": None,
+        "window_start": T0 - HOUR,
+        "window_end": T0,
+        "promoted": True,
+        "reasons": [],
+        "metrics": {},
+    }
     with store.stage() as folder:
         (folder / "weights").write_text("w")
-        manifest = ReleaseManifest(
-            kind="hourly",
-            parent="p",
-            base="the-night",
-            window_start=T0,
-            window_end=T0 + HOUR,
-            drift=drift,
-            promoted=True,
-            reasons=[],
-            metrics={},
-        )
-        version = store.publish(folder, manifest)
+        version = store.publish(folder, ReleaseManifest.model_validate(night | given))
     store.promote(version)
     return version
 
 
 def test_the_active_release_is_told_beside_its_night(home: Path) -> None:
     Lake.open().mark_complete("raw", Window(T0, T0 + HOUR), rows=1)
-    version = activate(Drift.model_validate(DRIFT))
+    night, version = activate(Drift.model_validate(DRIFT))
     _, row = json.loads(CliRunner().invoke(build(), ["status", "--json"]).stdout)
     assert (row["dataset"], row["complete_until"]) == (
         "releases/active",
         "2026-01-01T01:00:00+00:00",
     )
-    assert (row["version"], row["night"], row["drift"]) == (version, "the-night", DRIFT)
+    assert (row["version"], row["night"], row["drift"]) == (version, night, DRIFT)
     assert row["online"] is None, "nothing was pushed"
     told = CliRunner(env={"COLUMNS": "200"}).invoke(build(), ["status"]).stdout
     assert "12.0% of the night's lists changed (at most 50%), 5 h after it" in told

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from feature_repo.pushed import tell_pushed
 from nearline.errors import MissingPartition, StepFailed
 from nearline.lake import EVENTS, RAW, Lake
 from nearline.releases import Drift, ReleaseManifest, ReleaseStore
@@ -19,6 +18,7 @@ from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from pipeline import steps
 from pipeline.marts import FEATURES
+from pipeline.pushed import tell_pushed
 
 T0 = datetime(2026, 5, 1, tzinfo=UTC)
 NIGHT = Window(T0 - 24 * HOUR, T0)
@@ -109,9 +109,10 @@ def test_an_hour_without_events_is_cheap_and_says_so(
     home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lake, store = Lake.open(), ReleaseStore.open()
+    night = release(hours(-1, 0), last_hour=None).model_copy(update={"kind": "nightly"})
     with store.stage() as folder:
         (folder / "weights").write_text("w")
-        parent = store.publish(folder, release(hours(-1, 0), last_hour=""))
+        parent = store.publish(folder, night)
     store.promote(parent)
     tell_pushed(parent)
     lake.mark_complete(EVENTS, hours(-9, 0), rows=9)
