@@ -4,6 +4,8 @@ References
 - Vaswani et al. 2017, Attention Is All You Need (attention, feed-forward).
 - Xiong et al. 2020, On Layer Normalization in the Transformer Architecture (norm before each part).
 - Kang & McAuley 2018, Self-Attentive Sequential Recommendation (causal, items tied on both sides).
+- Borisyuk et al. 2025, From Features to Transformers: Redefining Ranking for Scalable Impact (LiGR:
+  a gate decides how much of each part's answer is added).
 
 It does not know users: a user is what the events say. It does not know the clock either, only gaps.
 Shapes in comments: B sequences, L events each, D = dim, N items, H heads.
@@ -18,6 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nearline.sequence import GAP_BUCKETS, PAD
+from training.neighbours import Graph, spread
+
+GRAPH = tuple(f"graph_{part}" for part in Graph._fields)
+"""The item tower's buffers that hold its graph."""
+
+TOWER = "item_tower."
+
+DELTA, CONTENT = TOWER + "delta.weight", TOWER + "content"
+"""The weights that have a row for each item."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +80,35 @@ class FeedForward(nn.Module):
         return y  # (B, L, D)
 
 
-class Block(nn.Module):
-    """Attention, then feed-forward; each reads a normalised copy and adds to the stream."""
+class Gated(nn.Module):
+    """A part that reads a normalised copy of the stream and adds to it what its gate lets pass."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, part: nn.Module) -> None:
         super().__init__()
-        self.attention_norm, self.attention = nn.LayerNorm(config.dim), CausalAttention(config)
-        self.feed_norm, self.feed = nn.LayerNorm(config.dim), FeedForward(config)
+        self.norm, self.part = nn.LayerNorm(config.dim), part
+        self.gate = nn.Linear(config.dim, config.dim)
         self.drop = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop(self.attention(self.attention_norm(x)))
-        x = x + self.drop(self.feed(self.feed_norm(x)))
-        return x  # (B, L, D)
+        y: Tensor = x + self.drop(self.part(self.norm(x)) * torch.sigmoid(self.gate(x)))
+        return y  # (B, L, D)
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention = Gated(config, CausalAttention(config))
+        self.feed = Gated(config, FeedForward(config))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.feed(self.attention(x))
+        return y  # (B, L, D)
 
 
 class ItemTower(nn.Module):
-    """An item is the mean of its content's features, plus what was learned of this very item."""
+    """An item is what its content says, what was learned of this very item, and its neighbours."""
 
     content: Tensor
 
@@ -99,17 +122,33 @@ class ItemTower(nn.Module):
         self.register_buffer(
             "content", torch.zeros(config.items, config.content_width, dtype=torch.int64)
         )
+        self.share = nn.Parameter(torch.ones(()))
+        for name, part in zip(GRAPH, Graph.empty(config.items), strict=True):
+            self.register_buffer(name, part)
         nn.init.normal_(self.delta.weight, std=0.02)
         with torch.no_grad():
             nn.init.normal_(self.bag.weight, std=0.1)[PAD] = 0
 
+    @property
+    def graph(self) -> Graph:
+        """Which items lend each other their vectors; at first none do."""
+        return Graph(*(getattr(self, name) for name in GRAPH))
+
+    def link(self, graph: Graph) -> None:
+        """From now on neighbours are those of `graph`."""
+        for name, part in zip(GRAPH, graph, strict=True):
+            setattr(self, name, part)
+
     def forward(self) -> Tensor:
-        delta = self.delta.weight
+        content: Tensor = self.bag(self.content)
+        learned = self.delta.weight
+        if len(self.graph.items):
+            learned = learned + self.share * spread(content + learned, self.graph)
         if self.training and self.id_dropout:
-            # Some items are shown without their id, so that content learns to stand for itself.
-            delta = delta * (torch.rand(len(delta), 1, device=delta.device) >= self.id_dropout)
-        vectors: Tensor = self.bag(self.content) + delta
-        return vectors  # (N, D)
+            # Some items are shown as new ones are, so that content learns to stand for itself.
+            shown = torch.rand(len(learned), 1, device=learned.device) >= self.id_dropout
+            learned = learned * shown
+        return content + learned  # (N, D)
 
 
 class UserEncoder(nn.Module):
@@ -150,6 +189,7 @@ class Model(nn.Module):
     def restored(cls, config: ModelConfig, weights: Mapping[str, Tensor]) -> "Model":
         """The model whose `state_dict` was kept."""
         model = cls(config, weights[CONTENT])
+        model.item_tower.link(Graph(*(weights[TOWER + name] for name in GRAPH)))
         model.load_state_dict(weights)
         return model
 
@@ -175,15 +215,13 @@ def input_table(vectors: Tensor) -> Tensor:
 def rearranged(model: Model, rows: Tensor, content: Tensor) -> Model:
     """The same model of other items: item i is the old item `rows[i]`, a new one where that is -1.
 
-    A new item's delta is 0, so its vector comes from its `content` (N', content_width) at once.
+    A new item has no delta and no neighbours: its vector comes from its `content`
+    (N', content_width) at once.
     """
     config = ModelConfig(**{**vars(model.config), "items": len(rows)})
-    other = Model(config, content)
     known = (rows >= 0).unsqueeze(1)  # (N', 1)
-    delta = model.item_tower.delta.weight.detach()[rows.clamp(min=0)] * known
-    other.load_state_dict(model.state_dict() | {DELTA: delta, CONTENT: content})
-    return other
-
-
-DELTA, CONTENT = "item_tower.delta.weight", "item_tower.content"
-"""The parameters that have a row for each item."""
+    tower = model.item_tower
+    delta = tower.delta.weight.detach()[rows.clamp(min=0)] * known
+    linked = zip(GRAPH, tower.graph.rearranged(rows), strict=True)
+    changed = {DELTA: delta, CONTENT: content} | {TOWER + name: part for name, part in linked}
+    return Model.restored(config, model.state_dict() | changed)

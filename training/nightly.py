@@ -28,6 +28,7 @@ from training.dataset import (
 from training.evaluation import Evaluation, Scorer, evaluate, model_scorer
 from training.learning import Watch, fit, reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
+from training.neighbours import neighbours
 from training.publishing import Clock, learned_last, publish
 from training.ranking.night import RankerSchool
 from training.recipe import Learning, Recipe, load_recipe
@@ -163,6 +164,8 @@ def learn(
 
     A night that was killed goes on after its last whole pass.
     """
+    items, most = model.config.items, learning.neighbours
+    model.item_tower.link(neighbours(data, split.learned, items=items, most=most))
     return fit(
         model,
         data,

@@ -21,6 +21,7 @@ from training.dataset import NONE, Interactions
 from training.evaluation import Evaluation, evaluate, model_scorer
 from training.learning import Watch, fit, reproducible
 from training.model import Model, ModelConfig
+from training.neighbours import neighbours
 from training.recipe import Recipe, Shape
 from training.sequences import as_interactions, attribute_ids, vocabulary_of
 from training.together import leave_the_rest_to_the_leader
@@ -87,6 +88,8 @@ def judge_leave_one_out(
     content = attribute_ids(attributes, vocabulary, buckets=recipe.model.content_buckets)
     with reproducible(seed), tracked("evaluate", name, seed=seed, **recipe.flat()) as run:
         model = new_model(recipe.model, content)
+        most = recipe.learning.neighbours
+        model.item_tower.link(neighbours(data, split.learned, items=len(content), most=most))
         watch = run.watched(watched_ndcg(split.validation, seed=seed))
         began = time.monotonic()
         stop_at = began + 60 * max_minutes

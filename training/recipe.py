@@ -38,6 +38,9 @@ class Learning(BaseModel):
     patience: int = Field(ge=1, description="passes without progress before it stops")
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
+    neighbours: int = Field(
+        ge=0, description="most items, of those that came with an item, that lend it their vectors"
+    )
     batch_tokens: int = Field(ge=16, description="events read in one step, padding included")
     warm_learning_rate: float = Field(gt=0)
     warm_steps: int = Field(ge=1, description="most steps of a warm start")

@@ -36,11 +36,11 @@ def test_it_is_the_divergence_from_the_parents_answers() -> None:
 
 def moved(weight: float, data: Interactions, old: np.ndarray, new: np.ndarray) -> float:
     """How far a fine-tune moves the scores of old targets."""
-    shape = {"dim": 16, "heads": 2, "layers": 1, "length": 10, "dropout": 0.0}
+    shape = {"dim": 16, "heads": 2, "layers": 1, "length": 10, "dropout": 0.0, "id_dropout": 0.0}
     learning = SMALL.learning.model_copy(
         update={
             "distillation": weight,
-            "warm_learning_rate": 0.01,
+            "warm_learning_rate": 0.0005,
             "replay_ratio": 1.0,
             "batch_tokens": 32,
         }

@@ -1,10 +1,13 @@
+import copy
 from collections.abc import Iterator
 
 import pytest
 import torch
+from scipy import sparse
 
 from nearline.errors import ConfigError
 from training.model import Model, ModelConfig, rearranged
+from training.neighbours import Graph
 from training.recipe import load_recipe, parse_recipe
 
 CONFIG = ModelConfig(
@@ -21,13 +24,18 @@ CONFIG = ModelConfig(
     temperature=0.05,
 )
 
+CHAIN = Graph.of(sparse.diags_array([[0.5] * 8, [0.5] * 8], offsets=[-1, 1]).tocsr())
+"""Each item is a neighbour of the one before it and the one after it."""
+
 
 @pytest.fixture
 def model() -> Iterator[Model]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         content = torch.randint(1, 21, (CONFIG.items, CONFIG.content_width))
-        yield Model(CONFIG, content).eval()
+        model = Model(CONFIG, content).eval()
+        model.item_tower.link(CHAIN)
+        yield model
 
 
 def inputs(length: int, seed: int = 1) -> list[torch.Tensor]:
@@ -63,11 +71,36 @@ def test_other_items_keep_their_vectors_and_new_ones_come_from_content(model: Mo
     content = model.item_tower.content
     rows = torch.tensor([3, 0, -1])
     other = rearranged(model, rows, torch.stack([content[3], content[0], content[3]])).eval()
-    old, new = model.item_tower(), other.item_tower()
+    old, new = vectors_alone(model), other.item_tower()
     torch.testing.assert_close(new[:2], old[[3, 0]])
     torch.testing.assert_close(new[2], old[3] - model.item_tower.delta.weight[3])
     assert not torch.equal(new[2], new[0])
     assert other.config.items == 3
+    assert len(other.item_tower.graph.items) == 0, "3 and 0 are no neighbours"
+
+
+def vectors_alone(model: Model) -> torch.Tensor:
+    """What items are without their neighbours."""
+    alone = copy.deepcopy(model.item_tower)
+    alone.link(Graph.empty(CONFIG.items))
+    return alone()
+
+
+def test_an_item_takes_in_its_neighbours(model: Model) -> None:
+    alone, share = vectors_alone(model), model.item_tower.share
+    expected = alone[4] + share * 0.5 * (alone[3] + alone[5])
+    torch.testing.assert_close(model.item_tower()[4], expected)
+
+
+def test_an_item_without_its_id_is_shown_without_its_neighbours(model: Model) -> None:
+    tower = model.item_tower.train()
+    tower.id_dropout = 1.0
+    torch.testing.assert_close(tower(), tower.bag(tower.content))
+
+
+def test_a_model_comes_back_with_its_graph(model: Model) -> None:
+    again = Model.restored(CONFIG, model.state_dict()).eval()
+    assert torch.equal(again.item_matrix(), model.item_matrix())
 
 
 @pytest.mark.parametrize("size", ["small", "base", "large"])

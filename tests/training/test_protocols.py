@@ -159,8 +159,9 @@ def test_the_validation_item_is_read_at_the_test() -> None:
     scores = []
     with reproducible(1):
         for data in (interactions(sequences), interactions(other)):
-            model = new_model(recipe().model, np.zeros((40, 1), dtype=np.int64))
-            model.load_state_dict(weights(sequences, epochs=1))
+            learned = weights(sequences, epochs=1)
+            config = new_model(recipe().model, np.zeros((40, 1), dtype=np.int64)).config
+            model = Model.restored(config, learned)
             test = leave_one_out(data).test
             scores.append(protocols.model_scorer(model, data)(test))
     assert (np.abs(scores[0] - scores[1]).max(axis=1) > 0).all()

@@ -22,6 +22,7 @@ from training.dataset import NONE, Interactions, arranged
 from training.evaluation import interval, model_scorer, plain_ranks
 from training.learning import fit, replay, reproducible
 from training.model import Model, ModelConfig, rearranged
+from training.neighbours import neighbours
 from training.protocols import new_model
 from training.recipe import Recipe
 from training.replay.models import DISTILLED
@@ -134,6 +135,8 @@ class Continual:
                 self.model = grown(self.model, items)
                 passes = EPOCHS
                 targets, loss = self._mixed(self.model, data, targets, period)
+            graph = neighbours(data, foreseeable(data), items=items, most=learning.neighbours)
+            self.model.item_tower.link(graph)
             learning = learning.model_copy(update={"epochs": passes})
             fit(self.model, data, targets, learning, watch=None, seed=self.seed, loss=loss)
 
