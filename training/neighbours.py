@@ -5,10 +5,11 @@ say more. So a vector takes in its neighbours', as in one layer of He et al. 202
 Simplifying and Powering Graph Convolution Network for Recommendation (eq. 3), over items alone.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor
 
@@ -96,27 +97,29 @@ def spread(vectors: Tensor, graph: Graph) -> Tensor:
 
 
 class _Spread(torch.autograd.Function):
-    """The product with a symmetric matrix: gradients come back as vectors went."""
+    """The product with a symmetric matrix: gradients come back as vectors went.
+
+    Each item's sum is made by itself, so that a GPU too repeats it to the bit.
+    """
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cuda", cast_inputs=torch.float32)
-    def forward(
-        context: torch.autograd.function.FunctionCtx,
-        vectors: Tensor,
-        starts: Tensor,
-        items: Tensor,
-        closeness: Tensor,
-    ) -> Tensor:
-        size = (len(vectors), len(vectors))
-        context.matrix = torch.sparse_csr_tensor(  # type: ignore[attr-defined]
-            starts, items, closeness, size, check_invariants=False
-        )
-        passed: Tensor = context.matrix @ vectors  # type: ignore[attr-defined]
-        return passed
+    def forward(context: Any, vectors: Tensor, *graph: Tensor) -> Tensor:
+        context.graph = Graph(*graph)
+        return _sums(vectors, context.graph)
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cuda")
-    def backward(
-        context: torch.autograd.function.FunctionCtx, outer: Tensor
-    ) -> tuple[Tensor, None, None, None]:
-        return context.matrix @ outer.contiguous(), None, None, None  # type: ignore[attr-defined]
+    def backward(context: Any, *outer: Tensor) -> tuple[Tensor, None, None, None]:
+        return _sums(outer[0].contiguous(), context.graph), None, None, None
+
+
+def _sums(vectors: Tensor, graph: Graph) -> Tensor:
+    return F.embedding_bag(
+        graph.items,
+        vectors,
+        graph.starts,
+        mode="sum",
+        per_sample_weights=graph.closeness,
+        include_last_offset=True,
+    )
