@@ -277,10 +277,12 @@ class Lake:
         """The rows of `window` (all, without one), oldest partition first; no rows, no error."""
         return self._read(self.files(dataset, window), schema, columns, window)
 
-    def read_snapshot(self, dataset: str, *, schema: pa.Schema) -> pa.Table:
+    def read_snapshot(
+        self, dataset: str, *, schema: pa.Schema, columns: Sequence[str] | None = None
+    ) -> pa.Table:
         """A dataset without partitions; empty when it was never written."""
         path = self.snapshot_path(dataset)
-        return self._read([path] if self.fs.exists(path) else [], schema, None, None)
+        return self._read([path] if self.fs.exists(path) else [], schema, columns, None)
 
     def _read(
         self,

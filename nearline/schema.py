@@ -58,6 +58,9 @@ REFUSED = ":refused"
 QUARANTINE_SCHEMA = RAW_SCHEMA.append(pa.field("reason", pa.string()))
 """Refused raw rows, with the reason."""
 
+MODALITIES = ("text_vector", "image_vector", "audio_vector")
+"""Vectors that an item may be given, made by anyone's encoders."""
+
 ITEM_SCHEMA = pa.schema(
     [
         (ITEM_ID, pa.string()),
@@ -67,9 +70,7 @@ ITEM_SCHEMA = pa.schema(
         ("created_ts", TIMESTAMP),
         ("available", pa.bool_()),
         ("attributes", pa.string()),
-        ("text_vector", pa.list_(pa.float32())),
-        ("image_vector", pa.list_(pa.float32())),
-        ("audio_vector", pa.list_(pa.float32())),
+        *((name, pa.list_(pa.float32())) for name in MODALITIES),
     ]
 )
 """The catalogue. `attributes` is JSON text; missing modalities are null."""
@@ -82,6 +83,10 @@ LARGEST_VALUE = 1e12
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Text = Annotated[str, StringConstraints(max_length=2000)]
+Vector = Annotated[
+    list[Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]],
+    Field(min_length=1, max_length=4096),
+]
 
 
 def as_utc(ts: datetime) -> datetime:
@@ -166,9 +171,9 @@ class Item(BaseModel):
     created_ts: datetime
     available: bool = True
     attributes: dict[str, Any] = Field(default_factory=dict)
-    text_vector: list[float] | None = None
-    image_vector: list[float] | None = None
-    audio_vector: list[float] | None = None
+    text_vector: Vector | None = None
+    image_vector: Vector | None = None
+    audio_vector: Vector | None = None
 
     _utc = field_validator("created_ts")(as_utc)
     _json = field_validator("attributes")(_as_json)

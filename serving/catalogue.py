@@ -288,7 +288,7 @@ def read_snapshot(lake: Lake) -> Snapshot:
     Raises NearlineError when the file cannot be read.
     """
     try:
-        table = lake.read_snapshot(CATALOGUE, schema=ITEM_SCHEMA)
+        table = lake.read_snapshot(CATALOGUE, schema=ITEM_SCHEMA, columns=_COLUMNS)
         return Snapshot(table, whole=not put_alone(lake))
     except (OSError, ValueError) as error:
         raise NearlineError(f"catalogue {lake.snapshot_path(CATALOGUE)}: {error}") from error

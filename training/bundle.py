@@ -20,7 +20,7 @@ from nearline import bundle as names
 from nearline.errors import CorruptRelease, StepFailed
 from nearline.releases import Release
 from nearline.sequence import PAD, Vocabulary
-from training.content import content_ids, in_order
+from training.content import content_ids, given_vectors, in_order
 from training.model import Model, ModelConfig, input_table, rearranged
 from training.recipe import Learning
 
@@ -179,11 +179,11 @@ def with_items(bundle: Bundle, item_ids: tuple[str, ...], catalogue: pa.Table) -
     """
     old = bundle.vocabulary.item_row
     rows = torch.tensor([old.get(item_id, -1) for item_id in item_ids])
-    config = bundle.model.config
-    content = torch.from_numpy(
-        content_ids(in_order(catalogue, item_ids), buckets=config.content_buckets)
-    )
+    config, kept = bundle.model.config, bundle.model.item_tower.content
+    items = in_order(catalogue, item_ids)
+    words = torch.from_numpy(content_ids(items, buckets=config.content_buckets))
+    given = torch.from_numpy(given_vectors(items, config.given))
     there = set(catalogue["item_id"].to_pylist())
     left = torch.tensor([item_id not in there for item_id in item_ids]) & (rows >= 0)
-    content[left] = bundle.model.item_tower.content[rows[left]]
-    return rearranged(bundle.model, rows, content)
+    words[left], given[left] = kept.words[rows[left]], kept.given[rows[left]]
+    return rearranged(bundle.model, rows, words, given)

@@ -1,7 +1,8 @@
-"""What an item says about itself, as numbers: hashed words of its title, text and categories.
+"""What an item says about itself, as numbers: hashed words, and the vectors that it was given.
 
-Each item becomes a row of bucket numbers (0 is padding) for an embedding bag. A bucket depends on
-the word alone, so an item that appeared a minute ago has a vector from its content at once.
+Words of title, text and categories become a row of bucket numbers (0 is padding) for an embedding
+bag. A bucket depends on the word alone, so an item that appeared a minute ago has a vector from its
+content at once. Vectors of its text, an image or a sound stand side by side in one row.
 """
 
 import re
@@ -12,10 +13,15 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from nearline.schema import ITEM_ID
+from nearline.errors import BadInput
+from nearline.modalities import require_alike, widths_of
+from nearline.schema import ITEM_ID, MODALITIES
 
 LONGEST = 32
 """Most features kept of one item; title and categories come before the text."""
+
+_SHORTEST = 1e-12
+"""A given vector as short as this says nothing."""
 
 _WORD = re.compile(r"\w+")
 _ANY = "any"
@@ -50,6 +56,36 @@ def features(
 def bucket(feature: str, buckets: int) -> int:
     """The bucket of a feature, 1 to `buckets`: the same on every machine and in every process."""
     return zlib.crc32(feature.encode()) % buckets + 1
+
+
+def given_widths(items: pa.Table) -> tuple[int, ...]:
+    """How long the items' vectors are, for each of MODALITIES; 0 for one that no item has."""
+    found = widths_of(items)
+    return tuple(found.get(name, 0) for name in MODALITIES)
+
+
+def given_vectors(items: pa.Table, widths: Sequence[int]) -> np.ndarray:
+    """The items' vectors side by side, float16 (items, sum of `widths`).
+
+    Each is of length 1, and 0 where an item has none; a modality of width 0 is left out. Raises
+    BadInput for vectors that are not alike, or of another width than asked for.
+    """
+    found = widths_of(items)
+    require_alike(items, found)
+    parts = [np.zeros((items.num_rows, width), dtype=np.float16) for width in widths]
+    for name, width, part in zip(MODALITIES, widths, parts, strict=True):
+        if width and name in found:
+            if found[name] != width:
+                raise BadInput(
+                    f"the catalogue's {name}s have {found[name]} numbers, the model reads {width}: "
+                    "`nearline train` makes one that reads the new ones"
+                )
+            there = items[name].is_valid().to_numpy()
+            numbers = items[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            vectors = numbers.reshape(-1, width)
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            part[there] = vectors / np.maximum(lengths, _SHORTEST)
+    return np.concatenate(parts, axis=1)
 
 
 def in_order(items: pa.Table, item_ids: Sequence[str]) -> pa.Table:

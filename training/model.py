@@ -11,7 +11,7 @@ It does not know users: a user is what the events say. It does not know the cloc
 Shapes in comments: B sequences, L events each, D = dim, N items, H heads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,13 +27,18 @@ GRAPH = tuple(f"graph_{part}" for part in Graph._fields)
 
 TOWER = "item_tower."
 
-DELTA, CONTENT = TOWER + "delta.weight", TOWER + "content"
+DELTA, WORDS = TOWER + "delta.weight", TOWER + "content.words"
+GIVEN = TOWER + "content.given"
 """The weights that have a row for each item."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """All that is needed to build the model. `length` is the longest sequence that it reads."""
+    """All that is needed to build the model.
+
+    `length` is the longest sequence that it reads, `given` how long the vectors are that items
+    were given, for each modality (0 for one that is not there).
+    """
 
     items: int
     types: int
@@ -46,6 +51,8 @@ class ModelConfig:
     content_buckets: int
     id_dropout: float
     temperature: float
+    modality_dropout: float = 0.0
+    given: Sequence[int] = (0, 0, 0)
 
 
 class CausalAttention(nn.Module):
@@ -107,27 +114,57 @@ class Block(nn.Module):
         return y  # (B, L, D)
 
 
+class Content(nn.Module):
+    """What an item says about itself: its words, and a projection of each vector it was given."""
+
+    words: Tensor
+    given: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dropout = config.modality_dropout
+        self.widths = [width for width in config.given if width]
+        self.bag = nn.EmbeddingBag(
+            config.content_buckets + 1, config.dim, mode="mean", padding_idx=PAD
+        )
+        self.projections = nn.ModuleList(
+            nn.Linear(width, config.dim, bias=False) for width in self.widths
+        )
+        shape = config.items, config.content_width
+        self.register_buffer("words", torch.zeros(shape, dtype=torch.int64))
+        given = torch.zeros(config.items, sum(self.widths), dtype=torch.float16)
+        self.register_buffer("given", given)
+        with torch.no_grad():
+            nn.init.normal_(self.bag.weight, std=0.1)[PAD] = 0
+
+    def forward(self) -> Tensor:
+        vectors: Tensor = self.bag(self.words)
+        parts = self.given.split(self.widths, dim=1)
+        for part, projection in zip(parts, self.projections, strict=True):
+            # A modality that is missing is 0; some are left out, so that each stands for itself.
+            vectors = vectors + projection(shown(part.float(), self.dropout, self.training))
+        return vectors  # (N, D)
+
+
+def shown(rows: Tensor, dropout: float, training: bool) -> Tensor:
+    """In training some rows of a matrix are 0, others stay as they are."""
+    if not (training and dropout):
+        return rows
+    return rows * (torch.rand(len(rows), 1, device=rows.device) >= dropout)
+
+
 class ItemTower(nn.Module):
     """An item is what its content says, what was learned of this very item, and its neighbours."""
-
-    content: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.id_dropout = config.id_dropout
+        self.content = Content(config)
         self.delta = nn.Embedding(config.items, config.dim)
-        self.bag = nn.EmbeddingBag(
-            config.content_buckets + 1, config.dim, mode="mean", padding_idx=PAD
-        )
-        self.register_buffer(
-            "content", torch.zeros(config.items, config.content_width, dtype=torch.int64)
-        )
         self.share = nn.Parameter(torch.ones(()))
         for name, part in zip(GRAPH, Graph.empty(config.items), strict=True):
             self.register_buffer(name, part)
         nn.init.normal_(self.delta.weight, std=0.02)
-        with torch.no_grad():
-            nn.init.normal_(self.bag.weight, std=0.1)[PAD] = 0
 
     @property
     def graph(self) -> Graph:
@@ -140,14 +177,12 @@ class ItemTower(nn.Module):
             setattr(self, name, part)
 
     def forward(self) -> Tensor:
-        content: Tensor = self.bag(self.content)
+        content: Tensor = self.content()
         learned = self.delta.weight
         if len(self.graph.items):
             learned = learned + self.share * spread(content + learned, self.graph)
-        if self.training and self.id_dropout:
-            # Some items are shown as new ones are, so that content learns to stand for itself.
-            shown = torch.rand(len(learned), 1, device=learned.device) >= self.id_dropout
-            learned = learned * shown
+        # Some items are shown as new ones are, so that content learns to stand for itself.
+        learned = shown(learned, self.id_dropout, self.training)
         return content + learned  # (N, D)
 
 
@@ -176,19 +211,24 @@ class UserEncoder(nn.Module):
 
 
 class Model(nn.Module):
-    """Item tower and user encoder in one space. `content` is int64 (N, content_width)."""
+    """Item tower and user encoder in one space.
 
-    def __init__(self, config: ModelConfig, content: Tensor) -> None:
+    `words` is int64 (N, content_width), `given` float16 (N, sum of the config's widths).
+    """
+
+    def __init__(self, config: ModelConfig, words: Tensor, given: Tensor | None = None) -> None:
         super().__init__()
         self.config = config
         self.item_tower = ItemTower(config)
         self.user_encoder = UserEncoder(config)
-        self.item_tower.content.copy_(content)
+        self.item_tower.content.words.copy_(words)
+        if given is not None:
+            self.item_tower.content.given.copy_(given)
 
     @classmethod
     def restored(cls, config: ModelConfig, weights: Mapping[str, Tensor]) -> "Model":
         """The model whose `state_dict` was kept."""
-        model = cls(config, weights[CONTENT])
+        model = cls(config, weights[WORDS])
         model.item_tower.link(Graph(*(weights[TOWER + name] for name in GRAPH)))
         model.load_state_dict(weights)
         return model
@@ -212,16 +252,19 @@ def input_table(vectors: Tensor) -> Tensor:
     return F.pad(vectors, (0, 0, 1, 0))  # (N + 1, D)
 
 
-def rearranged(model: Model, rows: Tensor, content: Tensor) -> Model:
+def rearranged(model: Model, rows: Tensor, words: Tensor, given: Tensor | None = None) -> Model:
     """The same model of other items: item i is the old item `rows[i]`, a new one where that is -1.
 
-    A new item has no delta and no neighbours: its vector comes from its `content`
-    (N', content_width) at once.
+    A new item has no delta and no neighbours: its vector comes from its `words` (N',
+    content_width) and what it was `given` (N', widths) at once. Without `given` nobody has any.
     """
     config = ModelConfig(**{**vars(model.config), "items": len(rows)})
     known = (rows >= 0).unsqueeze(1)  # (N', 1)
     tower = model.item_tower
     delta = tower.delta.weight.detach()[rows.clamp(min=0)] * known
     linked = zip(GRAPH, tower.graph.rearranged(rows), strict=True)
-    changed = {DELTA: delta, CONTENT: content} | {TOWER + name: part for name, part in linked}
+    if given is None:
+        given = tower.content.given.new_zeros(len(rows), tower.content.given.shape[1])
+    changed = {DELTA: delta, WORDS: words, GIVEN: given}
+    changed |= {TOWER + name: part for name, part in linked}
     return Model.restored(config, model.state_dict() | changed)

@@ -17,7 +17,7 @@ from nearline.windows import Window
 from training import gate
 from training.baselines import all_baselines, decayed_popularity
 from training.bundle import Bundle, read_bundle, with_items
-from training.content import content_ids
+from training.content import content_ids, given_vectors, given_widths
 from training.dataset import (
     Interactions,
     cut_time,
@@ -146,9 +146,11 @@ def new_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: pa.Table) -> Mo
         items=len(vocabulary.item_ids),
         types=len(vocabulary.event_types),
         content_width=content.shape[1],
+        given=given_widths(catalogue),
         **shape,
     )
-    return Model(config, torch.from_numpy(content))
+    given = given_vectors(catalogue, config.given)
+    return Model(config, torch.from_numpy(content), torch.from_numpy(given))
 
 
 def learn(
@@ -187,7 +189,7 @@ def measure(
     def ask(score: Scorer) -> Evaluation:
         return evaluate(score, data, split.held_out, items=items)
 
-    content = model.item_tower.content.numpy()
+    content = model.item_tower.content.words.numpy()
     baselines = all_baselines(data, content, before=split.cut, seed=settings().seed)
     others = {name: ask(score) for name, score in baselines.items()}
     champion = _champion(vocabulary, catalogue)

@@ -20,6 +20,9 @@ class Shape(BaseModel):
     dropout: float = Field(ge=0, lt=1)
     content_buckets: int = Field(ge=16, description="rows that content words are hashed to")
     id_dropout: float = Field(ge=0, lt=1, description="share of items shown by content alone")
+    modality_dropout: float = Field(
+        ge=0, lt=1, description="share of given vectors that an item is shown without"
+    )
     temperature: float = Field(ge=0.02, description="of the softmax; exp(1 / it) must be finite")
 
     @model_validator(mode="after")

@@ -3,9 +3,11 @@
 The catalogue is the lake's snapshot and the rows that were journalled after it. The snapshot's
 manifest names the stamp of the newest row that is in it, so bringing rows in again, or dying on
 the way, neither loses an item nor takes one back to what it was before. It also tells whether the
-snapshot holds nothing but rows of the journal: such a catalogue need not be whole.
+snapshot holds nothing but rows of the journal: such a catalogue need not be whole; and how long
+the vectors in it are, which others of their kind must be too.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,14 +24,18 @@ from nearline.intake.files import HourLock, journal_hours, read_hour, remove_hou
 from nearline.intake.writer import Writer, utc_now
 from nearline.lake import CATALOGUE, Lake
 from nearline.locks import alone
-from nearline.schema import ITEM_ID, ITEM_SCHEMA, RECEIVED_TS, Item
+from nearline.modalities import not_alike, require_alike, widths_of
+from nearline.schema import ITEM_ID, ITEM_SCHEMA, MODALITIES, RECEIVED_TS, Item
 from nearline.settings import settings
 from nearline.windows import hour_floor
 
 _ITEM = "item"
 _UNTIL = "intake/items until "
 _PUT_ALONE = "intake/items alone"
+_WIDTH = "intake/items width "
 _NEVER = datetime.min.replace(tzinfo=UTC)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,9 @@ class ItemJournal:
         Raises NotKept when the disk does not keep them: then none was confirmed.
         """
         judged = [_read(row) for row in rows]
+        if any(isinstance(found, Item) and vectors_in(found) for found in judged):
+            widths = vector_widths(Lake.open())
+            judged = [_alike(f, widths) if isinstance(f, Item) else f for f in judged]
         items = [found for found in judged if isinstance(found, Item)]
         if items:
             self._writer.append(len(items), lambda stamps: list(map(_line, items, stamps)))
@@ -90,6 +99,29 @@ def put_alone(lake: Lake) -> bool:
     return not there or _PUT_ALONE in _inputs(lake)
 
 
+def vector_widths(lake: Lake) -> dict[str, int]:
+    """How long the vectors of each modality are in the lake's snapshot."""
+    told = (each.removeprefix(_WIDTH) for each in _inputs(lake) if each.startswith(_WIDTH))
+    return {name: int(width) for name, _, width in (each.partition("=") for each in told)}
+
+
+def vectors_in(item: Item) -> dict[str, list[float]]:
+    """The vectors that an item was given, by their modality."""
+    given = ((name, getattr(item, name)) for name in MODALITIES)
+    return {name: vector for name, vector in given if vector is not None}
+
+
+def _alike(item: Item, widths: dict[str, int]) -> Item | ItemReceipt:
+    """The item, or why it is refused; the first vector of a modality sets its width."""
+    vectors = vectors_in(item)
+    for name, vector in vectors.items():
+        if len(vector) != widths.get(name, len(vector)):
+            told = not_alike(item.item_id, name, len(vector), widths[name])
+            return ItemReceipt(item.item_id, told)
+    widths.update({name: len(vector) for name, vector in vectors.items()})
+    return item
+
+
 def _inputs(lake: Lake) -> Sequence[str]:
     path = lake.snapshot_path(CATALOGUE)
     return lake.manifest(path).inputs if lake.fs.exists(path) else ()
@@ -100,7 +132,7 @@ def merge_items(lake: Lake, loaded: pa.Table | None = None) -> int:
     """Bring the journalled items into the lake's catalogue, then `loaded` (ITEM_SCHEMA) on top.
 
     An item of the same id is replaced. Nothing is written when there is nothing new. Returns the
-    items there are.
+    items there are. Raises BadInput where vectors of one modality would differ in length.
     """
     root = items_root()
     with closing(HourLock(root)) as lock, lock.alone() as bar:
@@ -110,7 +142,8 @@ def merge_items(lake: Lake, loaded: pa.Table | None = None) -> int:
         until = max([until, *(stamp for stamp, _ in new)])
         # A clock may go back: no later row may get a stamp that counts as brought in.
         bar(until + timedelta(microseconds=1))
-        arrived = {item[ITEM_ID]: item for _, item in new}
+        widths = vector_widths(lake)
+        arrived = {item[ITEM_ID]: _without_odd(item, widths) for _, item in new}
         parts = [pa.Table.from_pylist(list(arrived.values()), schema=ITEM_SCHEMA)]
         if loaded is not None:
             parts.append(loaded.cast(ITEM_SCHEMA))
@@ -134,7 +167,20 @@ def _upsert(lake: Lake, parts: Sequence[pa.Table], inputs: Sequence[str]) -> int
     for part in parts:
         kept = items.filter(pc.invert(pc.is_in(items[ITEM_ID], part[ITEM_ID].combine_chunks())))
         items = pa.concat_tables([kept, part])
+    widths = widths_of(items)
+    require_alike(items, widths)
+    inputs = [*inputs, *(f"{_WIDTH}{name}={width}" for name, width in widths.items())]
     return lake.write_snapshot(CATALOGUE, items, inputs=inputs, sort_by=[ITEM_ID]).rows
+
+
+def _without_odd(row: dict[str, Any], widths: dict[str, int]) -> dict[str, Any]:
+    """A journalled item without vectors unlike the others: two doors let the first two in."""
+    for name in MODALITIES:
+        vector = row[name]
+        if vector is not None and len(vector) != widths.setdefault(name, len(vector)):
+            log.warning("%s", not_alike(row[ITEM_ID], name, len(vector), widths[name]))
+            row = row | {name: None}
+    return row
 
 
 def _read(row: Any) -> Item | ItemReceipt:

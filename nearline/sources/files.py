@@ -1,5 +1,6 @@
 """Anyone's events and items: CSV, JSON lines or parquet, with a mapping of columns."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,8 @@ import pandas as pd
 import pyarrow as pa
 
 from nearline.errors import BadInput
-from nearline.schema import ITEM_SCHEMA, RAW_SCHEMA
+from nearline.modalities import require_alike, widths_of
+from nearline.schema import ITEM_SCHEMA, MODALITIES, RAW_SCHEMA
 from nearline.sources.dataset import conform, iso_texts
 
 TimeUnit = Literal["iso", "s", "ms", "us"]
@@ -55,9 +57,10 @@ def read_events(
 
 
 def read_items(path: Path, *, mapping: Mapping[str, str]) -> pa.Table:
-    """Items of a file; categories may be a list or a text separated by `|`.
+    """Items of a file; categories may be a list or a text separated by `|`, vectors a JSON text.
 
-    Raises BadInput when the file or a needed column is missing, or a value has the wrong type.
+    Raises BadInput when the file or a needed column is missing, a value has the wrong type, or
+    vectors of one kind differ in length.
     """
     frame = _read(path)
     found = _rename(frame, mapping, ITEM_SCHEMA.names)
@@ -69,9 +72,13 @@ def read_items(path: Path, *, mapping: Mapping[str, str]) -> pa.Table:
     if "available" not in found:
         found["available"] = True
     try:
-        return conform(found, ITEM_SCHEMA)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        for name in found.columns.intersection(list(MODALITIES)):
+            found[name] = found[name].map(_vector, na_action="ignore")
+        items = conform(found, ITEM_SCHEMA)
+        require_alike(items, widths_of(items))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, json.JSONDecodeError, BadInput) as error:
         raise BadInput(f"{path}: {error}") from error
+    return items
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -120,6 +127,10 @@ def _texts(column: pd.Series) -> pd.Series:
 def _content_ids(rows: pd.DataFrame) -> pd.Series:
     hashes = pd.util.hash_pandas_object(rows.drop(columns=["event_id"]).astype(str), index=False)
     return hashes.map("{:016x}".format)
+
+
+def _vector(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def _categories(value: object) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from nearline.errors import BadInput
 from nearline.intake import close_hours, prune_journals
 from nearline.intake.impressions import IMPRESSION_SCHEMA, IMPRESSIONS
 from nearline.lake import CATALOGUE
@@ -92,6 +93,51 @@ def test_a_bad_item_does_not_keep_the_others_out(world: Any, client: Any) -> Non
     alone = client.put("/v1/items", json=bad[0])
     assert (alone.status_code, alone.json()["code"]) == (422, "item_refused")
     assert client.put("/v1/items", json=[]).json()["code"] == "invalid"
+
+
+def test_vectors_of_one_kind_are_of_one_length(world: Any, client: Any) -> None:
+    def reasons(*items: dict[str, Any]) -> list[str | None]:
+        answer = client.put("/v1/items", json=list(items)).json()
+        return [receipt["reason"] for receipt in answer["items"]]
+
+    seen = item("i1", image_vector=[1.0, 2.0])
+    first, second = reasons(seen, item("i2", image_vector=[1.0]))
+    assert first is None
+    assert second is not None
+    assert "image_vector has 1 numbers, those of other items have 2" in second
+    close(world)
+    (third,) = reasons(item("i3", image_vector=[1.0, 2.0, 3.0], audio_vector=[1.0]))
+    assert third is not None
+    assert "image_vector has 3 numbers" in third
+    for bad in ([], [1e300], ["x"]):
+        assert reasons(item("i3", audio_vector=bad)) != [None]
+    rows = world.lake.read_snapshot(CATALOGUE, schema=ITEM_SCHEMA).to_pylist()
+    assert {row["item_id"]: row["image_vector"] for row in rows}["i1"] == [1.0, 2.0]
+
+
+def test_two_first_vectors_of_unlike_length_leave_the_item_and_drop_one(
+    world: Any, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, vector in (("i1", [1.0, 2.0]), ("i2", [1.0])):
+        client.put("/v1/items", json=item(name, text_vector=vector))
+    close(world)
+    rows = world.lake.read_snapshot(CATALOGUE, schema=ITEM_SCHEMA).to_pylist()
+    found = {row["item_id"]: row["text_vector"] for row in rows}
+    assert (found["i1"], found["i2"]) == ([1.0, 2.0], None)
+    assert "item 'i2': text_vector has 1 numbers" in caplog.text
+
+
+def test_a_new_encoder_s_vectors_replace_all_at_once(world: Any, client: Any) -> None:
+    def load(**vectors: list[float]) -> None:
+        rows = [Item(**item(i, text_vector=vector)).row() for i, vector in vectors.items()]
+        upsert_items(world.lake, pa.Table.from_pylist(rows, schema=ITEM_SCHEMA))
+
+    load(i1=[1.0, 2.0], i2=[3.0, 4.0])
+    with pytest.raises(BadInput, match="all vectors of one kind"):
+        load(i1=[1.0])
+    load(i1=[1.0], i2=[2.0])
+    rows = world.lake.read_snapshot(CATALOGUE, schema=ITEM_SCHEMA).to_pylist()
+    assert [row["text_vector"] for row in rows if row["text_vector"]] == [[1.0], [2.0]]
 
 
 def test_closing_an_hour_brings_items_into_the_lake_once(world: Any, client: Any) -> None:

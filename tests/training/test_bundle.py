@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 
 from nearline import bundle as names
 from nearline.encoder import UserEncoder
-from nearline.errors import CorruptRelease
+from nearline.errors import BadInput, CorruptRelease
 from nearline.releases import Release, ReleaseManifest
 from nearline.schema import ITEM_SCHEMA
 from nearline.sequence import ModelInput, Vocabulary
@@ -122,7 +123,25 @@ def test_an_item_that_left_the_catalogue_keeps_its_content() -> None:
     bundle = make()
     catalogue = conform(pd.DataFrame({"item_id": ["i1", "new"], "title": ["A", "B"]}), ITEM_SCHEMA)
     model = with_items(bundle, ("i0", "i1", "new"), catalogue)
-    old = bundle.model.item_tower.content
-    assert model.item_tower.content[0].tolist() == old[0].tolist()
-    assert model.item_tower.content[1].tolist() != old[1].tolist()
+    words, old = (each.item_tower.content.words for each in (model, bundle.model))
+    assert words[0].tolist() == old[0].tolist()
+    assert words[1].tolist() != old[1].tolist()
     assert model.item_tower.delta.weight[2].abs().sum() == 0
+
+
+def test_items_bring_their_vectors_to_a_release_and_back(tmp_path: Path) -> None:
+    made = make()
+    config = replace(made.model.config, given=(0, 2, 0))
+    given = torch.tensor([[0.6, 0.8]] * config.items).half()
+    model = Model(config, made.model.item_tower.content.words, given).eval()
+    write_bundle(tmp_path, replace(made, model=model))
+    bundle = read_bundle(release(tmp_path))
+    torch.testing.assert_close(bundle.model.item_matrix(), model.item_matrix())
+    frame = pd.DataFrame({"item_id": ["i1", "new"], "image_vector": [[2.0, 0.0], [0.0, 3.0]]})
+    catalogue = conform(frame, ITEM_SCHEMA)
+    found = with_items(bundle, ("i0", "i1", "new"), catalogue).item_tower.content.given
+    expected = torch.tensor([[0.6, 0.8], [1, 0], [0, 1]])
+    torch.testing.assert_close(found.float(), expected, atol=1e-3, rtol=0)
+    longer = conform(frame.assign(image_vector=[[1.0] * 3] * 2), ITEM_SCHEMA)
+    with pytest.raises(BadInput, match="have 3 numbers, the model reads 2: `nearline train`"):
+        with_items(bundle, ("i1", "new"), longer)

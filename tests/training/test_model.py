@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ def test_padding_at_the_right_changes_nothing(model: Model) -> None:
 
 
 def test_other_items_keep_their_vectors_and_new_ones_come_from_content(model: Model) -> None:
-    content = model.item_tower.content
+    content = model.item_tower.content.words
     rows = torch.tensor([3, 0, -1])
     other = rearranged(model, rows, torch.stack([content[3], content[0], content[3]])).eval()
     old, new = vectors_alone(model), other.item_tower()
@@ -95,7 +96,53 @@ def test_an_item_takes_in_its_neighbours(model: Model) -> None:
 def test_an_item_without_its_id_is_shown_without_its_neighbours(model: Model) -> None:
     tower = model.item_tower.train()
     tower.id_dropout = 1.0
-    torch.testing.assert_close(tower(), tower.bag(tower.content))
+    torch.testing.assert_close(tower(), tower.content())
+
+
+def seeing(dropout: float = 0.0) -> Model:
+    """A model whose items were given text and sound; item 3 was given no sound."""
+    config = replace(CONFIG, given=(4, 0, 2), modality_dropout=dropout)
+    generator = torch.Generator().manual_seed(1)
+    given = torch.randn(CONFIG.items, 6, generator=generator).half()
+    given[3, 4:] = 0
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        words = torch.ones((CONFIG.items, CONFIG.content_width), dtype=torch.int64)
+        return Model(config, words, given)
+
+
+def test_given_vectors_are_projected_and_a_missing_one_is_nothing() -> None:
+    content = seeing().eval().item_tower.content
+    text, sound = content.projections
+    told = content.given.float()
+    expected = content.bag(content.words) + text(told[:, :4]) + sound(told[:, 4:])
+    torch.testing.assert_close(content(), expected)
+    torch.testing.assert_close(content()[3], (content.bag(content.words) + text(told[:, :4]))[3])
+
+
+def test_in_training_modalities_are_left_out_each_by_itself() -> None:
+    model = seeing(dropout=0.5)
+    content = model.item_tower.content
+    words, (text, sound) = content.bag(content.words), content.projections
+    parts = text(content.given.float()[:, :4]), sound(content.given.float()[:, 4:])
+    choices = [words, words + parts[0], words + parts[1], words + sum(parts)]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = [content.train()() for _ in range(20)]
+    used = {
+        next(n for n, choice in enumerate(choices) if torch.allclose(vectors[0], choice[0]))
+        for vectors in found
+    }
+    assert used == {0, 1, 2, 3}
+
+
+def test_other_items_bring_what_they_were_given() -> None:
+    model = seeing().eval()
+    rows, words = torch.tensor([2, -1]), torch.ones((2, 3), dtype=torch.int64)
+    given = torch.stack([model.item_tower.content.given[n] for n in (2, 5)])
+    found, old = rearranged(model, rows, words, given).eval().item_tower(), model.item_tower()
+    torch.testing.assert_close(found[0], old[2])
+    torch.testing.assert_close(found[1], old[5] - model.item_tower.delta.weight[5])
 
 
 def test_a_model_comes_back_with_its_graph(model: Model) -> None:
@@ -120,9 +167,9 @@ def test_every_size_is_right(size: str) -> None:
 def test_a_wrong_size_names_what_is_wrong(change: str, message: str) -> None:
     text = f"""
 model: {{dim: 5, heads: 1, layers: 1, length: 4, dropout: 0, content_buckets: 16,
-  id_dropout: 0, temperature: 1, {change}}}
-learning: {{epochs: 1, patience: 1, learning_rate: 1, weight_decay: 0, batch_tokens: 16,
-  warm_learning_rate: 1, warm_steps: 1, replay_ratio: 1, distillation: 1}}
+  id_dropout: 0, modality_dropout: 0, temperature: 1, {change}}}
+learning: {{epochs: 1, patience: 1, learning_rate: 1, weight_decay: 0, neighbours: 1,
+  batch_tokens: 16, warm_learning_rate: 1, warm_steps: 1, replay_ratio: 1, distillation: 1}}
 """
     text = text.replace("heads: 1, ", "") if change.startswith("heads") else text
     text = text.replace("temperature: 1, ", "") if change.startswith("temp") else text

@@ -64,6 +64,47 @@ def test_items_take_lists_and_separated_categories(tmp_path: Path) -> None:
     assert items[0]["available"] is True
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_items_bring_vectors(suffix: str, tmp_path: Path) -> None:
+    vectors = [[0.5, -1.0], None]
+    frame = pd.DataFrame(
+        {
+            "item_id": ["a", "b"],
+            "title": ["A", "B"],
+            "created_ts": ["2020-01-01"] * 2,
+            "photo": [str(v) if v else None for v in vectors] if suffix == ".csv" else vectors,
+        }
+    )
+    path = write(frame, tmp_path / f"items{suffix}")
+    items = read_items(path, mapping={"image_vector": "photo"})
+    assert items["image_vector"].to_pylist() == vectors
+    assert items["text_vector"].null_count == 2
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (["[1, 2]", "[1]"], "item 'b': image_vector has 1 numbers, those of other items have 2"),
+        (["[1, 2]", "[1, NaN]"], "item 'b': image_vector holds what is no finite number"),
+        (["[1, 2]", "[1"], "items.csv: .*delimiter"),
+        (["[1, 2]", '["x", 1]'], "items.csv: .*x"),
+    ],
+)
+def test_vectors_that_are_not_alike_are_refused(
+    vectors: list[str], message: str, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame(
+        {
+            "item_id": ["a", "b"],
+            "title": ["A", "B"],
+            "created_ts": ["2020-01-01"] * 2,
+            "image_vector": vectors,
+        }
+    )
+    with pytest.raises(BadInput, match=message):
+        read_items(write(frame, tmp_path / "items.csv"), mapping={})
+
+
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"expected one of \.csv"):
         read_items(tmp_path / "items.xlsx", mapping={})
