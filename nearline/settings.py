@@ -73,6 +73,11 @@ class Settings(BaseSettings):
     train_device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where a training runs; auto: on a GPU where torch finds one"
     )
+    text_encoder: str = Field(
+        "auto",
+        description="what makes vectors of items' texts: auto, the packaged encoder where it is "
+        "installed; none; or a folder of sentence-transformers",
+    )
     track: Literal["none", "long", "all"] = Field(
         "long", description="trainings that MLflow follows; long: nights and `evaluate`, no hours"
     )

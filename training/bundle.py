@@ -32,7 +32,8 @@ class Bundle:
     """What a training knows at its end, and a warm start at its beginning.
 
     `popularity` is float32 (items,), `size` names the recipe, `learning` is its part on learning.
-    `ranker` is the ranker as text, if there is one.
+    `ranker` is the ranker as text, if there is one; `text_encoder` names what made vectors of the
+    items' texts, if something here did.
     """
 
     model: Model
@@ -41,6 +42,7 @@ class Bundle:
     size: str
     learning: Learning
     ranker: str | None = None
+    text_encoder: str | None = None
 
 
 class LastState(nn.Module):
@@ -88,6 +90,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
         "size": bundle.size,
         **asdict(model.config),
         "learning": bundle.learning.model_dump(),
+        "text_encoder": bundle.text_encoder,
     }
     (folder / names.CONFIG).write_text(json.dumps(config, indent=2))
     torch.save(model.state_dict(), folder / names.WEIGHTS)
@@ -164,8 +167,8 @@ def read_bundle(release: Release) -> Bundle:
         raise CorruptRelease(
             f"release {release.version} cannot be learned from ({error}): train anew"
         ) from error
-    vocabulary = names.read_vocabulary(folder)
-    return Bundle(model.eval(), vocabulary, popularity, config["size"], learning, ranker)
+    vocabulary, encoder = names.read_vocabulary(folder), config.get("text_encoder")
+    return Bundle(model.eval(), vocabulary, popularity, config["size"], learning, ranker, encoder)
 
 
 def _has_ranker(release: Release) -> bool:

@@ -1,6 +1,6 @@
 """The hour: a release learns what just happened, from where it stands, in seconds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
@@ -21,6 +21,7 @@ from training.evaluation import Evaluation, evaluate, model_scorer
 from training.learning import reproducible, warm
 from training.model import Model
 from training.publishing import Clock, learned_last, publish
+from training.texts import encoded_by
 from training.tracking import tracked
 
 KEPT_BACK = 0.2
@@ -48,12 +49,12 @@ def finetune(window: Window, parent: str) -> str | None:
     None when no event of the window is about a known item, or when there is nothing to learn from
     them and no new item. Items that are new in the catalogue get rows after the old ones. Moves no
     pointer. Raises UnknownRelease or CorruptRelease for the parent, MissingPartition when events
-    are missing.
+    are missing, NotReady when the encoder of the parent's texts is.
     """
     config, clock, lake = settings(), Clock(), Lake.open()
     release = ReleaseStore.open().load(parent)
     bundle, learned_until = read_bundle(release), microseconds(release.manifest.window_end)
-    catalogue = read_catalogue(lake, before=window.end)
+    catalogue = encoded_by(read_catalogue(lake, before=window.end), bundle.text_encoder)
     vocabulary = appended(bundle.vocabulary, catalogue)
     last_hour = learned_last(lake, window)
     events = read_events(lake, with_history(window))
@@ -76,7 +77,7 @@ def finetune(window: Window, parent: str) -> str | None:
             bundle, data, learned_until, microseconds(window.end), model.config.items
         )
         version = publish(
-            Bundle(model, vocabulary, counts, bundle.size, bundle.learning, bundle.ranker),
+            replace(bundle, model=model, vocabulary=vocabulary, popularity=counts),
             window,
             kind="hourly",
             parent=parent,

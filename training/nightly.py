@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from nearline.domains import load_domain
-from nearline.errors import BadInput, CorruptRelease
+from nearline.errors import BadInput, CorruptRelease, NotReady
 from nearline.lake import Lake
 from nearline.releases import ReleaseStore
 from nearline.sequence import Vocabulary, microseconds
@@ -32,6 +32,7 @@ from training.neighbours import neighbours
 from training.publishing import Clock, learned_last, publish
 from training.ranking.night import RankerSchool
 from training.recipe import Learning, Recipe, load_recipe
+from training.texts import encoded, encoded_by
 from training.together import leave_the_rest_to_the_leader
 from training.tracking import tracked
 
@@ -65,7 +66,7 @@ def train_nightly(window: Window) -> str:
     config, clock = settings(), Clock()
     lake, domain = Lake.open(), load_domain(config.domain)
     last_hour = learned_last(lake, window)
-    catalogue = read_catalogue(lake, before=window.end)
+    catalogue, encoder = encoded(read_catalogue(lake, before=window.end))
     vocabulary = Vocabulary(tuple(catalogue["item_id"].to_pylist()), tuple(domain.telling))
     data = interactions(read_events(lake, window), vocabulary, domain.positive)
     split = split_by_time(data, window)
@@ -97,7 +98,8 @@ def train_nightly(window: Window) -> str:
         popularity = decayed_popularity(
             data, items=model.config.items, now=microseconds(window.end)
         )
-        bundle = Bundle(model, vocabulary, popularity, config.model_size, recipe.learning, trees)
+        size = config.model_size
+        bundle = Bundle(model, vocabulary, popularity, size, recipe.learning, trees, encoder)
         version = publish(
             bundle,
             window,
@@ -209,12 +211,13 @@ def _champion(vocabulary: Vocabulary, catalogue: pa.Table) -> Model | None:
         return None
     try:
         bundle = read_bundle(store.load(version))
-    except CorruptRelease as error:
+        if bundle.vocabulary.event_types != vocabulary.event_types:
+            return None
+        items = encoded_by(catalogue, bundle.text_encoder)
+        return with_items(bundle, vocabulary.item_ids, items)
+    except (CorruptRelease, BadInput, NotReady) as error:
         log.warning("not compared with the active release: %s", error)
         return None
-    if bundle.vocabulary.event_types != vocabulary.event_types:
-        return None
-    return with_items(bundle, vocabulary.item_ids, catalogue)
 
 
 def unseen_by_champion(
@@ -252,7 +255,7 @@ def compare(
         gate.covers(found, floor=config.gate_coverage),
     ]
     if version is not None and rivals is None:
-        reason = f"the active release {version} could not be read or has other event types"
+        reason = f"the active release {version} cannot be read, or reads other types or vectors"
         checks.append(gate.Check(True, f"{reason}: it was not compared"))
     elif version is not None and rivals is not None:
         checks.append(gate.keeps_up(*rivals, version=version, tolerance=tolerance, seed=seed))
