@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
+from nearline.intake.impressions import IMPRESSIONS
 from nearline.lake import EVENTS, RAW, Lake
 from nearline.ledger import Ledger
 from nearline.reach import WINDOW_DAYS
@@ -73,11 +74,14 @@ def later_hours_follow(lake: Lake, window: Window) -> Iterator[None]:
 
 
 def following(lake: Lake, later: Window, written: Window) -> Iterator[tuple[Ledger, Window]]:
-    """What is outdated of each dataset once `written` changes, and `later` looks back to it."""
+    """What is outdated of each dataset once `written` changes, and `later` looks back to it.
+
+    Nothing of what arrived, which is made of no events.
+    """
     for name in lake.datasets():
         if name.endswith(PAIRS):
             yield lake.ledger(name), written
-        elif name != RAW and not name.endswith(NIGHTLY):
+        elif name not in (RAW, IMPRESSIONS) and not name.endswith(NIGHTLY):
             yield lake.ledger(name), later
 
 

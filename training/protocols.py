@@ -42,11 +42,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Judged:
-    """How well a model foresees: its figures, and each user's rank behind them, by `users`."""
+    """A model, the events it is asked about, its figures, and each user's rank behind them."""
 
+    model: Model
+    data: Interactions
     figures: dict[str, float]
     found: Evaluation
-    users: list[str]
+
+    @property
+    def users(self) -> list[str]:
+        """Whose rank each of `found` is."""
+        return [self.data.user_ids[user] for user in self.found.users]
 
 
 def leave_one_out(data: Interactions) -> Split:
@@ -105,7 +111,7 @@ def judge_leave_one_out(
         counts = {"users": len(kept), "items": len(content), "left_out": len(sequences) - len(kept)}
         figures = metrics | counts | {"epochs": epochs, "train_seconds": round(seconds, 2)}
         run.note(figures=figures)
-        return Judged(figures, found, [data.user_ids[user] for user in found.users])
+        return Judged(model, data, figures, found)
 
 
 def new_model(shape: Shape, content: np.ndarray) -> Model:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from nearline.intake.impressions import IMPRESSIONS
 from nearline.lake import EVENTS, RAW, Lake
 from nearline.windows import HOUR, Window
 from pipeline.due import due, later_hours_follow
@@ -68,6 +69,14 @@ def test_filling_a_gap_makes_the_hours_after_it_stale(lake: Lake) -> None:
     assert lake.watermark(EVENTS) == hours(0, 120).end
     lake.mark_complete(ACTIVITY, hours(109, 115), rows=1)
     assert lake.ledger(ACTIVITY).stale() == [hours(115, 120)]
+
+
+def test_what_was_shown_follows_from_no_event(lake: Lake) -> None:
+    lake.mark_complete(IMPRESSIONS, hours(0, 120), rows=9)
+    with later_hours_follow(lake, hours(109, 110)):
+        write(lake, 109, "filled")
+    assert lake.ledger(IMPRESSIONS).outdated() == []
+    assert lake.ledger(ACTIVITY).outdated() != []
 
 
 def test_an_hour_that_is_still_followed_by_a_gap_makes_nothing_stale(lake: Lake) -> None:
