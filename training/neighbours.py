@@ -22,8 +22,8 @@ REACH = 3
 class Graph(NamedTuple):
     """Items and their neighbours, the same both ways, as compressed sparse rows.
 
-    The neighbours of item i are `items[starts[i]:starts[i + 1]]` (int64), each as close as
-    `closeness` (float32) says. `starts` is int64 (items + 1,).
+    The neighbours of item i are `items[starts[i]:starts[i + 1]]` (int32), each as close as
+    `closeness` (float32) says. `starts` is int32 (items + 1,).
     """
 
     starts: Tensor
@@ -33,13 +33,13 @@ class Graph(NamedTuple):
     @classmethod
     def empty(cls, items: int) -> "Graph":
         """No item has any neighbour."""
-        whole = torch.int64
+        whole = torch.int32
         return cls(torch.zeros(items + 1, dtype=whole), torch.zeros(0, dtype=whole), torch.zeros(0))
 
     @classmethod
     def of(cls, matrix: sparse.csr_array) -> "Graph":
         """A symmetric matrix (items, items) as a graph."""
-        starts, items = (part.astype(np.int64) for part in (matrix.indptr, matrix.indices))
+        starts, items = (part.astype(np.int32) for part in (matrix.indptr, matrix.indices))
         parts = starts, items, matrix.data.astype(np.float32)
         return cls._make(map(torch.from_numpy, parts))
 
