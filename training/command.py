@@ -1,5 +1,6 @@
 """`nearline train`, `nearline finetune`, `nearline releases` and `nearline evaluate`."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,9 @@ from nearline.windows import Window
 Start = Annotated[str, typer.Option(help="First hour, as 2026-01-31T13:00Z.")]
 End = Annotated[str, typer.Option(help="The hour after the last.")]
 Promote = Annotated[bool, typer.Option("--promote", help="Activate it if the gate agrees.")]
+
+PART = " of "
+"""What stands between a figure and the part of the events that it is of."""
 
 releases = typer.Typer(help="See the releases, and go back to an earlier one.")
 
@@ -114,7 +118,9 @@ def evaluate(
     )
     told |= judged.figures
     write_json(told, json_file)
-    print_table(f"{protocol.value}: {sequences.name}", ["", ""], told.items())
+    whole = ((name, value) for name, value in told.items() if PART not in name)
+    print_table(f"{protocol.value}: {sequences.name}", ["", ""], whole)
+    _tell_parts({"NDCG@10": judged.figures})
 
 
 @releases.callback(invoke_without_command=True)
@@ -231,9 +237,31 @@ def _tell(manifest: ReleaseManifest, active: str | None) -> None:
     print_table("what the gate says", ["reason"], [[reason] for reason in manifest.reasons])
     measured = {"this release": manifest.metrics, **manifest.baselines}
     names = list(dict.fromkeys(name for found in measured.values() for name in found))
-    rows = [[name, *(_figure(found.get(name)) for found in measured.values())] for name in names]
+    rows = [
+        [name, *(_figure(found.get(name)) for found in measured.values())]
+        for name in names
+        if PART not in name
+    ]
     print_table("figures", ["", *measured], rows)
+    _tell_parts(measured)
     print_table("seconds", ["step", "seconds"], manifest.lineage.get("seconds", {}).items())
+
+
+def _tell_parts(measured: Mapping[str, Mapping[str, float]]) -> None:
+    """NDCG@10 of parts of the events, by method, as a table."""
+    told = next(iter(measured.values()))
+    prefix = f"targets{PART}"
+    parts = [name.removeprefix(prefix) for name in told if name.startswith(prefix)]
+    rows = [
+        [
+            part,
+            f"{told[prefix + part]:.0f}",
+            *(_figure(found.get(f"ndcg@10{PART}{part}")) for found in measured.values()),
+        ]
+        for part in parts
+    ]
+    if rows:
+        print_table("parts of the events", ["", "events", *measured], rows)
 
 
 def _drift(manifest: ReleaseManifest) -> str | None:

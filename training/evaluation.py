@@ -5,8 +5,8 @@ Items that the user had touched are left out, but never the very item that is as
 are at 10, means over events; intervals are bootstrapped over users, whose events belong together.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.dataset import Interactions, batches, touched
+from training.dataset import NONE, Interactions, batches, touched
 from training.device import placed
 from training.model import Model, input_table
 
 TOP = 10
+CUTS = (1, 5, TOP, 20)
 RESAMPLES = 500
 
 Scorer = Callable[[np.ndarray], np.ndarray]
@@ -32,43 +33,62 @@ _ENCODE_TOKENS = 16_384
 class Evaluation:
     """The rank (from 0) that each target got, whose it was, and which items were ever in the top.
 
-    `ranks` and `users` are (targets,), `shown` is bool (items,).
+    `ranks` and `users` are (targets,), `shown` is bool (items,), `lists` int32 (targets, TOP): the
+    best rows, in any order, -1 where there are fewer. `segments` are parts of the targets, by name:
+    bool (targets,) each.
     """
 
     ranks: np.ndarray
     users: np.ndarray
     shown: np.ndarray
+    lists: np.ndarray = field(default_factory=lambda: np.zeros((0, TOP), dtype=np.int32))
+    segments: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def ndcg(self) -> np.ndarray:
         """NDCG@10 of each target; with one relevant item the ideal is 1."""
-        gain: np.ndarray = np.where(self.ranks < TOP, 1 / np.log2(self.ranks + 2.0), 0.0)
-        return gain
+        return _gain(self.ranks, TOP)
 
     def metrics(self, *, seed: int) -> dict[str, float]:
-        """Figures at 10, the interval of NDCG (95 %), and on how much they rest."""
-        hit = self.ranks < TOP
+        """Figures at 10 and other cuts, the interval of NDCG@10 (95 %), and on how much they rest.
+
+        Then NDCG@10 of each segment, with its interval, and how many targets it has.
+        """
         low, high = interval(self.ndcg, self.users, seed=seed)
         figures = {
             "ndcg@10": _mean(self.ndcg),
             "ndcg@10_low": low,
             "ndcg@10_high": high,
-            "recall@10": _mean(hit),
-            "mrr@10": _mean(np.where(hit, 1 / (self.ranks + 1.0), 0.0)),
+            "recall@10": _mean(self.ranks < TOP),
+            "mrr@10": self._mrr(TOP),
             "coverage@10": _mean(self.shown),
         }
+        for cut in CUTS:
+            figures[f"ndcg@{cut}"] = _mean(_gain(self.ranks, cut))
+            figures[f"recall@{cut}"] = _mean(self.ranks < cut)
+            figures[f"mrr@{cut}"] = self._mrr(cut)
+        for name, part in self.segments.items():
+            low, high = interval(self.ndcg[part], self.users[part], seed=seed)
+            told = f"ndcg@10 of {name}"
+            figures |= {told: _mean(self.ndcg[part]), f"{told}_low": low, f"{told}_high": high}
         counts = {"targets": float(len(self.ranks)), "users": float(len(np.unique(self.users)))}
+        counts |= {f"targets of {name}": float(p.sum()) for name, p in self.segments.items()}
         return {name: round(value, 6) for name, value in figures.items()} | counts
 
     def only(self, wanted: np.ndarray) -> "Evaluation":
         """The targets where `wanted` (bool) is true; `shown` stays that of all."""
-        return Evaluation(self.ranks[wanted], self.users[wanted], self.shown)
+        parts = {name: part[wanted] for name, part in self.segments.items()}
+        lists = self.lists[wanted] if len(self.lists) else self.lists
+        return Evaluation(self.ranks[wanted], self.users[wanted], self.shown, lists, parts)
+
+    def _mrr(self, cut: int) -> float:
+        return _mean(np.where(self.ranks < cut, 1 / (self.ranks + 1.0), 0.0))
 
 
 def evaluate(score: Scorer, data: Interactions, targets: np.ndarray, *, items: int) -> Evaluation:
     """Ask a method for every target, and rank what came."""
     ranks = np.zeros(len(targets), dtype=np.int64)
-    shown = np.zeros(items, dtype=bool)
+    lists = np.full((len(targets), TOP), NONE, dtype=np.int32)
     step = max(_CHUNK_CELLS // max(items, 1), 1)
     for start in range(0, len(targets), step):
         part = targets[start : start + step]
@@ -78,8 +98,11 @@ def evaluate(score: Scorer, data: Interactions, targets: np.ndarray, *, items: i
         scores[touched(data, data.states[part])] = -np.inf
         np.put_along_axis(scores, wanted[:, None], own, axis=1)
         ranks[start : start + step] = _ranks(scores, wanted)
-        shown[_top(scores)] = True
-    return Evaluation(ranks, data.users[targets], shown)
+        best = _top(scores)
+        lists[start : start + step, : best.shape[1]] = best
+    shown = np.zeros(items, dtype=bool)
+    shown[lists[lists != NONE]] = True
+    return Evaluation(ranks, data.users[targets], shown, lists)
 
 
 def plain_ranks(
@@ -104,11 +127,16 @@ def _ranks(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _top(scores: np.ndarray) -> np.ndarray:
-    """Rows that are among the best of any target."""
+    """The best rows of each target, in any order; NONE where there are fewer."""
     count = min(TOP, scores.shape[1])
     best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
     finite = np.isfinite(np.take_along_axis(scores, best, axis=1))
-    return np.unique(best[finite])
+    return np.where(finite, best, NONE)
+
+
+def _gain(ranks: np.ndarray, cut: int) -> np.ndarray:
+    gain: np.ndarray = np.where(ranks < cut, 1 / np.log2(ranks + 2.0), 0.0)
+    return gain
 
 
 def interval(

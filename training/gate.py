@@ -129,6 +129,25 @@ def keeps_up(
     return _not_worse(found, champion, f"the active release {version}", tolerance, seed)
 
 
+def keeps_segments(
+    found: Evaluation, champion: Evaluation, *, version: str, tolerance: float, seed: int
+) -> Check:
+    """No part of users or items may lose more than `tolerance`, beyond noise, for others' gain.
+
+    Parts with too few events to tell are left out.
+    """
+    checks = [
+        _not_worse(found.only(part), champion.only(part), f"{version} for {name}", tolerance, seed)
+        for name, part in found.segments.items()
+        if part.sum() >= ENOUGH_EVENTS and len(np.unique(found.users[part])) >= ENOUGH_USERS
+    ]
+    for check in checks:
+        if not check.passed:
+            return check
+    told = f"not worse beyond noise for any of {len(checks)} parts of users and items"
+    return Check(True, told)
+
+
 def remembers(found: Evaluation, parent: Evaluation, *, tolerance: float, seed: int) -> Check:
     """A fine-tune must still foresee what came before its hours about as its parent does."""
     return _not_worse(found, parent, "its parent on earlier events", tolerance, seed)

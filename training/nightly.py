@@ -1,7 +1,7 @@
 """The night: the whole model learned again from the lake, measured, judged and published."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from nearline.settings import settings
 from nearline.windows import Window
 from training import gate
 from training.baselines import all_baselines, decayed_popularity
+from training.beyond import about_lists, popularity, segments
 from training.bundle import Bundle, read_bundle, with_items
 from training.content import content_ids, given_vectors, given_widths
 from training.dataset import (
@@ -44,7 +45,7 @@ HELD_OUT = 0.1
 WATCHED = 0.05
 """Share of the rest, the newest again, that tells when to stop."""
 
-CHAMPION = "champion"
+OURS, CHAMPION = "this release", "champion"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Split:
     watched: np.ndarray
     held_out: np.ndarray
     cut: int
+
+    @property
+    def earlier(self) -> np.ndarray:
+        """What is learned before the held-out slice is asked for."""
+        return np.concatenate([self.learned, self.watched])
 
 
 def train_nightly(window: Window) -> str:
@@ -93,13 +99,11 @@ def train_nightly(window: Window) -> str:
         checks = compare(found, others, rivals, fresher=is_fresher(window))
         if rivals is not None and len(rivals[1].ranks):
             others[CHAMPION] = rivals[1]
-        earlier = np.concatenate([split.learned, split.watched])
-        warm(model, data, split.held_out, earlier, recipe.learning, seed=config.seed)
-        popularity = decayed_popularity(
-            data, items=model.config.items, now=microseconds(window.end)
-        )
+        figures = described(model, data, split, {OURS: found, **others})
+        warm(model, data, split.held_out, split.earlier, recipe.learning, seed=config.seed)
+        counts = decayed_popularity(data, items=model.config.items, now=microseconds(window.end))
         size = config.model_size
-        bundle = Bundle(model, vocabulary, popularity, size, recipe.learning, trees, encoder)
+        bundle = Bundle(model, vocabulary, counts, size, recipe.learning, trees, encoder)
         version = publish(
             bundle,
             window,
@@ -107,8 +111,8 @@ def train_nightly(window: Window) -> str:
             last_hour=last_hour,
             ranking=ranking,
             checks=checks,
-            metrics=found.metrics(seed=config.seed),
-            baselines={name: other.metrics(seed=config.seed) for name, other in others.items()},
+            metrics=figures.pop(OURS),
+            baselines=figures,
             counts=_counts(data, split, passes),
             clock=clock,
         )
@@ -187,9 +191,11 @@ def measure(
 ) -> tuple[Evaluation, dict[str, Evaluation]]:
     """The model, the baselines and the active release on the held-out slice, by name."""
     items = len(vocabulary.item_ids)
+    counts = popularity(data, split.earlier, items=items)
+    parts = segments(data, split.held_out, counts, split.earlier)
 
     def ask(score: Scorer) -> Evaluation:
-        return evaluate(score, data, split.held_out, items=items)
+        return replace(evaluate(score, data, split.held_out, items=items), segments=parts)
 
     content = model.item_tower.content.words.numpy()
     baselines = all_baselines(data, content, before=split.cut, seed=settings().seed)
@@ -198,6 +204,18 @@ def measure(
     if champion is not None:
         others[CHAMPION] = ask(model_scorer(champion, data))
     return ask(model_scorer(model, data)), others
+
+
+def described(
+    model: Model, data: Interactions, split: Split, found: dict[str, Evaluation]
+) -> dict[str, dict[str, float]]:
+    """What the release tells of each method: how right its lists are, and what they are like."""
+    counts = popularity(data, split.earlier, items=model.config.items)
+    words = model.item_tower.content.words.numpy()
+    return {
+        name: each.metrics(seed=settings().seed) | about_lists(each.lists, counts, words)
+        for name, each in found.items()
+    }
 
 
 def _champion(vocabulary: Vocabulary, catalogue: pa.Table) -> Model | None:
@@ -258,7 +276,8 @@ def compare(
         reason = f"the active release {version} cannot be read, or reads other types or vectors"
         checks.append(gate.Check(True, f"{reason}: it was not compared"))
     elif version is not None and rivals is not None:
-        checks.append(gate.keeps_up(*rivals, version=version, tolerance=tolerance, seed=seed))
+        for asked in (gate.keeps_up, gate.keeps_segments):
+            checks.append(asked(*rivals, version=version, tolerance=tolerance, seed=seed))
     return checks
 
 

@@ -10,13 +10,14 @@ ranking; the item that is asked for never is, even where the user had touched it
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from nearline.console import progress
 from nearline.errors import BadInput
+from training.beyond import about_lists, popularity, segments
 from training.dataset import NONE, Interactions
 from training.evaluation import Evaluation, evaluate, model_scorer
 from training.learning import Watch, fit, reproducible
@@ -106,7 +107,10 @@ def judge_leave_one_out(
         seconds = time.monotonic() - began
         with progress(f"test: rank {len(content)} items for {len(split.test)} users"):
             found = measure(model, data, split.test)
-        metrics = found.metrics(seed=seed)
+        often = popularity(data, split.learned, items=len(content))
+        parts = segments(data, split.test, often, split.learned)
+        found = replace(found, segments=parts)
+        metrics = found.metrics(seed=seed) | about_lists(found.lists, often, content)
         metrics.pop("targets")
         counts = {"users": len(kept), "items": len(content), "left_out": len(sequences) - len(kept)}
         figures = metrics | counts | {"epochs": epochs, "train_seconds": round(seconds, 2)}

@@ -59,6 +59,30 @@ def test_figures() -> None:
     assert metrics["ndcg@10_low"] < metrics["ndcg@10"] < metrics["ndcg@10_high"]
 
 
+def test_other_cuts_and_parts() -> None:
+    ranks, users = np.array([0, 4, 12, 30]), np.array([0, 0, 1, 2])
+    parts = {"cold items": np.array([True, False, False, True]), "none": np.zeros(4, bool)}
+    found = Evaluation(ranks, users, np.ones(2, bool), segments=parts)
+    metrics = found.metrics(seed=0)
+    assert [metrics[f"recall@{cut}"] for cut in (1, 5, 10, 20)] == [0.25, 0.5, 0.5, 0.75]
+    assert metrics["mrr@20"] == pytest.approx((1 + 1 / 5 + 1 / 13) / 4, abs=1e-6)
+    assert metrics["ndcg@1"] == 0.25
+    assert (metrics["ndcg@10 of cold items"], metrics["targets of cold items"]) == (0.5, 2)
+    assert metrics["ndcg@10 of cold items_low"] <= 0.5 <= metrics["ndcg@10 of cold items_high"]
+    assert (metrics["ndcg@10 of none"], metrics["targets of none"]) == (0, 0)
+    fewer = found.only(np.array([False, True, True, True]))
+    assert fewer.segments["cold items"].tolist() == [False, False, True]
+
+
+def test_lists_are_the_best_rows(events: Events) -> None:
+    data = interactions(events(ROWS), VOCABULARY, ["view"])
+    found = evaluate(constant(9, 1, np.nan, 8), data, data.targets(), items=4)
+    assert found.lists.shape == (3, 10)
+    # The item that is asked for is never left out; what is no number is in no list.
+    shown = [sorted(row[row >= 0].tolist()) for row in found.lists]
+    assert shown == [[1, 3], [3], [0, 1]]
+
+
 def test_nothing_to_measure_is_all_zero() -> None:
     nothing = Evaluation(np.zeros(0, int), np.zeros(0, int), np.zeros(3, bool))
     assert set(nothing.metrics(seed=0).values()) == {0.0}

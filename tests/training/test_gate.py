@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,22 @@ def test_without_held_out_events_it_says_that_nothing_was_compared() -> None:
     found = gate.beats_baselines(nothing(), {"popular": nothing()}, fresher=True, seed=0)
     assert found == gate.Check(True, found.reason)
     assert "not compared" in found.reason
+
+
+def test_no_part_of_users_or_items_may_pay_for_the_others() -> None:
+    place = np.arange(1200)
+    few = place < 400
+    parts = {"cold items": few, "popular items": ~few, "tiny": place < 20}
+    champion = replace(evaluation(0.5, users=120, seed=1), segments=parts)
+    ranks = np.where(few | (place % 10 == 0), 99, 0)
+    unfair = replace(champion, ranks=ranks)
+    assert unfair.ndcg.mean() > champion.ndcg.mean()
+    how = {"version": "v1", "tolerance": 0.1, "seed": 0}
+    found = gate.keeps_segments(unfair, champion, **how)  # type: ignore[arg-type]
+    assert not found.passed
+    assert "more than 10% worse than v1 for cold items" in found.reason
+    fair = gate.keeps_segments(champion, champion, **how)  # type: ignore[arg-type]
+    assert fair == gate.Check(True, "not worse beyond noise for any of 2 parts of users and items")
 
 
 @pytest.mark.parametrize(("hits", "passed"), [(0.5, True), (0.46, True), (0.2, False)])

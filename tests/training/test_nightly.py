@@ -59,6 +59,9 @@ def test_a_night_publishes_a_whole_release_and_moves_no_pointer(full_lake: Lake)
         "weights.pt",
     }
     assert manifest.metrics["targets"] > 20
+    assert {"novelty@10", "popularity@10", "diversity@10", "recall@20"} <= set(manifest.metrics)
+    assert manifest.metrics["targets of cold items"] < manifest.metrics["targets"]
+    assert set(manifest.baselines["popular"]) == set(manifest.metrics)
     assert len(manifest.reasons) == 6
     assert manifest.lineage["feature_service"] == "serving_v1"
     assert json.loads((release.path / names.CONFIG).read_text())["length"] == 50
@@ -131,7 +134,7 @@ def test_a_damaged_champion_does_not_keep_a_new_one_from_being_made(full_lake: L
     store.promote(champion)
     (store.root / champion / names.WEIGHTS).write_bytes(b"")
     manifest = store.load(train_nightly(WINDOW)).manifest
-    assert any("could not be read" in reason for reason in manifest.reasons)
+    assert any("cannot be read" in reason for reason in manifest.reasons)
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,7 @@ def learn_night(timeline: Timeline, moment: int, *, seed: int, stop_at: float) -
         model = new_model(recipe, vocabulary, catalogue)
         watch = watched_loss(split.watched, recipe.learning)
         learn(model, data, split, recipe.learning, watch=watch, stop_at=stop_at)
-        earlier = np.concatenate([split.learned, split.watched])
-        warm(model, data, split.held_out, earlier, recipe.learning, seed=seed)
+        warm(model, data, split.held_out, split.earlier, recipe.learning, seed=seed)
     counts = decayed_popularity(data, items=items, now=moment)
     return Bundle(model.eval(), vocabulary, counts, size, recipe.learning)
 

@@ -1,0 +1,101 @@
+"""What lists are like beside being right, and how well whom and what is served.
+
+- Novelty: the mean information of the items shown, in bits: -log2 of an item's share of what was
+  learned (Vargas & Castells 2011, Rank and Relevance in Novelty and Diversity Metrics).
+- Popularity: where the items shown stand among all by popularity, from 0, the least, to 1; lists
+  drawn blindly have 0.5, so what is above it is bias.
+- Diversity: one less the mean cosine between the contents of two items of a list (Ziegler et al.
+  2005, Improving Recommendation Lists Through Topic Diversification).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import sparse
+from scipy.stats import rankdata
+
+from nearline.sequence import PAD
+from training.dataset import Interactions
+from training.evaluation import TOP
+
+FEW, MANY = 5, 20
+"""Events that a user had before the one that is foreseen."""
+
+_HEAD = 0.2
+"""Share of the touched items, the most popular ones, that are called popular."""
+
+
+def popularity(data: Interactions, learned: np.ndarray, *, items: int) -> np.ndarray:
+    """How often each item is among the targets `learned`; int64 (items,)."""
+    counts: np.ndarray = np.bincount(data.items[learned] - 1, minlength=items)
+    return counts
+
+
+def about_lists(lists: np.ndarray, counts: np.ndarray, words: np.ndarray) -> dict[str, float]:
+    """Novelty, popularity and diversity of lists, rows of items (lists, TOP), NONE where short.
+
+    `counts` (items,) tell how popular an item is, `words` (items, width) what it is about, in
+    padded numbers; without any there is no diversity. Nothing of no lists.
+    """
+    rows, places = np.nonzero(lists >= 0)
+    if len(rows) == 0:
+        return {}
+    shown = lists[rows, places]
+    bits = -np.log2((counts + 1) / (counts.sum() + len(counts)))
+    place = (rankdata(counts) - 1) / max(len(counts) - 1, 1)
+    found = {
+        f"novelty@{TOP}": float(bits[shown].mean()),
+        f"popularity@{TOP}": float(place[shown].mean()),
+    }
+    if words.shape[1] > 1:
+        chosen = sparse.csr_array(
+            (np.ones(len(rows)), (rows, shown)), shape=(len(lists), len(counts))
+        )
+        found[f"diversity@{TOP}"] = 1 - _alike(chosen, _contents(words))
+    return {name: round(value, 6) for name, value in found.items()}
+
+
+def _contents(words: np.ndarray) -> sparse.csr_array:
+    """Items as vectors of length 1 of the words that they have."""
+    rows, places = np.nonzero(words != PAD)
+    had = sparse.csr_array(
+        (np.ones(len(rows)), (rows, words[rows, places])), shape=(len(words), words.max() + 1)
+    )
+    had.data[:] = 1
+    lengths = np.sqrt(np.maximum(had.sum(axis=1), 1))
+    return sparse.csr_array(
+        sparse.dia_array((1 / lengths[None], [0]), shape=(len(words),) * 2) @ had
+    )
+
+
+def _alike(chosen: sparse.csr_array, contents: sparse.csr_array) -> float:
+    """The mean cosine of two items of a list, over the lists that have two."""
+    sizes = chosen.sum(axis=1)
+    own = chosen @ contents.multiply(contents).sum(axis=1)
+    together = chosen @ contents
+    both = together.multiply(together).sum(axis=1) - own
+    pairs = sizes * (sizes - 1)
+    found = both[pairs > 0] / pairs[pairs > 0]
+    return float(found.mean()) if len(found) else 1.0
+
+
+def segments(
+    data: Interactions, targets: np.ndarray, counts: np.ndarray, learned: np.ndarray
+) -> Mapping[str, np.ndarray]:
+    """Parts of the targets, bool (targets,) each: of what users, and of what items.
+
+    `counts` as `popularity` gives them, of the targets `learned`. Cold is what was not learned of.
+    """
+    before = data.states[targets] - data.begins[targets] + 1
+    known = np.isin(data.users[targets], data.users[learned])
+    times = counts[data.items[targets] - 1]
+    touched = np.sort(counts[counts > 0])
+    head = touched[int(len(touched) * (1 - _HEAD))] if len(touched) else 1
+    return {
+        "cold users": ~known,
+        f"users of up to {FEW} events": before <= FEW,
+        f"users of over {MANY} events": before > MANY,
+        "cold items": times == 0,
+        "rare items": (times > 0) & (times < head),
+        "popular items": times >= max(head, 1),
+    }
