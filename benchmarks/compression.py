@@ -3,7 +3,6 @@
 One size is trained on a file of sequences and judged leave-one-out, with its encoder as it was
 learned and in int8, and with its items in fewer bits. Then the encoder of every size, as it comes
 out of a training or not, encodes one user after another on one core.
-Example: python -m benchmarks.compression --sequences beauty.txt.xz
 """
 
 import os
@@ -152,7 +151,10 @@ def main(
     seed: Annotated[int, typer.Option(min=0)] = 1,
     as_json: JsonFlag = False,
 ) -> None:
-    """What compression costs in NDCG, and saves in bytes and milliseconds."""
+    """What compression costs in NDCG, and saves in bytes and milliseconds.
+
+    Example: python -m benchmarks.compression --sequences beauty.txt.xz
+    """
     os.environ.setdefault("NEARLINE_TRACK", "none")
     judged = judge_leave_one_out(
         read_sequences(sequences),
