@@ -43,14 +43,15 @@ class Items:
     """A way to hold the items: what it makes of the matrix, and its bytes for one of `dim`."""
 
     name: str
-    factory: str | None
+    factory: Callable[[int], str] | None
     bytes_each: Callable[[int], float]
 
     def of(self, matrix: np.ndarray) -> np.ndarray:
         """The matrix as it comes out again, float32 (items, dim)."""
         if self.factory is None:
             return matrix
-        coder = faiss.index_factory(matrix.shape[1], self.factory, faiss.METRIC_INNER_PRODUCT)
+        dim = matrix.shape[1]
+        coder = faiss.index_factory(dim, self.factory(dim), faiss.METRIC_INNER_PRODUCT)
         coder.train(matrix)
         coder.add(matrix)
         found: np.ndarray = coder.reconstruct_n(0, len(matrix))
@@ -59,10 +60,10 @@ class Items:
 
 WAYS = (
     Items("float32", None, lambda dim: 4 * dim),
-    Items("int8", "SQ8", lambda dim: dim),
-    Items("4 bits", "SQ4", lambda dim: dim / 2),
-    Items("PQ, a byte for 4", "PQ{quarter}", lambda dim: dim / 4),
-    Items("PQ, a byte for 8", "PQ{eighth}", lambda dim: dim / 8),
+    Items("int8", lambda dim: "SQ8", lambda dim: dim),
+    Items("4 bits", lambda dim: "SQ4", lambda dim: dim / 2),
+    Items("PQ, a byte for 4", lambda dim: f"PQ{dim // 4}", lambda dim: dim / 4),
+    Items("PQ, a byte for 8", lambda dim: f"PQ{dim // 8}", lambda dim: dim / 8),
 )
 
 
@@ -97,10 +98,8 @@ def steps(judged: Judged, folder: Path) -> Iterator[Step]:
     matrix = np.array(names.read_matrix(folder))
     encoders = {name: UserEncoder.open(folder, file) for name, file in ENCODERS.items()}
     test, whole = leave_one_out(data).test, 0.0
-    parts = {"quarter": matrix.shape[1] // 4, "eighth": matrix.shape[1] // 8}
     for name, way in [("float32", WAYS[0]), *(("int8", way) for way in WAYS)]:
-        made = Items(way.name, way.factory and way.factory.format(**parts), way.bytes_each)
-        score = scorer(encoders[name], made.of(matrix), data, model.config.length)
+        score = scorer(encoders[name], way.of(matrix), data, model.config.length)
         found = evaluate(score, data, test, items=len(matrix)).metrics(seed=1)
         whole = whole or found["ndcg@10"]
         mib = len(matrix) * way.bytes_each(matrix.shape[1]) / _MIB

@@ -6,10 +6,12 @@ Feast is not loaded for it: a run that has nothing to push should cost nothing.
 
 import sqlite3
 from contextlib import closing
-
-import redis
+from typing import TYPE_CHECKING
 
 from nearline.settings import settings
+
+if TYPE_CHECKING:
+    import redis
 
 _KEY = "nearline:pushed_release"
 _TABLE = "pushed_release"
@@ -44,6 +46,8 @@ def tell_pushed(version: str | None) -> None:
 
 
 def _redis() -> "redis.Redis":
+    import redis  # 0.15 s, which a store on SQLite need not pay
+
     return redis.Redis.from_url(settings().redis_url, decode_responses=True)
 
 

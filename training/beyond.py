@@ -31,11 +31,13 @@ def popularity(data: Interactions, learned: np.ndarray, *, items: int) -> np.nda
     return counts
 
 
-def about_lists(lists: np.ndarray, counts: np.ndarray, words: np.ndarray) -> dict[str, float]:
+def about_lists(
+    lists: np.ndarray, counts: np.ndarray, contents: sparse.csr_array | None
+) -> dict[str, float]:
     """Novelty, popularity and diversity of lists, rows of items (lists, TOP), NONE where short.
 
-    `counts` (items,) tell how popular an item is, `words` (items, width) what it is about, in
-    padded numbers; without any there is no diversity. Nothing of no lists.
+    `counts` (items,) tell how popular an item is, `contents` what it is about; without any there
+    is no diversity. Nothing of no lists.
     """
     rows, places = np.nonzero(lists >= 0)
     if len(rows) == 0:
@@ -47,16 +49,21 @@ def about_lists(lists: np.ndarray, counts: np.ndarray, words: np.ndarray) -> dic
         f"novelty@{TOP}": float(bits[shown].mean()),
         f"popularity@{TOP}": float(place[shown].mean()),
     }
-    if words.shape[1] > 1:
+    if contents is not None:
         chosen = sparse.csr_array(
             (np.ones(len(rows)), (rows, shown)), shape=(len(lists), len(counts))
         )
-        found[f"diversity@{TOP}"] = 1 - _alike(chosen, _contents(words))
+        found[f"diversity@{TOP}"] = 1 - _alike(chosen, contents)
     return {name: round(value, 6) for name, value in found.items()}
 
 
-def _contents(words: np.ndarray) -> sparse.csr_array:
-    """Items as vectors of length 1 of the words that they have."""
+def contents_of(words: np.ndarray) -> sparse.csr_array | None:
+    """Items as vectors of length 1 of the words that they have, padded numbers (items, width).
+
+    None where a single column says that items are ids and nothing else.
+    """
+    if words.shape[1] <= 1:
+        return None
     rows, places = np.nonzero(words != PAD)
     had = sparse.csr_array(
         (np.ones(len(rows)), (rows, words[rows, places])), shape=(len(words), words.max() + 1)

@@ -19,7 +19,7 @@ from training.device import placed
 from training.model import Model, input_table
 
 TOP = 10
-CUTS = (1, 5, TOP, 20)
+OTHER_CUTS = (1, 5, 20)
 RESAMPLES = 500
 
 Scorer = Callable[[np.ndarray], np.ndarray]
@@ -63,7 +63,7 @@ class Evaluation:
             "mrr@10": self._mrr(TOP),
             "coverage@10": _mean(self.shown),
         }
-        for cut in CUTS:
+        for cut in OTHER_CUTS:
             figures[f"ndcg@{cut}"] = _mean(_gain(self.ranks, cut))
             figures[f"recall@{cut}"] = _mean(self.ranks < cut)
             figures[f"mrr@{cut}"] = self._mrr(cut)

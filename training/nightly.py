@@ -16,7 +16,7 @@ from nearline.settings import settings
 from nearline.windows import Window
 from training import gate
 from training.baselines import all_baselines, decayed_popularity
-from training.beyond import about_lists, popularity, segments
+from training.beyond import about_lists, contents_of, popularity, segments
 from training.bundle import Bundle, read_bundle, with_items
 from training.content import content_ids, given_vectors, given_widths
 from training.dataset import (
@@ -211,9 +211,9 @@ def described(
 ) -> dict[str, dict[str, float]]:
     """What the release tells of each method: how right its lists are, and what they are like."""
     counts = popularity(data, split.earlier, items=model.config.items)
-    words = model.item_tower.content.words.numpy()
+    contents = contents_of(model.item_tower.content.words.numpy())
     return {
-        name: each.metrics(seed=settings().seed) | about_lists(each.lists, counts, words)
+        name: each.metrics(seed=settings().seed) | about_lists(each.lists, counts, contents)
         for name, each in found.items()
     }
 

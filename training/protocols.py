@@ -17,7 +17,7 @@ import torch
 
 from nearline.console import progress
 from nearline.errors import BadInput
-from training.beyond import about_lists, popularity, segments
+from training.beyond import about_lists, contents_of, popularity, segments
 from training.dataset import NONE, Interactions
 from training.evaluation import Evaluation, evaluate, model_scorer
 from training.learning import Watch, fit, reproducible
@@ -110,7 +110,7 @@ def judge_leave_one_out(
         often = popularity(data, split.learned, items=len(content))
         parts = segments(data, split.test, often, split.learned)
         found = replace(found, segments=parts)
-        metrics = found.metrics(seed=seed) | about_lists(found.lists, often, content)
+        metrics = found.metrics(seed=seed) | about_lists(found.lists, often, contents_of(content))
         metrics.pop("targets")
         counts = {"users": len(kept), "items": len(content), "left_out": len(sequences) - len(kept)}
         figures = metrics | counts | {"epochs": epochs, "train_seconds": round(seconds, 2)}

@@ -8,7 +8,7 @@ the vectors in it are, which others of their kind must be too.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -69,8 +69,8 @@ class ItemJournal:
         Raises NotKept when the disk does not keep them: then none was confirmed.
         """
         judged = [_read(row) for row in rows]
-        if any(isinstance(found, Item) and vectors_in(found) for found in judged):
-            widths = vector_widths(Lake.open())
+        if any(isinstance(found, Item) and _lengths(vars(found)) for found in judged):
+            widths = _widths(Lake.open())
             judged = [_alike(f, widths) if isinstance(f, Item) else f for f in judged]
         items = [found for found in judged if isinstance(found, Item)]
         if items:
@@ -99,26 +99,18 @@ def put_alone(lake: Lake) -> bool:
     return not there or _PUT_ALONE in _inputs(lake)
 
 
-def vector_widths(lake: Lake) -> dict[str, int]:
+def _widths(lake: Lake) -> dict[str, int]:
     """How long the vectors of each modality are in the lake's snapshot."""
     told = (each.removeprefix(_WIDTH) for each in _inputs(lake) if each.startswith(_WIDTH))
     return {name: int(width) for name, _, width in (each.partition("=") for each in told)}
 
 
-def vectors_in(item: Item) -> dict[str, list[float]]:
-    """The vectors that an item was given, by their modality."""
-    given = ((name, getattr(item, name)) for name in MODALITIES)
-    return {name: vector for name, vector in given if vector is not None}
-
-
 def _alike(item: Item, widths: dict[str, int]) -> Item | ItemReceipt:
     """The item, or why it is refused; the first vector of a modality sets its width."""
-    vectors = vectors_in(item)
-    for name, vector in vectors.items():
-        if len(vector) != widths.get(name, len(vector)):
-            told = not_alike(item.item_id, name, len(vector), widths[name])
-            return ItemReceipt(item.item_id, told)
-    widths.update({name: len(vector) for name, vector in vectors.items()})
+    lengths = _lengths(vars(item))
+    for told in _odd(item.item_id, lengths, widths).values():
+        return ItemReceipt(item.item_id, told)
+    widths |= lengths
     return item
 
 
@@ -142,7 +134,7 @@ def merge_items(lake: Lake, loaded: pa.Table | None = None) -> int:
         until = max([until, *(stamp for stamp, _ in new)])
         # A clock may go back: no later row may get a stamp that counts as brought in.
         bar(until + timedelta(microseconds=1))
-        widths = vector_widths(lake)
+        widths = _widths(lake)
         arrived = {item[ITEM_ID]: _without_odd(item, widths) for _, item in new}
         parts = [pa.Table.from_pylist(list(arrived.values()), schema=ITEM_SCHEMA)]
         if loaded is not None:
@@ -175,12 +167,26 @@ def _upsert(lake: Lake, parts: Sequence[pa.Table], inputs: Sequence[str]) -> int
 
 def _without_odd(row: dict[str, Any], widths: dict[str, int]) -> dict[str, Any]:
     """A journalled item without vectors unlike the others: two doors let the first two in."""
-    for name in MODALITIES:
-        vector = row[name]
-        if vector is not None and len(vector) != widths.setdefault(name, len(vector)):
-            log.warning("%s", not_alike(row[ITEM_ID], name, len(vector), widths[name]))
-            row = row | {name: None}
-    return row
+    lengths = _lengths(row)
+    odd = _odd(row[ITEM_ID], lengths, widths)
+    for told in odd.values():
+        log.warning("%s", told)
+    widths.update({name: length for name, length in lengths.items() if name not in odd})
+    return row | dict.fromkeys(odd)
+
+
+def _lengths(row: Mapping[str, Any]) -> dict[str, int]:
+    """How long the vectors of an item are, by their modality."""
+    return {name: len(row[name]) for name in MODALITIES if row[name] is not None}
+
+
+def _odd(item_id: str, lengths: Mapping[str, int], widths: Mapping[str, int]) -> dict[str, str]:
+    """What is wrong with each vector of a length that others of its modality do not have."""
+    return {
+        name: not_alike(item_id, name, length, widths[name])
+        for name, length in lengths.items()
+        if length != widths.get(name, length)
+    }
 
 
 def _read(row: Any) -> Item | ItemReceipt:

@@ -3,7 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from training.beyond import about_lists, popularity, segments
+from training.beyond import about_lists, contents_of, popularity, segments
 from training.sequences import as_interactions, vocabulary_of
 
 COUNTS = np.array([6, 1, 1, 0])
@@ -15,14 +15,16 @@ LISTS[0, :2], LISTS[1, :3], LISTS[2, :1] = [0, 3], [0, 1, 2], [2]
 def test_novelty_is_the_information_of_what_is_shown() -> None:
     bits = -np.log2(np.array([7, 2, 2, 1]) / 12)
     expected = bits[[0, 3, 0, 1, 2, 2]].mean()
-    assert about_lists(LISTS, COUNTS, WORDS)["novelty@10"] == pytest.approx(expected, abs=1e-6)
+    assert about_lists(LISTS, COUNTS, contents_of(WORDS))["novelty@10"] == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_popularity_is_the_place_among_all_items() -> None:
-    found = about_lists(LISTS, COUNTS, WORDS)["popularity@10"]
+    found = about_lists(LISTS, COUNTS, contents_of(WORDS))["popularity@10"]
     assert found == pytest.approx(np.mean([1, 0, 1, 0.5, 0.5, 0.5]))
     blind = np.tile(np.arange(4, dtype=np.int32), (5, 1))
-    assert about_lists(blind, COUNTS, WORDS)["popularity@10"] == 0.5
+    assert about_lists(blind, COUNTS, contents_of(WORDS))["popularity@10"] == 0.5
 
 
 def test_diversity_is_how_unlike_the_items_of_a_list_are() -> None:
@@ -33,13 +35,17 @@ def test_diversity_is_how_unlike_the_items_of_a_list_are() -> None:
 
     lists = [[0, 3], [0, 1, 2]]
     expected = 1 - np.mean([np.mean([cosine(*p) for p in combinations(each, 2)]) for each in lists])
-    assert about_lists(LISTS, COUNTS, WORDS)["diversity@10"] == pytest.approx(expected, abs=1e-6)
-    assert "diversity@10" not in about_lists(LISTS, COUNTS, WORDS[:, :1]), "nothing but ids"
+    assert about_lists(LISTS, COUNTS, contents_of(WORDS))["diversity@10"] == pytest.approx(
+        expected, abs=1e-6
+    )
+    assert "diversity@10" not in about_lists(LISTS, COUNTS, contents_of(WORDS[:, :1])), (
+        "nothing but ids"
+    )
 
 
 def test_nothing_is_said_of_no_lists() -> None:
-    assert about_lists(LISTS[:0], COUNTS, WORDS) == {}
-    assert about_lists(np.full((2, 10), -1, dtype=np.int32), COUNTS, WORDS) == {}
+    assert about_lists(LISTS[:0], COUNTS, contents_of(WORDS)) == {}
+    assert about_lists(np.full((2, 10), -1, dtype=np.int32), COUNTS, contents_of(WORDS)) == {}
 
 
 def test_parts_are_told_by_what_was_learned_of_user_and_item() -> None:
