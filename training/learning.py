@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 STEPS_A_PASS = 4
 """The least, where there are so many sequences: fewer events make smaller steps, not fewer."""
 
+PROGRESS = 0.001
+"""The least share by which a pass must better the watched figure: less is not worth its time."""
+
 WARM_UP_STEPS = 100
 """Of the first pass, at most: the rate rises to its full height."""
 
@@ -69,8 +72,11 @@ class Watch:
     rises: bool = False
 
     def better(self, found: float, best: float | None) -> bool:
-        """Whether a figure is progress over the best one so far."""
-        return best is None or (found > best if self.rises else found < best)
+        """Whether a figure is progress over the best one so far, by PROGRESS at least."""
+        if best is None:
+            return True
+        gain = found - best if self.rises else best - found
+        return gain > PROGRESS * abs(best)
 
 
 def watched_loss(targets: np.ndarray, learning: Learning) -> Watch | None:

@@ -45,6 +45,12 @@ HELD_OUT = 0.1
 WATCHED = 0.05
 """Share of the rest, the newest again, that tells when to stop."""
 
+_MOST_SCORES = 400_000_000
+"""Held-out events times items: as many scores are asked of each method, at most, or a large site's
+night would go into measuring."""
+
+_LEAST_ASKED = 2000
+
 OURS, CHAMPION = "this release", "champion"
 
 
@@ -62,6 +68,11 @@ class Split:
         """What is learned before the held-out slice is asked for."""
         return np.concatenate([self.learned, self.watched])
 
+    def asked(self, *, items: int, seed: int) -> np.ndarray:
+        """What is measured of the held-out slice: all of it, or as much as so many items allow."""
+        most = max(_MOST_SCORES // items, _LEAST_ASKED)
+        return np.sort(np.random.default_rng(seed).permutation(self.held_out)[:most])
+
 
 def train_nightly(window: Window) -> str:
     """Learn from all clean events of `window`, judge what came of it, publish it; its version.
@@ -76,6 +87,7 @@ def train_nightly(window: Window) -> str:
     vocabulary = Vocabulary(tuple(catalogue["item_id"].to_pylist()), tuple(domain.telling))
     data = interactions(read_events(lake, window), vocabulary, domain.positive)
     split = split_by_time(data, window)
+    asked = split.asked(items=len(vocabulary.item_ids), seed=config.seed)
     clock.lap("read")
     recipe = load_recipe(config.model_size)
     told = {"window": window, "size": config.model_size, "seed": config.seed}
@@ -87,15 +99,15 @@ def train_nightly(window: Window) -> str:
         leave_the_rest_to_the_leader()
         clock.lap("learn")
         school = RankerSchool(data, vocabulary, catalogue)
-        ranker = school.taught(model, split.watched, split.held_out)
+        ranker = school.taught(model, split.watched, asked)
         clock.lap("learn the ranker")
         warm(model, data, split.watched, split.learned, recipe.learning, seed=config.seed)
         clock.lap("learn the watched")
-        found, others = measure(model, data, split, vocabulary, catalogue)
+        found, others = measure(model, data, split, asked, vocabulary, catalogue)
         clock.lap("evaluate")
-        ranking, trees = school.judged(ranker, model, split.held_out, found)
+        ranking, trees = school.judged(ranker, model, asked, found)
         clock.lap("judge the ranker")
-        rivals = unseen_by_champion(found, others.pop(CHAMPION, None), data, split)
+        rivals = unseen_by_champion(found, others.pop(CHAMPION, None), data.times[asked])
         checks = compare(found, others, rivals, fresher=is_fresher(window))
         if rivals is not None and len(rivals[1].ranks):
             others[CHAMPION] = rivals[1]
@@ -187,15 +199,20 @@ def learn(
 
 
 def measure(
-    model: Model, data: Interactions, split: Split, vocabulary: Vocabulary, catalogue: pa.Table
+    model: Model,
+    data: Interactions,
+    split: Split,
+    asked: np.ndarray,
+    vocabulary: Vocabulary,
+    catalogue: pa.Table,
 ) -> tuple[Evaluation, dict[str, Evaluation]]:
-    """The model, the baselines and the active release on the held-out slice, by name."""
+    """The model, the baselines and the active release on what is asked, by name."""
     items = len(vocabulary.item_ids)
     counts = popularity(data, split.earlier, items=items)
-    parts = segments(data, split.held_out, counts, split.earlier)
+    parts = segments(data, asked, counts, split.earlier)
 
     def ask(score: Scorer) -> Evaluation:
-        return replace(evaluate(score, data, split.held_out, items=items), segments=parts)
+        return replace(evaluate(score, data, asked, items=items), segments=parts)
 
     content = model.item_tower.content.words.numpy()
     baselines = all_baselines(data, content, before=split.cut, seed=settings().seed)
@@ -239,15 +256,18 @@ def _champion(vocabulary: Vocabulary, catalogue: pa.Table) -> Model | None:
 
 
 def unseen_by_champion(
-    found: Evaluation, champion: Evaluation | None, data: Interactions, split: Split
+    found: Evaluation, champion: Evaluation | None, times: np.ndarray
 ) -> tuple[Evaluation, Evaluation] | None:
-    """This model and the active release on the held-out events that neither has learned."""
+    """This model and the active release on the events that neither has learned.
+
+    `times` are those of the events that they were asked for.
+    """
     store = ReleaseStore.open()
     version = store.active()
     if champion is None or version is None:
         return None
     learned_until = microseconds(store.load(version).manifest.window_end)
-    new = data.times[split.held_out] >= learned_until
+    new = times >= learned_until
     return found.only(new), champion.only(new)
 
 

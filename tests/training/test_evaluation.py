@@ -99,6 +99,13 @@ def test_users_not_events_are_drawn_for_the_interval() -> None:
     assert interval(together, users, seed=1) == (low, high)
 
 
+def test_the_interval_of_many_users_is_as_wide_as_theory_has_it() -> None:
+    values = np.random.default_rng(0).random(40_000)
+    low, high = interval(values, np.arange(40_000), seed=1)
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 200, rel=0.15)
+    assert low < values.mean() < high
+
+
 def make_model() -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(3)

@@ -255,6 +255,9 @@ def learn(figures: list[float], *, rises: bool, patience: int) -> tuple[int, int
         ([1, 3, 2, 4, 3], True, 2, (5, 4)),
         ([3, 1, 1, 0.5], False, 1, (3, 2)),
         ([-1, -2], True, 1, (2, 1)),
+        # Less than a thousandth is no progress.
+        ([4, 3.999, 3.998, 1], False, 2, (3, 1)),
+        ([0.1, 0.10005, 0.2], True, 1, (2, 1)),
         # After ten passes a single one without progress does not end it any more.
         ([*range(10), 5, 5, 99], True, 1, (12, 10)),
     ],
