@@ -4,6 +4,8 @@
 - `event_types.json`: list of event types; its order is the types' order in the encoder.
 - `item_matrix.npy`: float32 (items, dim), every row of length 1.
 - `item_norms.npy`: float32 (items,), the lengths that these rows have as the encoder reads them.
+- `word_vectors.npy`: float16 (buckets + 1, dim), nearline/words.py's table: what an item is whose
+  words alone are known, in the space of the item matrix.
 - `item_index.faiss`: nearline/item_index.py's index of that matrix. Only in releases of more than
   `NEARLINE_EXACT_ITEMS` items.
 - `encoder.onnx`: the user encoder; `items`, float32 (batch, length, dim), with `types` and `gaps`,
@@ -30,6 +32,7 @@ ITEM_IDS = "item_ids.json"
 EVENT_TYPES = "event_types.json"
 ITEM_MATRIX = "item_matrix.npy"
 ITEM_NORMS = "item_norms.npy"
+WORD_VECTORS = "word_vectors.npy"
 ITEM_INDEX = "item_index.faiss"
 ENCODER = "encoder.onnx"
 ENCODER_COMPRESSED = "encoder.int8.onnx"

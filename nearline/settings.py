@@ -85,6 +85,11 @@ class Settings(BaseSettings):
     replay_days: int = Field(
         30, ge=1, description="a fine-tune reads histories, and repeats events, of these days"
     )
+    replay_events: int = Field(
+        2_000_000,
+        ge=1,
+        description="of so many past events a fine-tune reads no more days: its cost is bounded",
+    )
     gate_tolerance: float = Field(
         0.1, ge=0, lt=1, description="share of NDCG@10 that a release may lose"
     )

@@ -120,16 +120,21 @@ class Airflow:
         """
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
         while (run := self._call("GET", path))["state"] not in FINISHED:
-            tasks = self._call("GET", f"{path}/taskInstances")["task_instances"]
-            tell(", ".join(t["task_id"] for t in tasks if t["state"] == "running") or "scheduling")
+            running = [t["task_id"] for t in self.tasks(dag_id, run_id) if t["state"] == "running"]
+            tell(", ".join(running) or "scheduling")
             time.sleep(_POLL_S)
         if run["state"] != "success":
-            tasks = self._call("GET", f"{path}/taskInstances")["task_instances"]
+            tasks = self.tasks(dag_id, run_id)
             failed = ", ".join(t["task_id"] for t in tasks if t["state"] == "failed")
             raise StepFailed(
                 f"{dag_id} failed in {failed}: see {self.home}/logs/dag_id={dag_id}/run_id={run_id}"
             )
         return run
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """The task instances of a run, as the API tells them."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        return list(self._call("GET", path)["task_instances"])
 
     def _unpause(self, dag_id: str) -> bool:
         path = f"/api/v2/dags/{dag_id}"

@@ -82,20 +82,20 @@ class Recommender:
         return replace(answer, ignored=tuple(_ignored(history, pinned)))
 
     def similar(self, pinned: Pinned, item_id: str, asked: Asked, *, now: datetime) -> Answer:
-        """Items like an item: by their vectors and their users, or by categories for a new one.
+        """Items like an item: by their vectors and their users, or by categories for a new one
+        of whose words the release makes no vector.
 
         Raises UnknownItem for an item that is neither in the release nor in the catalogue.
         """
-        release, rules = pinned.release, _rules(pinned, asked, now, [item_id])
-        row = release.vocabulary.item_row.get(item_id)
+        rules, vector = _rules(pinned, asked, now, [item_id]), pinned.vector(item_id)
         near = self._neighbours.of([item_id], now)
         own: list[Retrieve] = [partial(retrieve.together, neighbours=near)]
-        if row is not None:
-            vector = release.matrix[row]
+        if vector is not None:
             own.insert(0, partial(retrieve.nearest, vector=vector, source="vectors"))
             return self._answer(rules, asked, own, _Site(), now, source="neighbours")
         if item_id not in pinned.catalogue:
-            raise UnknownItem(f"no item {item_id!r} in the catalogue or in {release.version}")
+            version = pinned.release.version
+            raise UnknownItem(f"no item {item_id!r} in the catalogue or in {version}")
         own.insert(0, partial(retrieve.alike, item_id=item_id))
         answer = self._answer(rules, asked, own, _Site(), now, reason=Reason.NEW_ITEM)
         if answer.items:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -12,7 +12,9 @@ from nearline.encoder import UserEncoder
 from nearline.errors import CorruptRelease, ReleaseError
 from nearline.releases import Release, ReleaseManifest
 from nearline.sequence import ModelInput, Vocabulary, pad
+from nearline.words import WordVectors
 from serving.catalogue import Catalogue
+from serving.newcomers import Newcomers
 from serving.ranker import Ranker, Use
 from serving.shelf import Shelf
 
@@ -38,6 +40,7 @@ class LoadedRelease:
     popularity: np.ndarray
     length: int
     user_encoder: UserEncoder
+    words: WordVectors | None = None
     ranker: Ranker | None = None
     index: "ItemIndex | None" = None
 
@@ -126,8 +129,15 @@ def _read(release: Release, encoder: Encoder) -> LoadedRelease:
         popularity=np.load(release.path / bundle.POPULARITY),
         length=int(json.loads((release.path / bundle.CONFIG).read_text())["length"]),
         user_encoder=user_encoder,
+        words=_words(release),
         index=_index(release, user_encoder.matrix),
     )
+
+
+def _words(release: Release) -> WordVectors | None:
+    if bundle.WORD_VECTORS not in release.manifest.files:
+        return None
+    return WordVectors(np.load(release.path / bundle.WORD_VECTORS, mmap_mode="r"))
 
 
 def _index(release: Release, matrix: np.ndarray) -> "ItemIndex | None":
@@ -147,6 +157,11 @@ def _check(loaded: LoadedRelease) -> None:
             f"release {loaded.version}: {items} item ids, but a matrix of {shapes[0]}, norms of "
             f"{shapes[1]} and popularity of {shapes[2]} items; roll back"
         )
+    if loaded.words is not None and loaded.words.table.shape[1:] != (loaded.dim,):
+        raise CorruptRelease(
+            f"release {loaded.version}: its words have vectors of {loaded.words.table.shape[1:]}, "
+            f"its items of {loaded.dim}; roll back"
+        )
     one = np.ones(1, dtype=np.int64)
     vector = loaded.encode([ModelInput(one, one, one)])
     if vector.shape != (1, loaded.dim) or not np.isfinite(vector).all():
@@ -158,11 +173,15 @@ def _check(loaded: LoadedRelease) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Pinned:
-    """What one request answers from: a release and the catalogue, which go together."""
+    """What one request answers from: a release and the catalogue, which go together.
+
+    `newcomers` are items that the release does not know; none where it knows no words either.
+    """
 
     release: LoadedRelease
     catalogue: Catalogue
     shelf: Shelf
+    newcomers: Newcomers = field(default_factory=Newcomers)
 
     @classmethod
     def of(
@@ -170,4 +189,12 @@ class Pinned:
     ) -> "Pinned":
         """A release with a state of the catalogue; `before` is the pair that it follows."""
         shelf = Shelf(release.vocabulary, catalogue, before=before.shelf if before else None)
-        return cls(release, catalogue, shelf)
+        if release.words is None:
+            return cls(release, catalogue, shelf)
+        known = before.newcomers if before and before.release is release else None
+        return cls(release, catalogue, shelf, Newcomers.of(release.words, shelf.new, known))
+
+    def vector(self, item_id: str) -> np.ndarray | None:
+        """An item's vector, float32 (dim,): the release's, or one of its words; None without."""
+        row = self.release.vocabulary.item_row.get(item_id)
+        return self.newcomers.vectors.get(item_id) if row is None else self.release.matrix[row]

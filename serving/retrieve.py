@@ -32,9 +32,11 @@ class Retrieved:
 def nearest(
     rules: Rules, limit: int, *, vector: np.ndarray, source: Retriever = "encoder"
 ) -> Retrieved:
-    """The items nearest to a vector of the release, float32 (dim,)."""
+    """The items nearest to a vector of the release, float32 (dim,), new ones by their words."""
     rows, scores = rules.pinned.release.top(vector, limit, rules.rows)
-    return Retrieved(source, _by_row(rules, rows, scores))
+    known = _by_row(rules, rows, scores)
+    new = _allowed(rules, rules.pinned.newcomers.nearest(vector), limit)
+    return Retrieved(source, sorted([*known, *new], key=lambda pair: -pair[1])[:limit])
 
 
 def popular(rules: Rules, limit: int) -> Retrieved:
@@ -93,12 +95,12 @@ def found(
     """
     allowed = _allowed(rules, hits, limit)
     best = max((score for _, score in allowed), default=1.0) or 1.0
-    item_row, matrix = rules.pinned.release.vocabulary.item_row, rules.pinned.release.matrix
-    scores = {
-        item_id: score / best
-        + (TASTE * float(matrix[row] @ vector) if vector is not None and row is not None else 0.0)
-        for (item_id, score), row in ((hit, item_row.get(hit[0])) for hit in allowed)
-    }
+
+    def taste(item_id: str) -> float:
+        item = rules.pinned.vector(item_id)
+        return 0.0 if item is None or vector is None else TASTE * float(item @ vector)
+
+    scores = {item_id: score / best + taste(item_id) for item_id, score in allowed}
     return Retrieved("words", _ranked(scores))
 
 

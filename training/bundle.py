@@ -100,8 +100,9 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
 
 @torch.no_grad()
 def write_encoders(folder: Path, model: Model) -> None:
-    """Write what nearline/encoder.py reads: the items' vectors, the encoder, and it compressed."""
+    """Write the items' vectors and those of words, the encoder, and it compressed."""
     np.save(folder / names.ITEM_MATRIX, model.item_matrix().numpy())
+    np.save(folder / names.WORD_VECTORS, model.item_tower.content.bag.weight.numpy().astype("f2"))
     np.save(folder / names.ITEM_NORMS, model.item_tower().norm(dim=-1).numpy())
     export_encoder(model, folder / names.ENCODER)
     compress(folder / names.ENCODER, folder / names.ENCODER_COMPRESSED)

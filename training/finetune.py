@@ -1,17 +1,18 @@
 """The hour: a release learns what just happened, from where it stands, in seconds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from nearline.domains import load_domain
-from nearline.lake import Lake
+from nearline.lake import EVENTS, Lake
 from nearline.releases import ReleaseStore
 from nearline.sequence import Vocabulary, microseconds
 from nearline.settings import settings
-from nearline.windows import Window
+from nearline.windows import DAY, Window
 from training import gate
 from training.baselines import decay, decayed_popularity
 from training.bundle import Bundle, read_bundle, with_items
@@ -20,6 +21,7 @@ from training.drift import drift
 from training.evaluation import Evaluation, evaluate, model_scorer
 from training.learning import reproducible, warm
 from training.model import Model
+from training.neighbours import neighbours
 from training.publishing import Clock, learned_last, publish
 from training.texts import encoded_by
 from training.tracking import tracked
@@ -57,7 +59,7 @@ def finetune(window: Window, parent: str) -> str | None:
     catalogue = encoded_by(read_catalogue(lake, before=window.end), bundle.text_encoder)
     vocabulary = appended(bundle.vocabulary, catalogue)
     last_hour = learned_last(lake, window)
-    events = read_events(lake, with_history(window))
+    events = read_events(lake, with_history(window, partial(_rows, lake)))
     data = interactions(events, vocabulary, load_domain(config.domain).positive)
     hours = split_hours(data, window, learned_until)
     if nothing_new(data, hours, window, grew=vocabulary != bundle.vocabulary):
@@ -68,6 +70,7 @@ def finetune(window: Window, parent: str) -> str | None:
         model = with_items(bundle, vocabulary.item_ids, catalogue)
         foreseen, kept_before = (_measure(model, data, t) for t in (hours.unseen, hours.kept_back))
         clock.lap("evaluate")
+        link_fresh(model, data, most=bundle.learning.neighbours)
         steps = warm(model, data, hours.new, hours.old, bundle.learning, seed=config.seed)
         kept = _measure(model, data, hours.kept_back)
         moved = drift(
@@ -106,9 +109,23 @@ def appended(vocabulary: Vocabulary, catalogue: pa.Table) -> Vocabulary:
     return Vocabulary((*vocabulary.item_ids, *new), vocabulary.event_types)
 
 
-def with_history(window: Window) -> Window:
-    """The window with the days before it that histories and repeated events are read from."""
-    return Window(window.start - timedelta(days=settings().replay_days), window.end)
+def with_history(window: Window, events: Callable[[Window], int]) -> Window:
+    """The window with the days before it that histories and repeated events are read from.
+
+    As many days as `replay_days` says, or until `replay_events` have happened in them, as `events`
+    counts them.
+    """
+    start, left = window.start, settings().replay_events
+    for _ in range(settings().replay_days):
+        if left <= 0:
+            break
+        left -= events(Window(start - DAY, start))
+        start -= DAY
+    return Window(start, window.end)
+
+
+def _rows(lake: Lake, window: Window) -> int:
+    return sum(manifest.rows for manifest in lake.manifests(EVENTS, window).values())
 
 
 def split_hours(data: Interactions, window: Window, learned_until: int) -> Hours:
@@ -119,6 +136,14 @@ def split_hours(data: Interactions, window: Window, learned_until: int) -> Hours
     by_time = before[np.argsort(data.times[before], kind="stable")]
     cut = len(by_time) - min(MOST_KEPT_BACK, int(KEPT_BACK * len(by_time)))
     return Hours(new, unseen, by_time[:cut], by_time[cut:])
+
+
+def link_fresh(model: Model, data: Interactions, *, most: int) -> None:
+    """Items that came after the night get the neighbours that they have in `data`."""
+    tower = model.item_tower
+    if tower.fresh.any():
+        graph = neighbours(data, data.targets(), items=model.config.items, most=most)
+        tower.link(tower.graph.renewed(graph, tower.fresh.numpy()))
 
 
 def nothing_new(data: Interactions, hours: Hours, window: Window, *, grew: bool) -> bool:

@@ -28,7 +28,7 @@ GRAPH = tuple(f"graph_{part}" for part in Graph._fields)
 TOWER = "item_tower."
 
 DELTA, WORDS = TOWER + "delta.weight", TOWER + "content.words"
-GIVEN = TOWER + "content.given"
+GIVEN, FRESH = TOWER + "content.given", TOWER + "fresh"
 """The weights that have a row for each item."""
 
 
@@ -154,7 +154,12 @@ def shown(rows: Tensor, dropout: float, training: bool) -> Tensor:
 
 
 class ItemTower(nn.Module):
-    """An item is what its content says, what was learned of this very item, and its neighbours."""
+    """An item is what its content says, what was learned of this very item, and its neighbours.
+
+    Items are `fresh` (bool (N,)) that came after the night.
+    """
+
+    fresh: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -162,6 +167,7 @@ class ItemTower(nn.Module):
         self.content = Content(config)
         self.delta = nn.Embedding(config.items, config.dim)
         self.share = nn.Parameter(torch.ones(()))
+        self.register_buffer("fresh", torch.zeros(config.items, dtype=torch.bool))
         for name, part in zip(GRAPH, Graph.empty(config.items), strict=True):
             self.register_buffer(name, part)
         nn.init.normal_(self.delta.weight, std=0.02)
@@ -265,6 +271,7 @@ def rearranged(model: Model, rows: Tensor, words: Tensor, given: Tensor | None =
     linked = zip(GRAPH, tower.graph.rearranged(rows), strict=True)
     if given is None:
         given = tower.content.given.new_zeros(len(rows), tower.content.given.shape[1])
-    changed = {DELTA: delta, WORDS: words, GIVEN: given}
+    fresh = (rows < 0) | tower.fresh[rows.clamp(min=0)]
+    changed = {DELTA: delta, WORDS: words, GIVEN: given, FRESH: fresh}
     changed |= {TOWER + name: part for name, part in linked}
     return Model.restored(config, model.state_dict() | changed)

@@ -57,6 +57,18 @@ class Graph(NamedTuple):
         places = np.where(rows.numpy() < 0, stranger, rows.numpy())
         return Graph.of(old[places][:, places])
 
+    def renewed(self, newer: "Graph", about: np.ndarray) -> "Graph":
+        """The same, but for some items (bool), whose neighbours are those that `newer` has."""
+        old, new = self._edges(about, touched=False), newer._edges(about, touched=True)
+        return Graph.of((old + new).tocsr())
+
+    def _edges(self, about: np.ndarray, *, touched: bool) -> sparse.csr_array:
+        """The edges that touch some items, or all others."""
+        edges = self.matrix().tocoo()
+        kept = (about[edges.row] | about[edges.col]) == touched
+        found = edges.data[kept], (edges.row[kept], edges.col[kept])
+        return sparse.csr_array(found, shape=edges.shape)
+
 
 def neighbours(data: Interactions, targets: np.ndarray, *, items: int, most: int) -> Graph:
     """The graph of what came before each of `targets` (positions), of `items` items.

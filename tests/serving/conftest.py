@@ -184,6 +184,7 @@ class World:
         refused: str = "",
         ranker: str | None = None,
         ranking: Ranking | None = None,
+        words: np.ndarray | None = None,
     ) -> str:
         """Publish a release by hand, an hourly one with a `parent`, and return its version."""
         model = TinyModel.make(len(item_ids), seed)
@@ -205,6 +206,8 @@ class World:
             popularity = np.arange(len(item_ids), 0, -1, dtype=np.float32)
             np.save(folder / bundle.POPULARITY, popularity)
             model.write_onnx(folder / bundle.ENCODER)
+            if words is not None:
+                np.save(folder / bundle.WORD_VECTORS, words)
             if ranker is not None:
                 (folder / bundle.RANKER).write_text(ranker)
             (folder / bundle.CONFIG).write_text(json.dumps({"length": LENGTH}))

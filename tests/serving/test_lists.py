@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nearline.words import bucket
 from serving.reasons import Reason
 
 ITEMS = tuple(f"i{n}" for n in range(30))
@@ -164,6 +165,46 @@ def test_a_new_item_to_the_users_taste_is_proposed(world: Any) -> None:
     assert ids(answer) == ["i2", "new", "every"]
     assert [item["source"] for item in answer["items"]] == ["encoder", "content", "content"]
     assert answer["items"][2]["why"]["scores"] == {"content": 0.25}
+
+
+def words_like(world: Any, version: str, **like: str) -> np.ndarray:
+    """A table of words in which each named one points where an item of a release does."""
+    items = world.models[version].items[1:]
+    table = np.zeros((101, items.shape[1]), dtype=np.float16)
+    for word, item in like.items():
+        table[bucket(f"word:{word}", 100)] = items[ITEMS.index(item)]
+    return table
+
+
+def test_a_new_item_stands_where_its_words_point_the_minute_it_comes(world: Any) -> None:
+    words = words_like(world, world.promote(ITEMS), tango="i3", waltz="i5")
+    world.promote(ITEMS, words=words)
+    new = {"item_id": "new", "title": "Tango", "created_ts": world.now.isoformat()}
+    with world.client() as client:
+        before = ids(get(client, "/v1/items/i3/similar", limit=5))
+        client.put("/v1/items", json=[new, new | {"item_id": "off", "available": False}])
+        after = get(client, "/v1/items/i3/similar", limit=5)
+        back = get(client, "/v1/items/new/similar", limit=5)
+        client.put("/v1/items", json=new | {"title": "Waltz"})
+        changed = get(client, "/v1/items/i5/similar", limit=5)
+    assert ids(after) == ["new", *before[:4]]
+    assert after["items"][0]["score"] == pytest.approx(1, abs=1e-3)
+    assert (back["source"], ids(back)) == ("neighbours", ["i3", *before[:4]])
+    assert ids(changed)[0] == "new"
+
+
+def test_a_user_gets_a_new_item_among_the_encoders(world: Any) -> None:
+    version = world.promote(ITEMS)
+    world.store.put_sequence("ann", [("i1", "play", world.now - timedelta(hours=1))])
+    first = nearest(world, version, set(ITEMS) - {"i1"})[0]
+    world.promote(ITEMS, words=words_like(world, version, tango=first))
+    world.catalogue(*({"item_id": item} for item in ITEMS), {"item_id": "new", "title": "Tango"})
+    with world.client() as client:
+        answer = get(client, "/v1/users/ann/recommendations", limit=3)
+        excluded = get(client, "/v1/users/ann/recommendations", limit=3, exclude="new")
+    assert set(ids(answer)[:2]) == {first, "new"}
+    assert {item["source"] for item in answer["items"]} == {"encoder"}
+    assert "new" not in ids(excluded)
 
 
 def test_a_category_takes_no_more_than_its_share(world: Any) -> None:

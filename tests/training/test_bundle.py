@@ -14,8 +14,8 @@ from nearline.schema import ITEM_SCHEMA
 from nearline.sequence import ModelInput, Vocabulary
 from nearline.sources.dataset import conform
 from nearline.windows import Window
+from nearline.words import LONGEST, WordVectors
 from training.bundle import Bundle, read_bundle, with_items, write_bundle
-from training.content import LONGEST
 from training.model import Model, ModelConfig
 from training.recipe import load_recipe
 
@@ -25,6 +25,7 @@ FILES = {
     names.EVENT_TYPES,
     names.ITEM_MATRIX,
     names.ITEM_NORMS,
+    names.WORD_VECTORS,
     names.ENCODER,
     names.ENCODER_COMPRESSED,
     names.POPULARITY,
@@ -127,6 +128,16 @@ def test_an_item_that_left_the_catalogue_keeps_its_content() -> None:
     assert words[0].tolist() == old[0].tolist()
     assert words[1].tolist() != old[1].tolist()
     assert model.item_tower.delta.weight[2].abs().sum() == 0
+
+
+def test_serving_makes_the_vector_of_a_new_item_that_the_next_release_has(tmp_path: Path) -> None:
+    bundle = make()
+    write_bundle(tmp_path, bundle)
+    words = WordVectors(np.load(tmp_path / names.WORD_VECTORS))
+    new = {"item_id": ["new"], "title": ["Red shoes"], "text": ["Ballet."], "categories": [["x"]]}
+    model = with_items(bundle, ("i0", "new"), conform(pd.DataFrame(new), ITEM_SCHEMA))
+    expected = model.item_matrix()[1].detach().numpy()
+    np.testing.assert_allclose(words.of("Red shoes", "Ballet.", ["x"]), expected, atol=2e-3)
 
 
 def test_items_bring_their_vectors_to_a_release_and_back(tmp_path: Path) -> None:

@@ -6,36 +6,12 @@ import pytest
 from nearline.errors import BadInput
 from nearline.schema import ITEM_SCHEMA
 from nearline.sources.dataset import conform
-from training.content import (
-    LONGEST,
-    bucket,
-    content_ids,
-    features,
-    given_vectors,
-    given_widths,
-    in_order,
-)
+from nearline.words import LONGEST, bucket
+from training.content import content_ids, given_vectors, given_widths, in_order
 
 
 def items(*rows: dict[str, object]) -> pa.Table:
     return conform(pd.DataFrame(list(rows)), ITEM_SCHEMA)
-
-
-def test_features_are_words_pairs_and_whole_categories() -> None:
-    assert list(features("The Red Shoes", "Ballet.", ["Film Noir"])) == [
-        "any",
-        "category:film noir",
-        "word:the",
-        "word:red",
-        "word:shoes",
-        "pair:the red",
-        "pair:red shoes",
-        "word:ballet",
-    ]
-
-
-def test_a_bucket_is_the_same_in_every_process() -> None:
-    assert [bucket(word, 1000) for word in ("any", "word:red", "category:été")] == [261, 692, 589]
 
 
 def test_ids_are_padded_at_the_right_and_never_zero_within() -> None:

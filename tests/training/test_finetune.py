@@ -12,8 +12,8 @@ from nearline.releases import ReleaseStore
 from nearline.schema import ITEM_SCHEMA
 from nearline.settings import settings
 from nearline.sources.dataset import conform, upsert_items
-from nearline.windows import HOUR, Window
-from training.finetune import finetune
+from nearline.windows import DAY, HOUR, Window
+from training.finetune import finetune, with_history
 
 NIGHT = datetime(2026, 1, 8, tzinfo=UTC)
 EVENING = Window(NIGHT + 12 * HOUR, NIGHT + 22 * HOUR)
@@ -53,6 +53,23 @@ def test_a_fine_tune_is_a_child_that_names_its_line(trained: str) -> None:
     assert not np.array_equal(old, kept)
     assert (old * kept).sum(axis=1).min() > 0.5
     assert store.active() is None
+
+
+@pytest.mark.parametrize(("events", "days"), [(10**9, 30), (1000, 10), (150, 2), (1, 1)])
+def test_a_busy_site_is_read_for_fewer_days(
+    events: int, days: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings(), "replay_events", events)
+    asked: list[Window] = []
+
+    def a_hundred_a_day(day: Window) -> int:
+        asked.append(day)
+        return 100
+
+    assert with_history(EVENING, a_hundred_a_day) == Window(EVENING.start - days * DAY, EVENING.end)
+    assert asked == [
+        Window(EVENING.start - (n + 1) * DAY, EVENING.start - n * DAY) for n in range(days)
+    ]
 
 
 def test_the_same_hours_give_the_same_version(trained: str) -> None:

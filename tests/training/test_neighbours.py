@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from training.dataset import Interactions
+from training.finetune import link_fresh
+from training.model import rearranged
 from training.neighbours import REACH, Graph, neighbours, spread
-from training.protocols import leave_one_out
+from training.protocols import leave_one_out, new_model
+from training.recipe import load_recipe
 from training.sequences import as_interactions, vocabulary_of
 
 SEQUENCES = {
@@ -91,3 +94,36 @@ def test_at_first_nobody_has_neighbours() -> None:
     empty = Graph.empty(3)
     assert empty.matrix().shape == (3, 3)
     assert len(empty.items) == 0
+
+
+def test_some_items_get_new_neighbours_and_the_others_keep_theirs(
+    data: Interactions, graph: Graph
+) -> None:
+    learned = leave_one_out(data).learned
+    old = neighbours(data, learned, items=ITEMS, most=ITEMS)
+    about = np.array([name in "fh" for name in "abcdefgh"])
+    found, before, now = (g.matrix().todense() for g in (old.renewed(graph, about), old, graph))
+    touched = about[:, None] | about
+    assert (found == np.where(touched, now, before)).all()
+    assert (before[5].any(), found[5].any()) == (False, True), "f has neighbours now"
+
+
+def test_an_item_that_came_after_the_night_gets_neighbours_of_its_hours(data: Interactions) -> None:
+    night = {user: [i for i in items if i != "h"] for user, items in SEQUENCES.items()}
+    known = as_interactions(night, vocabulary_of(night))
+    old = neighbours(known, known.targets(), items=ITEMS - 1, most=ITEMS)
+    model = new_model(load_recipe("small").model, np.ones((ITEMS - 1, 1), dtype=np.int64))
+    model.item_tower.link(old)
+    link_fresh(model, known, most=ITEMS)
+    assert all(map(torch.equal, model.item_tower.graph, old)), "nothing came after the night"
+
+    rows = torch.tensor([*range(ITEMS - 1), -1])
+    grown = rearranged(model, rows, torch.ones((ITEMS, 1), dtype=torch.int64))
+    link_fresh(grown, data, most=ITEMS)
+    found = grown.item_tower.graph.matrix().todense()
+    whole = neighbours(data, data.targets(), items=ITEMS, most=ITEMS).matrix().todense()
+    np.testing.assert_allclose(found[-1], whole[-1])
+    np.testing.assert_allclose(found[:-1, :-1], old.matrix().todense())
+    assert found[-1].any()
+    again = rearranged(grown, torch.arange(ITEMS), torch.ones((ITEMS, 1), dtype=torch.int64))
+    assert again.item_tower.fresh.tolist() == [False] * (ITEMS - 1) + [True]

@@ -5,7 +5,7 @@ import pytest
 
 from nearline.errors import BadInput
 from nearline.sequence import Vocabulary
-from training.content import bucket
+from nearline.words import bucket
 from training.sequences import (
     as_interactions,
     attribute_ids,

@@ -1,10 +1,10 @@
 """Which clocks tick. A policy is `STATE/MODEL`, `STATE/MODEL/ENCODER`, or a baseline.
 
 State: `frozen` (as it was when the replay began), `nightly`, `hourly`, `live` (at each event).
-Model: `never`; `nightly` or `weekly`, learned again from everything; `hourly-HOW` or `daily-HOW`,
-tuned on what just happened; or both, as in `weekly+hourly-replay`. HOW is `plain`, `replay` (with
-older events) or `distil` (with older events and the parent's answers to them). Encoder: `full` or
-`compressed`.
+Model: `never`; `hourly`, `nightly` or `weekly`, learned again from everything; `hourly-HOW` or
+`daily-HOW`, tuned on what just happened; or both, as in `weekly+hourly-replay`. HOW is `plain`,
+`replay` (with older events) or `distil` (with older events and the parent's answers to them).
+Encoder: `full` or `compressed`.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ STATES: tuple[str, ...] = get_args(State)
 ENCODERS: tuple[str, ...] = get_args(Encoder)
 HOWS: tuple[str, ...] = get_args(How)
 
-RETRAINED = {"nightly": DAY_US, "weekly": 7 * DAY_US}
+RETRAINED = {"hourly": HOUR_US, "nightly": DAY_US, "weekly": 7 * DAY_US}
 TUNED = {"hourly": HOUR_US, "daily": DAY_US}
 _CADENCES = {"hour": "hourly", "day": "daily"}
 
@@ -57,8 +57,8 @@ class Clock:
             cadence = _CADENCES[step]
         if (night and night not in RETRAINED) or cadence not in TUNED or how not in HOWS:
             raise BadInput(
-                f"no model clock {text!r}: use never, nightly, weekly, or hourly-HOW or daily-HOW "
-                f"(HOW one of {', '.join(HOWS)}), or both, as in nightly+hourly-replay"
+                f"no model clock {text!r}: use never, {', '.join(RETRAINED)}, hourly-HOW or "
+                f"daily-HOW (HOW one of {', '.join(HOWS)}), or both, as in nightly+hourly-replay"
             )
         name = f"{night}{plus}{cadence}-{how}"
         return cls(name, RETRAINED.get(night), TUNED[cadence], how)  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ class Clock:
         """
         found = [np.zeros(0, dtype=np.int64)]
         if self.retrained:
-            found.append(np.arange(_after(start, DAY_US), end, self.retrained))
+            found.append(np.arange(self._first_night(start), end, self.retrained))
         if self.tuned:
             found.append(np.arange(_after(start, self.tuned), end, self.tuned))
         return np.unique(np.concatenate(found))
@@ -79,8 +79,12 @@ class Clock:
         """Whether the whole model is learned again at a tick."""
         if self.retrained is None:
             return False
-        since = moment - _after(start, DAY_US)
+        since = moment - self._first_night(start)
         return since >= 0 and since % self.retrained == 0
+
+    def _first_night(self, start: int) -> int:
+        assert self.retrained is not None
+        return _after(start, min(self.retrained, DAY_US))
 
 
 def _after(moment: int, span: int) -> int:

@@ -16,7 +16,13 @@ from training.baselines import decayed_popularity
 from training.bundle import Bundle, with_items
 from training.dataset import NONE, Interactions
 from training.evaluation import Scorer
-from training.finetune import nothing_new, popularity, split_hours, with_history
+from training.finetune import (
+    link_fresh,
+    nothing_new,
+    popularity,
+    split_hours,
+    with_history,
+)
 from training.learning import reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
 from training.nightly import learn, new_model, split_by_time
@@ -59,7 +65,7 @@ def tune(
     start, moment = microseconds(window.start), microseconds(window.end)
     known = len(bundle.vocabulary.item_ids)
     items = max(timeline.items_before(moment), known)
-    since = microseconds(with_history(window).start)
+    since = microseconds(with_history(window, timeline.count).start)
     data = timeline.seen(before=moment, items=items, since=since).data
     hours = split_hours(data, window, start)
     if nothing_new(data, hours, window, grew=items > known):
@@ -69,6 +75,7 @@ def tune(
         model = bundle.model
         if items > known:
             model = with_items(bundle, vocabulary.item_ids, timeline.catalogue.slice(0, items))
+        link_fresh(model, data, most=learning.neighbours)
         warm(model, data, hours.new, hours.old, learning, seed=seed)
     counts = popularity(bundle, data, start, moment, items)
     return Bundle(model.eval(), vocabulary, counts, bundle.size, bundle.learning)
@@ -100,7 +107,9 @@ class ModelLine:
         return len(self.bundle.vocabulary.item_ids)
 
     def tick(self, moment: int) -> None:
-        """Learn what has happened before a moment."""
+        """Learn what has happened before a moment, if anything."""
+        if not self.timeline.happened(self.learned_until, moment):
+            return
         if self.clock.retrains(moment, self.timeline.start):
             stop_at = time.monotonic() + 60 * settings().max_train_minutes
             self.bundle = learn_night(self.timeline, moment, seed=self.seed, stop_at=stop_at)

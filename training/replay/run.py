@@ -103,7 +103,13 @@ def replay(
 def key(timeline: Timeline, seed: int) -> str:
     """The name of all that figures depend on, policies apart: the data, the seed, the code."""
     data, config = timeline.everything, settings()
-    learned = [config.model_size, config.sequence_length, config.replay_days, config.history_days]
+    learned = [
+        config.model_size,
+        config.sequence_length,
+        config.replay_days,
+        config.replay_events,
+        config.history_days,
+    ]
     columns = (data.users, data.items, data.types, data.times, timeline.targets)
     named = [
         seed,

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from nearline.domains import Domain
 from nearline.errors import BadInput
 from nearline.schema import EVENT_TS, EVENT_TYPE, ITEM_ID, ITEM_SCHEMA
-from nearline.sequence import Vocabulary
+from nearline.sequence import Vocabulary, microseconds
+from nearline.windows import Window
 from training.baselines import DAY_US
 from training.dataset import NONE, Interactions, arranged, first_touch, interactions
 
@@ -50,6 +51,15 @@ class Timeline:
         """The replayed events from `begin` on and before `end`: positions, in the order of time."""
         times = self.everything.times[self.targets]
         return self.targets[slice(*np.searchsorted(times, [begin, end]))]
+
+    def count(self, window: Window) -> int:
+        """How many events there are in a window."""
+        return self.happened(microseconds(window.start), microseconds(window.end))
+
+    def happened(self, begin: int, end: int) -> int:
+        """How many events there are from `begin` on and before `end`."""
+        times = self.everything.times
+        return int(((times >= begin) & (times < end)).sum())
 
     def items_before(self, moment: int) -> int:
         """How many items are known before a moment: the first rows."""

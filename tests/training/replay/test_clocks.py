@@ -18,7 +18,7 @@ def test_clocks_tick_at_whole_hours_and_midnights() -> None:
     assert ticks("never", days=9) == []
     assert ticks("nightly", days=3) == [2, 26, 50]
     assert ticks("weekly", days=9) == [2, 170]
-    assert ticks("hourly-plain", days=0.25) == [1, 2, 3, 4, 5]
+    assert ticks("hourly", days=0.25) == ticks("hourly-plain", days=0.25) == [1, 2, 3, 4, 5]
     assert ticks("daily-replay", days=2) == [2, 26]
     assert ticks("weekly+daily-distil", days=8) == [2, 26, 50, 74, 98, 122, 146, 170]
 
@@ -28,6 +28,7 @@ def test_a_tick_of_both_clocks_is_a_night() -> None:
     moments = [START + hours * HOUR_US for hours in (2, 26, 170)]
     assert [clock.retrains(moment, START) for moment in moments] == [True, False, True]
     assert not Clock.parse("replay", step="hour").retrains(moments[0], START)
+    assert Clock.parse("hourly", step="hour").retrains(START + HOUR_US, START)
 
 
 def test_names_are_read_and_written_again() -> None:
@@ -53,7 +54,7 @@ def test_names_are_read_and_written_again() -> None:
         ("asleep/never", "no policy 'asleep/never'"),
         ("live/never/half", "no policy 'live/never/half'"),
         ("live/yearly", "no model clock 'yearly'"),
-        ("live/hourly", "no model clock 'hourly'"),
+        ("live/plain-hourly", "no model clock 'plain-hourly'"),
         ("live/never+replay", "no model clock"),
     ],
 )

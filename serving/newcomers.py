@@ -1,0 +1,44 @@
+"""Items that a release does not know yet, by the vectors that it makes of their words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from nearline.words import WordVectors
+from serving.catalogue import Entry
+
+
+@dataclass(frozen=True, eq=False)
+class Newcomers:
+    """The newest of these items and their vectors, float32 (dim,). Safe to read from threads."""
+
+    entries: Sequence[Entry] = ()
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, words: WordVectors, entries: Sequence[Entry], before: "Newcomers | None" = None
+    ) -> "Newcomers":
+        """`before` are those of the same release a moment ago: an item's words are read once."""
+        known = {entry.item_id: entry for entry in before.entries} if before else {}
+        vectors = {
+            entry.item_id: before.vectors[entry.item_id]
+            if before and known.get(entry.item_id) == entry
+            else words.of(entry.title, entry.text, entry.categories)
+            for entry in entries
+        }
+        return cls(entries, vectors)
+
+    def nearest(self, vector: np.ndarray) -> list[tuple[str, float]]:
+        """Items and their cosines with a vector of the release, the nearest first."""
+        if not self.vectors:
+            return []
+        scores = self._matrix @ vector
+        ids = list(self.vectors)
+        return [(ids[at], float(scores[at])) for at in np.argsort(-scores, kind="stable")]
+
+    @cached_property
+    def _matrix(self) -> np.ndarray:
+        return np.stack(list(self.vectors.values()))
