@@ -109,6 +109,7 @@ def fit(
     all of them learn (training/together.py). Returns the passes made or begun. Raises
     StepFailed when the loss is no number.
     """
+    model.item_tower.touch(data.items[targets] - 1)
     with together(seed), on_device(model):
         least = max(len(targets) // STEPS_A_PASS, model.config.length)
         tokens = max(min(step_tokens(model, learning, loss), least) // members(), 1)
@@ -203,6 +204,7 @@ def warm(
     rng = np.random.default_rng([seed, len(new)])
     repeated = replay(data, old, int(learning.replay_ratio * len(new)), rng)
     mixed = np.concatenate([new, repeated])
+    model.item_tower.touch(data.items[mixed] - 1)
     loss: Loss = batch_loss
     if learning.distillation and len(repeated):
         loss = Parent(model, repeated, learning.distillation).loss

@@ -14,6 +14,7 @@ Shapes in comments: B sequences, L events each, D = dim, N items, H heads.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -28,7 +29,8 @@ GRAPH = tuple(f"graph_{part}" for part in Graph._fields)
 TOWER = "item_tower."
 
 DELTA, WORDS = TOWER + "delta.weight", TOWER + "content.words"
-GIVEN, FRESH = TOWER + "content.given", TOWER + "fresh"
+GIVEN = TOWER + "content.given"
+FRESH, TOUCHED = TOWER + "fresh", TOWER + "touched"
 """The weights that have a row for each item."""
 
 
@@ -156,10 +158,13 @@ def shown(rows: Tensor, dropout: float, training: bool) -> Tensor:
 class ItemTower(nn.Module):
     """An item is what its content says, what was learned of this very item, and its neighbours.
 
-    Items are `fresh` (bool (N,)) that came after the night.
+    `touched` (bool (N,)) are items of which something was learned. Every step says of all others
+    that nobody wants them, so nothing but content speaks for them. `fresh` ones came after the
+    night.
     """
 
     fresh: Tensor
+    touched: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -167,7 +172,8 @@ class ItemTower(nn.Module):
         self.content = Content(config)
         self.delta = nn.Embedding(config.items, config.dim)
         self.share = nn.Parameter(torch.ones(()))
-        self.register_buffer("fresh", torch.zeros(config.items, dtype=torch.bool))
+        for name in ("fresh", "touched"):
+            self.register_buffer(name, torch.zeros(config.items, dtype=torch.bool))
         for name, part in zip(GRAPH, Graph.empty(config.items), strict=True):
             self.register_buffer(name, part)
         nn.init.normal_(self.delta.weight, std=0.02)
@@ -182,9 +188,13 @@ class ItemTower(nn.Module):
         for name, part in zip(GRAPH, graph, strict=True):
             setattr(self, name, part)
 
+    def touch(self, items: np.ndarray) -> None:
+        """From now on something is learned of some items, by their rows."""
+        self.touched[torch.from_numpy(np.unique(items))] = True
+
     def forward(self) -> Tensor:
         content: Tensor = self.content()
-        learned = self.delta.weight
+        learned = self.delta.weight * self.touched.unsqueeze(1)
         if len(self.graph.items):
             learned = learned + self.share * spread(content + learned, self.graph)
         # Some items are shown as new ones are, so that content learns to stand for itself.
@@ -271,7 +281,8 @@ def rearranged(model: Model, rows: Tensor, words: Tensor, given: Tensor | None =
     linked = zip(GRAPH, tower.graph.rearranged(rows), strict=True)
     if given is None:
         given = tower.content.given.new_zeros(len(rows), tower.content.given.shape[1])
-    fresh = (rows < 0) | tower.fresh[rows.clamp(min=0)]
-    changed = {DELTA: delta, WORDS: words, GIVEN: given, FRESH: fresh}
+    fresh, touched = (mask[rows.clamp(min=0)] for mask in (tower.fresh, tower.touched))
+    changed = {DELTA: delta, WORDS: words, GIVEN: given}
+    changed |= {FRESH: fresh | (rows < 0), TOUCHED: touched & (rows >= 0)}
     changed |= {TOWER + name: part for name, part in linked}
     return Model.restored(config, model.state_dict() | changed)

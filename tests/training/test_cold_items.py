@@ -46,8 +46,14 @@ def test_an_item_that_nobody_touched_is_found_by_its_picture() -> None:
         model = Model(config, torch.ones((ITEMS, 1), dtype=torch.int64), torch.tensor(pictures))
         fit(model, data, data.targets(), learning, watch=None, seed=1)
     vectors = model.eval().item_tower().detach()
+    said = model.item_tower.content().detach()
+    assert torch.equal(vectors[-COLD:], said[-COLD:]), "that nobody wanted them was not learned"
+    assert not torch.equal(vectors[:-COLD], said[:-COLD])
     last = np.flatnonzero(np.append(data.users[1:] != data.users[:-1], True))
-    matrix = model.item_matrix().detach().numpy()[-COLD:]
-    found = (encode(model, vectors, data, last) @ matrix.T).argmax(axis=1)
+    matrix = model.item_matrix().detach().numpy()
+    scores = encode(model, vectors, data, last) @ matrix.T
     wanted = np.array([int(name[1:]) % TASTES for name in data.user_ids])
-    assert (found == wanted).mean() > 0.9
+    assert (scores[:, -COLD:].argmax(axis=1) == wanted).mean() > 0.9
+    own = np.take_along_axis(scores, (ITEMS - COLD + wanted)[:, None], axis=1)
+    other = taste[None, :] != wanted[:, None]
+    assert (own > np.where(other, scores, -1).max(axis=1, keepdims=True)).mean() > 0.9

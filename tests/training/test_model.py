@@ -2,6 +2,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from scipy import sparse
@@ -36,6 +37,7 @@ def model() -> Iterator[Model]:
         content = torch.randint(1, 21, (CONFIG.items, CONFIG.content_width))
         model = Model(CONFIG, content).eval()
         model.item_tower.link(CHAIN)
+        model.item_tower.touch(np.arange(CONFIG.items))
         yield model
 
 
@@ -138,6 +140,7 @@ def test_in_training_modalities_are_left_out_each_by_itself() -> None:
 
 def test_other_items_bring_what_they_were_given() -> None:
     model = seeing().eval()
+    model.item_tower.touch(np.arange(CONFIG.items))
     rows, words = torch.tensor([2, -1]), torch.ones((2, 3), dtype=torch.int64)
     given = torch.stack([model.item_tower.content.given[n] for n in (2, 5)])
     found, old = rearranged(model, rows, words, given).eval().item_tower(), model.item_tower()
