@@ -3,7 +3,9 @@
 They are encoded by what serves them, so a stored vector is the one that a request would get.
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import numpy as np
@@ -14,7 +16,7 @@ from nearline.releases import ReleaseStore
 from nearline.schema import USER_ID
 from nearline.sequence import History, ModelInput, Vocabulary, microseconds, model_input
 from nearline.settings import settings
-from nearline.windows import Window
+from nearline.windows import HOUR, Window
 from serving.release import LoadedRelease
 
 USER_SEQUENCE = "features/user_sequence"
@@ -27,6 +29,7 @@ _COLUMNS = pa.schema(
     ]
 )
 _BATCH = 256
+_HOURS_AT_ONCE = 6
 
 
 def active_users(version: str) -> tuple[list[str], np.ndarray]:
@@ -40,16 +43,27 @@ def active_users(version: str) -> tuple[list[str], np.ndarray]:
     days = Window.trailing(end, hours=24 * settings().active_days)
     inputs = dict(_known(release.vocabulary, _newest(days), end, release.length))
     users, batches = list(inputs), list(inputs.values())
-    vectors = [release.encode(batches[at : at + _BATCH]) for at in range(0, len(batches), _BATCH)]
+    parts = [batches[at : at + _BATCH] for at in range(0, len(batches), _BATCH)]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        vectors = list(pool.map(release.encode, parts))
     return users, np.concatenate([np.empty((0, release.dim), dtype=np.float32), *vectors])
 
 
 def _newest(window: Window) -> dict[str, History]:
-    """The newest sequence of each user that was active in `window`."""
-    rows = Lake.open().read(USER_SEQUENCE, window, schema=_COLUMNS).to_pylist()
-    return {
-        row[USER_ID]: History(row["item_ids"], row["event_types"], row["event_ts"]) for row in rows
-    }
+    """The newest sequence of each user that was active in `window`.
+
+    Read from its end back, some hours at a time: a busy user has a row in every hour.
+    """
+    lake, found, end = Lake.open(), dict[str, History](), window.end
+    while end > window.start:
+        part = Window(max(window.start, end - _HOURS_AT_ONCE * HOUR), end)
+        rows = lake.read(USER_SEQUENCE, part, schema=_COLUMNS)
+        last = {user: at for at, user in enumerate(rows[USER_ID].to_pylist())}
+        new = [at for user, at in last.items() if user not in found]
+        for row in rows.take(pa.array(new, pa.int64())).to_pylist():
+            found[row[USER_ID]] = History(row["item_ids"], row["event_types"], row["event_ts"])
+        end = part.start
+    return found
 
 
 def _known(

@@ -26,6 +26,8 @@ _MOST_DRAWN = 2000
 """More users are drawn in this many groups, of every 2,000th: the interval is as wide, and costs no
 more where there are millions."""
 
+LEAST_ASKED = 2000
+
 Scorer = Callable[[np.ndarray], np.ndarray]
 """Targets (positions) to scores, float32 (targets, items): the higher, the sooner."""
 
@@ -87,6 +89,15 @@ class Evaluation:
 
     def _mrr(self, cut: int) -> float:
         return _mean(np.where(self.ranks < cut, 1 / (self.ranks + 1.0), 0.0))
+
+
+def drawn(targets: np.ndarray, *, items: int, scores: int, seed: int) -> np.ndarray:
+    """All targets, or as many, in their order, as are worth so many scores, targets times items.
+
+    LEAST_ASKED in any case: what a large site measures must not cost more than what it learns.
+    """
+    most = max(scores // items, LEAST_ASKED)
+    return np.sort(np.random.default_rng(seed).permutation(targets)[:most])
 
 
 def evaluate(score: Scorer, data: Interactions, targets: np.ndarray, *, items: int) -> Evaluation:

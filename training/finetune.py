@@ -18,7 +18,7 @@ from training.baselines import decay, decayed_popularity
 from training.bundle import Bundle, read_bundle, with_items
 from training.dataset import Interactions, interactions, read_catalogue, read_events
 from training.drift import drift
-from training.evaluation import Evaluation, evaluate, model_scorer
+from training.evaluation import Evaluation, drawn, evaluate, model_scorer
 from training.learning import reproducible, warm
 from training.model import Model
 from training.neighbours import neighbours
@@ -29,6 +29,9 @@ from training.tracking import tracked
 KEPT_BACK = 0.2
 MOST_KEPT_BACK = 1000
 """Of the events before the window the newest are not repeated: they tell what was forgotten."""
+
+_MOST_SCORES = 50_000_000
+"""New events times items that tell how well the parent foresaw them, at most."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ def finetune(window: Window, parent: str) -> str | None:
     told = {"window": window, "parent": parent, "seed": config.seed}
     with reproducible(config.seed), tracked("hourly", str(window), **told) as run:
         model = with_items(bundle, vocabulary.item_ids, catalogue)
-        foreseen, kept_before = (_measure(model, data, t) for t in (hours.unseen, hours.kept_back))
+        asked = drawn(hours.unseen, items=model.config.items, scores=_MOST_SCORES, seed=config.seed)
+        foreseen, kept_before = (_measure(model, data, t) for t in (asked, hours.kept_back))
         clock.lap("evaluate")
         link_fresh(model, data, most=bundle.learning.neighbours)
         steps = warm(model, data, hours.new, hours.old, bundle.learning, seed=config.seed)

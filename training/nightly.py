@@ -26,7 +26,7 @@ from training.dataset import (
     read_catalogue,
     read_events,
 )
-from training.evaluation import Evaluation, Scorer, evaluate, model_scorer
+from training.evaluation import Evaluation, Scorer, drawn, evaluate, model_scorer
 from training.learning import Watch, fit, reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
 from training.neighbours import neighbours
@@ -46,10 +46,7 @@ WATCHED = 0.05
 """Share of the rest, the newest again, that tells when to stop."""
 
 _MOST_SCORES = 400_000_000
-"""Held-out events times items: as many scores are asked of each method, at most, or a large site's
-night would go into measuring."""
-
-_LEAST_ASKED = 2000
+"""Held-out events times items that each method is asked for, at most."""
 
 OURS, CHAMPION = "this release", "champion"
 
@@ -68,11 +65,6 @@ class Split:
         """What is learned before the held-out slice is asked for."""
         return np.concatenate([self.learned, self.watched])
 
-    def asked(self, *, items: int, seed: int) -> np.ndarray:
-        """What is measured of the held-out slice: all of it, or as much as so many items allow."""
-        most = max(_MOST_SCORES // items, _LEAST_ASKED)
-        return np.sort(np.random.default_rng(seed).permutation(self.held_out)[:most])
-
 
 def train_nightly(window: Window) -> str:
     """Learn from all clean events of `window`, judge what came of it, publish it; its version.
@@ -87,7 +79,8 @@ def train_nightly(window: Window) -> str:
     vocabulary = Vocabulary(tuple(catalogue["item_id"].to_pylist()), tuple(domain.telling))
     data = interactions(read_events(lake, window), vocabulary, domain.positive)
     split = split_by_time(data, window)
-    asked = split.asked(items=len(vocabulary.item_ids), seed=config.seed)
+    items = len(vocabulary.item_ids)
+    asked = drawn(split.held_out, items=items, scores=_MOST_SCORES, seed=config.seed)
     clock.lap("read")
     recipe = load_recipe(config.model_size)
     told = {"window": window, "size": config.model_size, "seed": config.seed}

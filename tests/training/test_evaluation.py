@@ -7,7 +7,7 @@ import torch
 
 from nearline.sequence import Vocabulary
 from training.dataset import interactions
-from training.evaluation import Evaluation, encode, evaluate, interval, model_scorer
+from training.evaluation import Evaluation, drawn, encode, evaluate, interval, model_scorer
 from training.model import Model, ModelConfig
 
 VOCABULARY = Vocabulary(tuple("abcd"), ("view",))
@@ -97,6 +97,18 @@ def test_users_not_events_are_drawn_for_the_interval() -> None:
     narrow_low, narrow_high = interval(alone, np.arange(1000), seed=1)
     assert high - low > 3 * (narrow_high - narrow_low)
     assert interval(together, users, seed=1) == (low, high)
+
+
+def test_as_much_is_asked_as_a_large_catalogue_allows() -> None:
+    targets = np.arange(10_000)
+    whole, some, least = (
+        drawn(targets, items=items, scores=400_000_000, seed=1) for items in (1000, 100_000, 10**9)
+    )
+    assert (whole == targets).all()
+    assert len(set(some)) == 4000
+    assert (np.diff(some) > 0).all()
+    assert (some == drawn(targets, items=100_000, scores=400_000_000, seed=1)).all()
+    assert len(least) == 2000
 
 
 def test_the_interval_of_many_users_is_as_wide_as_theory_has_it() -> None:

@@ -21,7 +21,7 @@ from training import gate, nightly
 from training.dataset import Interactions
 from training.learning import fit
 from training.model import Model
-from training.nightly import Split, train_nightly
+from training.nightly import train_nightly
 
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 9, tzinfo=UTC)
 WINDOW = Window(START, END)
@@ -206,14 +206,3 @@ def test_every_domain_trains(
     folder: Path = ReleaseStore.open().load(train_nightly(DAY)).path
     types = names.read_vocabulary(folder).event_types
     assert "impression" not in types
-
-
-def test_as_much_is_measured_as_a_large_catalogue_allows() -> None:
-    held_out, none = np.arange(10_000), np.zeros(0, dtype=np.int64)
-    split = Split(none, none, held_out, cut=0)
-    assert (split.asked(items=1000, seed=1) == held_out).all()
-    some = split.asked(items=100_000, seed=1)
-    assert len(set(some)) == 4000
-    assert (some == split.asked(items=100_000, seed=1)).all()
-    assert (np.diff(some) > 0).all()
-    assert len(split.asked(items=10**9, seed=1)) == 2000
