@@ -1,7 +1,7 @@
 """The night: the whole model learned again from the lake, measured, judged and published."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,6 @@ from nearline.settings import settings
 from nearline.windows import Window
 from training import gate
 from training.baselines import all_baselines, decayed_popularity
-from training.beyond import about_lists, contents_of, popularity, segments
 from training.bundle import Bundle, read_bundle, with_items
 from training.content import content_ids, given_vectors, given_widths
 from training.dataset import (
@@ -26,7 +25,8 @@ from training.dataset import (
     read_catalogue,
     read_events,
 )
-from training.evaluation import Evaluation, Scorer, drawn, evaluate, model_scorer
+from training.evaluation import Evaluation, drawn, model_scorer
+from training.exam import Exam
 from training.learning import Watch, fit, reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
 from training.neighbours import neighbours
@@ -96,7 +96,8 @@ def train_nightly(window: Window) -> str:
         clock.lap("learn the ranker")
         warm(model, data, split.watched, split.learned, recipe.learning, seed=config.seed)
         clock.lap("learn the watched")
-        found, others = measure(model, data, split, asked, vocabulary, catalogue)
+        exam = Exam(data, asked, split.earlier, model.item_tower.content.words.numpy())
+        found, others = measure(model, exam, _champion(vocabulary, catalogue), before=split.cut)
         clock.lap("evaluate")
         ranking, trees = school.judged(ranker, model, asked, found)
         clock.lap("judge the ranker")
@@ -104,7 +105,10 @@ def train_nightly(window: Window) -> str:
         checks = compare(found, others, rivals, fresher=is_fresher(window))
         if rivals is not None and len(rivals[1].ranks):
             others[CHAMPION] = rivals[1]
-        figures = described(model, data, split, {OURS: found, **others})
+        figures = {
+            name: exam.told(each, seed=config.seed)
+            for name, each in {OURS: found, **others}.items()
+        }
         warm(model, data, split.held_out, split.earlier, recipe.learning, seed=config.seed)
         counts = decayed_popularity(data, items=model.config.items, now=microseconds(window.end))
         size = config.model_size
@@ -192,40 +196,17 @@ def learn(
 
 
 def measure(
-    model: Model,
-    data: Interactions,
-    split: Split,
-    asked: np.ndarray,
-    vocabulary: Vocabulary,
-    catalogue: pa.Table,
+    model: Model, exam: Exam, champion: Model | None, *, before: int
 ) -> tuple[Evaluation, dict[str, Evaluation]]:
-    """The model, the baselines and the active release on what is asked, by name."""
-    items = len(vocabulary.item_ids)
-    counts = popularity(data, split.earlier, items=items)
-    parts = segments(data, asked, counts, split.earlier)
+    """The model, and by name the baselines, which know what is `before` a moment, and the champion.
 
-    def ask(score: Scorer) -> Evaluation:
-        return replace(evaluate(score, data, asked, items=items), segments=parts)
-
-    content = model.item_tower.content.words.numpy()
-    baselines = all_baselines(data, content, before=split.cut, seed=settings().seed)
-    others = {name: ask(score) for name, score in baselines.items()}
-    champion = _champion(vocabulary, catalogue)
+    The champion is the active release's model, if there is one to compare.
+    """
+    baselines = all_baselines(exam.data, exam.words, before=before, seed=settings().seed)
+    others = {name: exam.ask(score) for name, score in baselines.items()}
     if champion is not None:
-        others[CHAMPION] = ask(model_scorer(champion, data))
-    return ask(model_scorer(model, data)), others
-
-
-def described(
-    model: Model, data: Interactions, split: Split, found: dict[str, Evaluation]
-) -> dict[str, dict[str, float]]:
-    """What the release tells of each method: how right its lists are, and what they are like."""
-    counts = popularity(data, split.earlier, items=model.config.items)
-    contents = contents_of(model.item_tower.content.words.numpy())
-    return {
-        name: each.metrics(seed=settings().seed) | about_lists(each.lists, counts, contents)
-        for name, each in found.items()
-    }
+        others[CHAMPION] = exam.ask(model_scorer(champion, exam.data))
+    return exam.ask(model_scorer(model, exam.data)), others
 
 
 def _champion(vocabulary: Vocabulary, catalogue: pa.Table) -> Model | None:

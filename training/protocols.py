@@ -10,16 +10,16 @@ ranking; the item that is asked for never is, even where the user had touched it
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from nearline.console import progress
 from nearline.errors import BadInput
-from training.beyond import about_lists, contents_of, popularity, segments
 from training.dataset import NONE, Interactions
 from training.evaluation import Evaluation, evaluate, model_scorer
+from training.exam import Exam
 from training.learning import Watch, fit, reproducible
 from training.model import Model, ModelConfig
 from training.neighbours import neighbours
@@ -106,11 +106,9 @@ def judge_leave_one_out(
         leave_the_rest_to_the_leader()
         seconds = time.monotonic() - began
         with progress(f"test: rank {len(content)} items for {len(split.test)} users"):
-            found = measure(model, data, split.test)
-        often = popularity(data, split.learned, items=len(content))
-        parts = segments(data, split.test, often, split.learned)
-        found = replace(found, segments=parts)
-        metrics = found.metrics(seed=seed) | about_lists(found.lists, often, contents_of(content))
+            exam = Exam(data, split.test, split.learned, content)
+            found = exam.ask(model_scorer(model, data))
+        metrics = exam.told(found, seed=seed)
         metrics.pop("targets")
         counts = {"users": len(kept), "items": len(content), "left_out": len(sequences) - len(kept)}
         figures = metrics | counts | {"epochs": epochs, "train_seconds": round(seconds, 2)}

@@ -67,10 +67,19 @@ def judge(
     **learning: float,
 ) -> Any:
     made = recipe(epochs, **learning)
-    judged = judge_leave_one_out(
+    return learned(sequences, attributes, made, minutes, seed).figures
+
+
+def learned(
+    sequences: Sequences,
+    attributes: Sequences | None,
+    made: Recipe,
+    minutes: float = 5,
+    seed: int = 1,
+) -> protocols.Judged:
+    return judge_leave_one_out(
         sequences, attributes, made, max_minutes=minutes, seed=seed, name="f"
     )
-    return judged.figures
 
 
 def test_the_last_is_tested_and_the_one_before_validates() -> None:
@@ -106,19 +115,9 @@ def test_the_history_is_masked_and_the_wanted_item_never() -> None:
     assert found.ranks.tolist() == [0, 1, 3]
 
 
-def weights(sequences: Sequences, **options: Any) -> dict[str, torch.Tensor]:
+def weights(sequences: Sequences, epochs: int = 2) -> dict[str, torch.Tensor]:
     """What is learned of a file, up to the test."""
-    kept: list[Model] = []
-
-    def remember(model: Model, *rest: Any) -> Any:
-        kept.append(model)
-        return measure(model, *rest)
-
-    measure = protocols.measure
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocols, "measure", remember)
-        judge(sequences, **options)
-    return kept[-1].state_dict()
+    return learned(sequences, None, recipe(epochs)).model.state_dict()
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -129,10 +128,10 @@ def test_the_test_item_changes_nothing_that_is_learned() -> None:
     sequences = orderly()
     other = {user: [*items[:-1], items[-2]] for user, items in sequences.items()}
     assert vocabulary_of(sequences) == vocabulary_of(other)
-    learned = weights(sequences)
-    assert same(learned, weights(other))
+    first = weights(sequences)
+    assert same(first, weights(other))
     earlier = {user: [*items[:-3], items[0], *items[-2:]] for user, items in sequences.items()}
-    assert not same(learned, weights(earlier))
+    assert not same(first, weights(earlier))
 
 
 def test_a_planted_leak_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
