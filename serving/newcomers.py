@@ -1,6 +1,6 @@
 """Items that a release does not know yet, by the vectors that it makes of their words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -31,13 +31,13 @@ class Newcomers:
         }
         return cls(entries, vectors)
 
-    def nearest(self, vector: np.ndarray) -> list[tuple[str, float]]:
+    def nearest(self, vector: np.ndarray) -> Iterator[tuple[str, float]]:
         """Items and their cosines with a vector of the release, the nearest first."""
-        if not self.vectors:
-            return []
-        scores = self._matrix @ vector
-        ids = list(self.vectors)
-        return [(ids[at], float(scores[at])) for at in np.argsort(-scores, kind="stable")]
+        if not self.entries:
+            return
+        scores = np.vecdot(self._matrix, vector)
+        for at in np.argsort(-scores, kind="stable"):
+            yield self.entries[at].item_id, float(scores[at])
 
     @cached_property
     def _matrix(self) -> np.ndarray:
