@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -6,14 +7,17 @@ import pandas as pd
 import pytest
 
 from nearline import bundle as names
-from nearline.errors import CorruptRelease, MissingPartition, UnknownRelease
+from nearline.errors import CorruptRelease, MissingPartition, ReleaseRefused, UnknownRelease
 from nearline.lake import CATALOGUE, EVENTS, Lake
-from nearline.releases import ReleaseStore
-from nearline.schema import ITEM_SCHEMA
+from nearline.releases import ReleaseManifest, ReleaseStore
+from nearline.schema import EVENT_SCHEMA, ITEM_SCHEMA
 from nearline.settings import settings
 from nearline.sources.dataset import conform, upsert_items
 from nearline.windows import DAY, HOUR, Window
+from training import finetune as module
+from training.bundle import read_bundle
 from training.finetune import finetune, with_history
+from training.recipe import load_recipe
 
 NIGHT = datetime(2026, 1, 8, tzinfo=UTC)
 EVENING = Window(NIGHT + 12 * HOUR, NIGHT + 22 * HOUR)
@@ -129,6 +133,47 @@ def test_new_items_get_rows_after_the_old_ones(with_new_item: str) -> None:
     other = [row for row, item in enumerate(old.item_ids) if kinds[item] != "3"]
     cosine = matrix[: len(old.item_ids)] @ matrix[len(old.item_ids)]
     assert cosine[same].mean() > cosine[other].mean()
+
+
+@pytest.fixture
+def poisoned(trained: str) -> Iterator[Window]:
+    """An hour in which 300 users that nobody knows touch a dozen items each, drawn blindly."""
+    lake, rng, hour = Lake.open(), np.random.default_rng(1), NIGHT + 24 * HOUR
+    ids = lake.read_snapshot(CATALOGUE, schema=ITEM_SCHEMA)["item_id"].to_pylist()
+    count = 300 * 12
+    rows = {
+        "event_id": [f"junk-{n}" for n in range(count)],
+        "user_id": [f"bot-{n % 300}" for n in range(count)],
+        "item_id": rng.choice(ids, count),
+        "event_type": "play",
+        "event_ts": hour + pd.to_timedelta(np.sort(rng.integers(0, 3599, count)), unit="s"),
+    }
+    lake.write_hour(EVENTS, hour, conform(pd.DataFrame(rows), EVENT_SCHEMA), sort_by=["event_ts"])
+    lake.mark_complete(EVENTS, Window.of_hour(hour), rows=count)
+    yield Window.of_hour(hour)
+    lake.write_hour(EVENTS, hour, EVENT_SCHEMA.empty_table())
+
+
+def test_a_poisoned_hour_is_refused_or_does_no_harm(
+    trained: str, poisoned: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept(rate: float) -> tuple[float, ReleaseManifest]:
+        """What is left of the parent's foresight after a fine-tune at a rate."""
+        bundle = read_bundle(ReleaseStore.open().load(trained))
+        eager = bundle.learning.model_copy(update={"warm_learning_rate": rate})
+        monkeypatch.setattr(module, "read_bundle", lambda _: replace(bundle, learning=eager))
+        version = finetune(poisoned, trained)
+        assert version is not None
+        found = ReleaseStore.open().load(version).manifest
+        return found.metrics["retention_ndcg@10"] / found.metrics["retention_parent_ndcg@10"], found
+
+    careful, manifest = kept(load_recipe("small").learning.warm_learning_rate)
+    assert (careful, manifest.promoted) == (pytest.approx(1, abs=0.1), True)
+    eager, manifest = kept(0.05)
+    assert (eager < 0.8, manifest.promoted) == (True, False)
+    assert "worse than its parent on earlier events" in manifest.reasons[0]
+    with pytest.raises(ReleaseRefused):
+        ReleaseStore.open().promote(manifest.version)
 
 
 def test_an_hour_without_events_makes_no_release(trained: str) -> None:
