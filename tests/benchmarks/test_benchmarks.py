@@ -9,6 +9,7 @@ import pytest
 from benchmarks.backfill import Figures, fits
 from benchmarks.harness import run_command
 from benchmarks.history import compare
+from benchmarks.hour import Task, found
 from benchmarks.swaps import Request, Swap, judge
 from benchmarks.traits import measure
 from nearline.errors import BadInput, StepFailed
@@ -69,6 +70,13 @@ def test_requests_are_told_by_what_went_on_meanwhile() -> None:
     counts = {p: (f.requests, f.failed, f.mixed) for p, f in found.items()}
     assert counts == {"outside": (2, 0, 1), "push": (2, 0, 0), "swap": (3, 1, 1)}
     assert found["push"].p99_ms == 500
+
+
+def test_what_is_between_the_tasks_of_an_hour_is_airflows() -> None:
+    spans = {"close_hours": (11.0, 12.5), "spark_features": (14.0, 20.0)}
+    told = found(100, 2.0, spans, closed=10.0, answered=21.0)
+    assert told.tasks == [Task("close_hours", 1.0, 1.5), Task("spark_features", 1.5, 6.0)]
+    assert (told.a_second, told.seconds, told.airflow, told.swap) == (50, 11.0, 2.5, 1.0)
 
 
 def test_a_command_that_fails_says_why() -> None:
