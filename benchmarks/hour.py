@@ -76,11 +76,8 @@ def prepare(sizes: dict[str, int], end: datetime) -> None:
     from pipeline import steps
 
     spec = StreamSpec(sizes["users"], sizes["items"], 24 * sizes["events"], 1, end, settings().seed)
-    stream, lake, day = (
-        Stream(spec, load_domain(settings().domain)),
-        Lake.open(),
-        Window(end - DAY, end),
-    )
+    stream, lake = Stream(spec, load_domain(settings().domain)), Lake.open()
+    day = Window(end - DAY, end)
     upsert_items(lake, stream.items())
     for batch in stream.batches():
         merge_raw(lake, batch)
