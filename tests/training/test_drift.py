@@ -63,7 +63,9 @@ def model(items: int, seed: int) -> Model:
         id_dropout=0.1,
         temperature=0.1,
     )
-    return Model(config, torch.ones(items, 1, dtype=torch.int64))
+    made = Model(config, torch.ones(items, 1, dtype=torch.int64))
+    made.item_tower.touch(np.arange(items))
+    return made
 
 
 @pytest.fixture
