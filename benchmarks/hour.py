@@ -36,8 +36,6 @@ ON_THE_WAY = (
 _BATCH = 500
 _PATIENCE_S = 120
 
-Spans = list[tuple[float, float]]
-
 
 @dataclass(frozen=True)
 class Task:

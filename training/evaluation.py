@@ -96,7 +96,11 @@ def drawn(targets: np.ndarray, *, items: int, scores: int, seed: int) -> np.ndar
 
     LEAST_ASKED in any case: what a large site measures must not cost more than what it learns.
     """
-    most = max(scores // items, LEAST_ASKED)
+    return sample(targets, max(scores // items, LEAST_ASKED), seed=seed)
+
+
+def sample(targets: np.ndarray, most: int, *, seed: int) -> np.ndarray:
+    """Some targets, in their order, or all where there are no more."""
     return np.sort(np.random.default_rng(seed).permutation(targets)[:most])
 
 

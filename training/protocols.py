@@ -18,7 +18,7 @@ import torch
 from nearline.console import progress
 from nearline.errors import BadInput
 from training.dataset import NONE, Interactions
-from training.evaluation import Evaluation, evaluate, model_scorer
+from training.evaluation import Evaluation, evaluate, model_scorer, sample
 from training.exam import Exam
 from training.learning import Watch, fit, reproducible
 from training.model import Model, ModelConfig
@@ -127,10 +127,9 @@ def new_model(shape: Shape, content: np.ndarray) -> Model:
 
 def watched_ndcg(validation: np.ndarray, *, seed: int) -> Watch:
     """NDCG@10 of the validation items, of a sample of users where there are many."""
-    drawn = np.random.default_rng(seed).permutation(len(validation))[:MOST_WATCHED]
-    sample = validation[np.sort(drawn)]
+    watched = sample(validation, MOST_WATCHED, seed=seed)
     return Watch(
-        "ndcg@10", lambda model, data: float(measure(model, data, sample).ndcg.mean()), rises=True
+        "ndcg@10", lambda model, data: float(measure(model, data, watched).ndcg.mean()), rises=True
     )
 
 

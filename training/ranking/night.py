@@ -17,7 +17,7 @@ from nearline.settings import settings
 from nearline.windows import HOUR, Window, hour_floor
 from training.baselines import item_neighbours
 from training.dataset import Interactions
-from training.evaluation import Evaluation, interval
+from training.evaluation import Evaluation, interval, sample
 from training.model import Model
 from training.ranking.candidates import Retrieval
 from training.ranking.examples import Examples, examples
@@ -96,8 +96,7 @@ class RankerSchool:
         return compared(ranked, own, plain, seed=settings().seed)
 
     def _drawn(self, targets: np.ndarray, most: int) -> np.ndarray:
-        rng = np.random.default_rng(settings().seed)
-        return np.sort(rng.permutation(targets)[:most])
+        return sample(targets, most, seed=settings().seed)
 
     def _requests(self, model: Model, targets: np.ndarray) -> Examples:
         before = int(self.data.times[targets].min())

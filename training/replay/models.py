@@ -16,13 +16,7 @@ from training.baselines import decayed_popularity
 from training.bundle import Bundle, with_items
 from training.dataset import NONE, Interactions
 from training.evaluation import Scorer
-from training.finetune import (
-    link_fresh,
-    nothing_new,
-    popularity,
-    split_hours,
-    with_history,
-)
+from training.finetune import link_fresh, nothing_new, popularity, split_hours, with_history
 from training.learning import reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
 from training.nightly import learn, new_model, split_by_time
