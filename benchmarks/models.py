@@ -1,8 +1,8 @@
 """The model against those of other libraries: the same events, the same questions, the same judge.
 
 Each user's last item is to be foreseen among all items, as `nearline evaluate` asks. Transformers
-are of the same width, depth and length, learn for as long at most, on as many threads, and stop by
-what they foresee of the item before the last.
+are of the same width, depth and length, learn for as long at most, on as many threads or on a GPU
+(NEARLINE_TRAIN_DEVICE), and stop by what they foresee of the item before the last.
 """
 
 import json
@@ -18,6 +18,7 @@ import typer
 from benchmarks.harness import machine, run, workplace
 from nearline.console import JsonFlag, err, print_json, print_table
 from nearline.errors import BadInput, StepFailed
+from nearline.settings import settings
 from training.evaluation import TOP, Evaluation, interval
 from training.protocols import judge_leave_one_out
 from training.recipe import Recipe, load_recipe
@@ -65,6 +66,7 @@ class Peers:
         told = {
             "seed": self.seed,
             "threads": self.threads,
+            "device": settings().train_device,
             "max-minutes": self.minutes,
             "dim": shape.dim,
             "layers": shape.layers,

@@ -6,6 +6,7 @@
 - `item_norms.npy`: float32 (items,), the lengths that these rows have as the encoder reads them.
 - `word_vectors.npy`: float16 (buckets + 1, dim), nearline/words.py's table: what an item is whose
   words alone are known, in the space of the item matrix.
+- `lenders.npz`: nearline/lenders.py's lists: which items lend their vectors to one like them.
 - `item_index.faiss`: nearline/item_index.py's index of that matrix. Only in releases of more than
   `NEARLINE_EXACT_ITEMS` items.
 - `encoder.onnx`: the user encoder; `items`, float32 (batch, length, dim), with `types` and `gaps`,
@@ -33,6 +34,7 @@ EVENT_TYPES = "event_types.json"
 ITEM_MATRIX = "item_matrix.npy"
 ITEM_NORMS = "item_norms.npy"
 WORD_VECTORS = "word_vectors.npy"
+LENDERS = "lenders.npz"
 ITEM_INDEX = "item_index.faiss"
 ENCODER = "encoder.onnx"
 ENCODER_COMPRESSED = "encoder.int8.onnx"

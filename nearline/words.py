@@ -12,6 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from nearline.lenders import Lenders
+
 LONGEST = 32
 """Most features kept of one item; title and categories come before the text."""
 
@@ -51,15 +53,25 @@ def bucket(feature: str, buckets: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class WordVectors:
-    """What a release knows of words: `table` is (buckets + 1, dim), its row 0 stands for none."""
+    """What a release knows of words: `table` is (buckets + 1, dim), its row 0 stands for none.
+
+    `matrix`, float32 (items, dim), and `norms`, float32 (items,), are the release's items, of which
+    `lenders` lend to one that is like them.
+    """
 
     table: np.ndarray
+    matrix: np.ndarray
+    norms: np.ndarray
+    lenders: Lenders
 
     def of(
         self, title: str | None, text: str | None, categories: Sequence[str] | None
     ) -> np.ndarray:
         """The vector of an item of which nothing else is known, float32 (dim,), of length 1."""
         rows = numbers(title, text, categories, buckets=len(self.table) - 1)
-        mean = self.table[rows].astype(np.float32).mean(axis=0)
-        vector: np.ndarray = mean / max(float(np.linalg.norm(mean)), _SHORTEST)
-        return vector
+        vector = self.table[rows].astype(np.float32).mean(axis=0)
+        items, shares = self.lenders.closest(rows)
+        if len(items):
+            vector += self.lenders.share * (shares * self.norms[items]) @ self.matrix[items]
+        unit: np.ndarray = vector / max(float(np.linalg.norm(vector)), _SHORTEST)
+        return unit

@@ -10,6 +10,7 @@ import numpy as np
 from nearline import bundle
 from nearline.encoder import UserEncoder
 from nearline.errors import CorruptRelease, ReleaseError
+from nearline.lenders import Lenders
 from nearline.releases import Release, ReleaseManifest
 from nearline.sequence import ModelInput, Vocabulary, pad
 from nearline.words import WordVectors
@@ -129,15 +130,17 @@ def _read(release: Release, encoder: Encoder) -> LoadedRelease:
         popularity=np.load(release.path / bundle.POPULARITY),
         length=int(json.loads((release.path / bundle.CONFIG).read_text())["length"]),
         user_encoder=user_encoder,
-        words=_words(release),
+        words=_words(release, user_encoder),
         index=_index(release, user_encoder.matrix),
     )
 
 
-def _words(release: Release) -> WordVectors | None:
+def _words(release: Release, items: UserEncoder) -> WordVectors | None:
     if bundle.WORD_VECTORS not in release.manifest.files:
         return None
-    return WordVectors(np.load(release.path / bundle.WORD_VECTORS, mmap_mode="r"))
+    table = np.load(release.path / bundle.WORD_VECTORS, mmap_mode="r")
+    lenders = Lenders.read(release.path / bundle.LENDERS)
+    return WordVectors(table, items.matrix, items.norms, lenders)
 
 
 def _index(release: Release, matrix: np.ndarray) -> "ItemIndex | None":
@@ -157,10 +160,11 @@ def _check(loaded: LoadedRelease) -> None:
             f"release {loaded.version}: {items} item ids, but a matrix of {shapes[0]}, norms of "
             f"{shapes[1]} and popularity of {shapes[2]} items; roll back"
         )
-    if loaded.words is not None and loaded.words.table.shape[1:] != (loaded.dim,):
+    words = loaded.words
+    if words and (words.table.shape[1:], words.lenders.lengths.shape) != ((loaded.dim,), (items,)):
         raise CorruptRelease(
-            f"release {loaded.version}: its words have vectors of {loaded.words.table.shape[1:]}, "
-            f"its items of {loaded.dim}; roll back"
+            f"release {loaded.version}: its words have vectors of {words.table.shape[1:]}, its "
+            f"items of {loaded.dim}; {words.lenders.lengths.shape} lend of {items}; roll back"
         )
     one = np.ones(1, dtype=np.int64)
     vector = loaded.encode([ModelInput(one, one, one)])

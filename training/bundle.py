@@ -21,6 +21,7 @@ from nearline.errors import CorruptRelease, StepFailed
 from nearline.releases import Release
 from nearline.sequence import PAD, Vocabulary
 from training.content import content_ids, given_vectors, in_order
+from training.lending import borrow, lenders
 from training.model import Model, ModelConfig, input_table, rearranged
 from training.recipe import Learning
 
@@ -104,6 +105,7 @@ def write_encoders(folder: Path, model: Model) -> None:
     np.save(folder / names.ITEM_MATRIX, model.item_matrix().numpy())
     np.save(folder / names.WORD_VECTORS, model.item_tower.content.bag.weight.numpy().astype("f2"))
     np.save(folder / names.ITEM_NORMS, model.item_tower().norm(dim=-1).numpy())
+    lenders(model).save(folder / names.LENDERS)
     export_encoder(model, folder / names.ENCODER)
     compress(folder / names.ENCODER, folder / names.ENCODER_COMPRESSED)
 
@@ -190,4 +192,7 @@ def with_items(bundle: Bundle, item_ids: tuple[str, ...], catalogue: pa.Table) -
     there = set(catalogue["item_id"].to_pylist())
     left = torch.tensor([item_id not in there for item_id in item_ids]) & (rows >= 0)
     words[left], given[left] = kept.words[rows[left]], kept.given[rows[left]]
-    return rearranged(bundle.model, rows, words, given)
+    changed = (rows < 0) | (words != kept.words[rows.clamp(min=0)]).any(dim=1)
+    model = rearranged(bundle.model, rows, words, given)
+    borrow(model, changed.numpy())
+    return model

@@ -1,5 +1,6 @@
 """How the model learns: whole by night, warm by the hour."""
 
+import copy
 import logging
 import math
 import time
@@ -16,18 +17,18 @@ from nearline.settings import settings
 from training.checkpoint import Checkpoint, key_of
 from training.dataset import Batch, Interactions
 from training.device import on_device
+from training.lending import borrow
 from training.model import Model
 from training.recipe import Learning
 from training.teacher import (
     Course,
     Loss,
-    Parent,
     Teacher,
+    Tutor,
     batch_loss,
     constant,
     cosine,
     mean_loss,
-    step_tokens,
     training_batches,
 )
 from training.together import any_of_all, leads, members, of_the_leader, shares, together
@@ -110,9 +111,10 @@ def fit(
     StepFailed when the loss is no number.
     """
     model.item_tower.touch(data.items[targets] - 1)
+    borrow(model)
     with together(seed), on_device(model):
         least = max(len(targets) // STEPS_A_PASS, model.config.length)
-        tokens = max(min(step_tokens(model, learning, loss), least) // members(), 1)
+        tokens = max(min(learning.batch_tokens, least) // members(), 1)
         parts = sum(1 for _ in training_batches(model, data, targets, tokens))
         steps = math.ceil(parts / members())
         rates = constant(min(steps, WARM_UP_STEPS))
@@ -207,9 +209,9 @@ def warm(
     model.item_tower.touch(data.items[mixed] - 1)
     loss: Loss = batch_loss
     if learning.distillation and len(repeated):
-        loss = Parent(model, repeated, learning.distillation).loss
-    tokens = step_tokens(model, learning, loss)
-    parts = list(training_batches(model, data, mixed, tokens, rng))[: learning.warm_steps]
+        loss = Tutor(copy.deepcopy(model), learning.distillation, repeated).loss
+    batches = training_batches(model, data, mixed, learning.batch_tokens, rng)
+    parts = list(batches)[: learning.warm_steps]
     # Adam steps as far for ten events as for thousands: a step counts for as much as it has seen.
     rate = learning.warm_learning_rate * min(len(mixed) / learning.batch_tokens, 1.0)
     with on_device(model):

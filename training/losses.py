@@ -1,9 +1,8 @@
 """What the model is taught by."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 _CHUNK_SCORES = 4_000_000
@@ -14,6 +13,28 @@ _CHUNK_SCORES_ON_GPU = 128_000_000
 _FAST_ON_CPU = ("amx_bf16", "avx512_bf16", "bf16")
 
 
+class Answers(NamedTuple):
+    """What another model answers to the same targets, over the same catalogue.
+
+    Its scores are `states` (P, E) times `matrix` (N, E), already divided by its temperature;
+    `weights` (P,) say how much each answer counts beside what happened, which counts 1.
+    """
+
+    states: Tensor
+    matrix: Tensor
+    weights: Tensor
+
+    def part(self, chunk: slice) -> "Answers":
+        """Those of some targets."""
+        return Answers(self.states[chunk], self.matrix, self.weights[chunk])
+
+    def chances(self, among: Tensor) -> Tensor:
+        """Each item's chance times the answer's weight (P, N), in the precision of `among`."""
+        precision = among.dtype
+        q = (self.states.to(precision) @ self.matrix.to(precision).T).exp_().mul_(among)
+        return q.mul_((self.weights.unsqueeze(1) / q.sum(dim=1, keepdim=True)).to(precision))
+
+
 def catalogue_softmax(
     states: Tensor,
     matrix: Tensor,
@@ -21,31 +42,24 @@ def catalogue_softmax(
     *,
     temperature: float,
     precision: torch.dtype = torch.float32,
+    among: Tensor | None = None,
+    answers: Answers | None = None,
 ) -> Tensor:
     """Softmax cross-entropy over the whole catalogue, of cosines divided by a temperature.
 
     -log( exp(u·v⁺/τ) / Σ_v exp(u·v/τ) ), the mean over the targets. `states` (P, D) and `matrix`
-    (N, D) have length 1, `targets` are rows of `matrix` (P,). The scores of items not wanted may
-    be of a lower `precision`; sums are not.
+    (N, D) have length 1, `targets` are rows of `matrix` (P,). Only items `among` others, bool (N,),
+    are in the sum; all without it. The scores of items not wanted may be of a lower `precision`;
+    sums are not.
+
+    With `answers`, each target adds -w Σ_v q(v) log p(v), where q are the other model's chances and
+    w is the answer's weight: Hinton et al. 2015, Distilling the Knowledge in a Neural Network; Mi
+    et al. 2020, ADER: Adaptively Distilled Exemplar Replay towards Continual Learning for
+    Session-based Recommendation (eq. 3).
     """
-    loss: Tensor = _Softmax.apply(states / temperature, matrix, targets, precision)
+    there = matrix.new_ones(len(matrix), dtype=precision) if among is None else among.to(precision)
+    loss: Tensor = _Softmax.apply(states / temperature, matrix, targets, there, answers)
     return loss
-
-
-def distillation(
-    states: Tensor, matrix: Tensor, kept: Tensor, items: Tensor, *, temperature: float
-) -> Tensor:
-    """How far the answers have moved from a parent's: Kullback-Leibler, the mean over the targets.
-
-    Mi et al. 2020, ADER: Adaptively Distilled Exemplar Replay towards Continual Learning for
-    Session-based Recommendation (eq. 3, which leaves out the parent's entropy, a constant).
-    `states` (P, D) and `matrix` (N, D) are the model's, `kept` and `items` the parent's.
-    """
-    logits = (states / temperature) @ matrix.T  # (P, N)
-    parent = (kept / temperature) @ items.T  # (P, N)
-    return F.kl_div(
-        logits.log_softmax(dim=1), parent.log_softmax(dim=1), reduction="batchmean", log_target=True
-    )
 
 
 class _Softmax(torch.autograd.Function):
@@ -57,9 +71,14 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        context: Any, states: Tensor, matrix: Tensor, targets: Tensor, precision: torch.dtype
+        context: Any,
+        states: Tensor,
+        matrix: Tensor,
+        targets: Tensor,
+        among: Tensor,
+        answers: Answers | None,
     ) -> Tensor:
-        learns = any(context.needs_input_grad)
+        learns, precision = any(context.needs_input_grad), among.dtype
         low = matrix.to(precision)
         total = states.new_zeros(())
         to_states, to_matrix = torch.empty_like(states), torch.zeros_like(matrix)
@@ -68,21 +87,28 @@ class _Softmax(torch.autograd.Function):
         for start in range(0, len(states), size):
             chunk = slice(start, start + size)
             u, wanted = states[chunk], matrix[targets[chunk]]
-            e = (u.to(precision) @ low.T).exp_()  # (chunk, N)
+            mass = states.new_ones(len(u), 1)  # of all that is asked for; `wanted` is its sum
+            if answers is not None:
+                q = answers.part(chunk).chances(among)  # (chunk, N)
+                mass = mass + answers.weights[chunk].unsqueeze(1)
+                wanted = wanted + (q @ low).float()
+                if learns:
+                    to_matrix -= q.T @ u.to(precision)
+            e = (u.to(precision) @ low.T).exp_().mul_(among)  # (chunk, N)
             z = e.sum(dim=1, keepdim=True).float()
-            total += (z.log().squeeze(1) - (u * wanted).sum(dim=1)).sum()
+            total += (mass * z.log()).sum() - (u * wanted).sum()
             if learns:
-                to_states[chunk] = (e @ low).float() / z - wanted
-                to_matrix += e.T @ (u / z).to(precision)
+                to_states[chunk] = mass * (e @ low).float() / z - wanted
+                to_matrix += e.T @ (mass * u / z).to(precision)
         if learns:
             to_matrix.index_add_(0, targets, states, alpha=-1)
             context.save_for_backward(to_states / len(states), to_matrix / len(states))
         return total / len(states)
 
     @staticmethod
-    def backward(context: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(context: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         to_states, to_matrix = context.saved_tensors
-        return outer[0] * to_states, outer[0] * to_matrix, None, None
+        return outer[0] * to_states, outer[0] * to_matrix, None, None, None
 
 
 def fast_precision(device: torch.device) -> torch.dtype:

@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nearline.sequence import GAP_BUCKETS, PAD
-from training.neighbours import Graph, spread
+from training.neighbours import Graph, spread, sums
 
-GRAPH = tuple(f"graph_{part}" for part in Graph._fields)
-"""The item tower's buffers that hold its graph."""
+GRAPH, LOANS = (tuple(f"{name}_{part}" for part in Graph._fields) for name in ("graph", "loans"))
+"""The item tower's buffers that hold its graphs."""
 
 TOWER = "item_tower."
 
@@ -158,9 +158,8 @@ def shown(rows: Tensor, dropout: float, training: bool) -> Tensor:
 class ItemTower(nn.Module):
     """An item is what its content says, what was learned of this very item, and its neighbours.
 
-    `touched` (bool (N,)) are items of which something was learned. Every step says of all others
-    that nobody wants them, so nothing but content speaks for them. `fresh` ones came after the
-    night.
+    `touched` (bool (N,)) are items of which something was learned. One that was not, and has no
+    neighbours, borrows from learned ones that are like it. `fresh` ones came after the night.
     """
 
     fresh: Tensor
@@ -172,10 +171,12 @@ class ItemTower(nn.Module):
         self.content = Content(config)
         self.delta = nn.Embedding(config.items, config.dim)
         self.share = nn.Parameter(torch.ones(()))
+        self.loan = nn.Parameter(torch.tensor(0.5))
         for name in ("fresh", "touched"):
             self.register_buffer(name, torch.zeros(config.items, dtype=torch.bool))
-        for name, part in zip(GRAPH, Graph.empty(config.items), strict=True):
-            self.register_buffer(name, part)
+        for names in (GRAPH, LOANS):
+            for name, part in zip(names, Graph.empty(config.items), strict=True):
+                self.register_buffer(name, part)
         nn.init.normal_(self.delta.weight, std=0.02)
 
     @property
@@ -183,9 +184,19 @@ class ItemTower(nn.Module):
         """Which items lend each other their vectors; at first none do."""
         return Graph(*(getattr(self, name) for name in GRAPH))
 
+    @property
+    def loans(self) -> Graph:
+        """Which items lend to each, and the share of each; at first none do."""
+        return Graph(*(getattr(self, name) for name in LOANS))
+
     def link(self, graph: Graph) -> None:
         """From now on neighbours are those of `graph`."""
         for name, part in zip(GRAPH, graph, strict=True):
+            setattr(self, name, part)
+
+    def borrow(self, loans: Graph) -> None:
+        """From now on items lend as `loans` says."""
+        for name, part in zip(LOANS, loans, strict=True):
             setattr(self, name, part)
 
     def touch(self, items: np.ndarray) -> None:
@@ -194,12 +205,15 @@ class ItemTower(nn.Module):
 
     def forward(self) -> Tensor:
         content: Tensor = self.content()
-        learned = self.delta.weight * self.touched.unsqueeze(1)
+        vectors = content + self.delta.weight * self.touched.unsqueeze(1)
         if len(self.graph.items):
-            learned = learned + self.share * spread(content + learned, self.graph)
-        # Some items are shown as new ones are, so that content learns to stand for itself.
-        learned = shown(learned, self.id_dropout, self.training)
-        return content + learned  # (N, D)
+            vectors = vectors + self.share * spread(vectors, self.graph)
+        known = self.touched | (self.graph.starts.diff() > 0)
+        if self.training and self.id_dropout:
+            # Some items are shown as new ones are, so that these learn to stand for themselves.
+            known = known & (torch.rand(known.shape, device=known.device) >= self.id_dropout)
+        new = content + self.loan * sums(vectors, self.loans)
+        return torch.where(known.unsqueeze(1), vectors, new)  # (N, D)
 
 
 class UserEncoder(nn.Module):
@@ -246,6 +260,7 @@ class Model(nn.Module):
         """The model whose `state_dict` was kept."""
         model = cls(config, weights[WORDS])
         model.item_tower.link(Graph(*(weights[TOWER + name] for name in GRAPH)))
+        model.item_tower.borrow(Graph(*(weights[TOWER + name] for name in LOANS)))
         model.load_state_dict(weights)
         return model
 
@@ -271,18 +286,19 @@ def input_table(vectors: Tensor) -> Tensor:
 def rearranged(model: Model, rows: Tensor, words: Tensor, given: Tensor | None = None) -> Model:
     """The same model of other items: item i is the old item `rows[i]`, a new one where that is -1.
 
-    A new item has no delta and no neighbours: its vector comes from its `words` (N',
-    content_width) and what it was `given` (N', widths) at once. Without `given` nobody has any.
+    A new item has no delta, no neighbours and nobody who lends: its vector comes from its `words`
+    (N', content_width) and what it was `given` (N', widths) at once. Without `given` none has any.
     """
     config = ModelConfig(**{**vars(model.config), "items": len(rows)})
     known = (rows >= 0).unsqueeze(1)  # (N', 1)
     tower = model.item_tower
     delta = tower.delta.weight.detach()[rows.clamp(min=0)] * known
-    linked = zip(GRAPH, tower.graph.rearranged(rows), strict=True)
+    graphs = {GRAPH: tower.graph.rearranged(rows), LOANS: tower.loans.rearranged(rows)}
     if given is None:
         given = tower.content.given.new_zeros(len(rows), tower.content.given.shape[1])
     fresh, touched = (mask[rows.clamp(min=0)] for mask in (tower.fresh, tower.touched))
     changed = {DELTA: delta, WORDS: words, GIVEN: given}
     changed |= {FRESH: fresh | (rows < 0), TOUCHED: touched & (rows >= 0)}
-    changed |= {TOWER + name: part for name, part in linked}
+    for names, graph in graphs.items():
+        changed |= {TOWER + name: part for name, part in zip(names, graph, strict=True)}
     return Model.restored(config, model.state_dict() | changed)

@@ -20,7 +20,7 @@ REACH = 3
 
 
 class Graph(NamedTuple):
-    """Items and their neighbours, the same both ways, as compressed sparse rows.
+    """Items and others that each takes in, its neighbours, as compressed sparse rows.
 
     The neighbours of item i are `items[starts[i]:starts[i + 1]]` (int32), each as close as
     `closeness` (float32) says. `starts` is int32 (items + 1,).
@@ -38,13 +38,13 @@ class Graph(NamedTuple):
 
     @classmethod
     def of(cls, matrix: sparse.csr_array) -> "Graph":
-        """A symmetric matrix (items, items) as a graph."""
+        """A matrix (items, items) as a graph."""
         starts, items = (part.astype(np.int32) for part in (matrix.indptr, matrix.indices))
         parts = starts, items, matrix.data.astype(np.float32)
         return cls._make(map(torch.from_numpy, parts))
 
     def matrix(self) -> sparse.csr_array:
-        """The graph as a symmetric matrix (items, items)."""
+        """The graph as a matrix (items, items)."""
         starts, items, closeness = (part.cpu().numpy() for part in self)
         size = len(starts) - 1
         return sparse.csr_array((closeness, items, starts), shape=(size, size))
@@ -58,7 +58,10 @@ class Graph(NamedTuple):
         return Graph.of(old[places][:, places])
 
     def renewed(self, newer: "Graph", about: np.ndarray) -> "Graph":
-        """The same, but for some items (bool), whose neighbours are those that `newer` has."""
+        """The same, but for some items (bool), whose neighbours are those that `newer` has.
+
+        Both graphs are the same both ways, and so is what comes of them.
+        """
         old, new = self._edges(about, touched=False), newer._edges(about, touched=True)
         return Graph.of((old + new).tocsr())
 
@@ -103,7 +106,10 @@ def _closest(matrix: sparse.csr_array, most: int) -> sparse.csr_array:
 
 
 def spread(vectors: Tensor, graph: Graph) -> Tensor:
-    """The neighbours' vectors of each item, added up by closeness; both are (items, dim)."""
+    """The neighbours' vectors of each item, added up by closeness; both are (items, dim).
+
+    The graph is the same both ways.
+    """
     passed: Tensor = _Spread.apply(vectors, *graph)
     return passed
 
@@ -118,15 +124,16 @@ class _Spread(torch.autograd.Function):
     @torch.amp.custom_fwd(device_type="cuda", cast_inputs=torch.float32)
     def forward(context: Any, vectors: Tensor, *graph: Tensor) -> Tensor:
         context.graph = Graph(*graph)
-        return _sums(vectors, context.graph)
+        return sums(vectors, context.graph)
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cuda")
     def backward(context: Any, *outer: Tensor) -> tuple[Tensor, None, None, None]:
-        return _sums(outer[0].contiguous(), context.graph), None, None, None
+        return sums(outer[0].contiguous(), context.graph), None, None, None
 
 
-def _sums(vectors: Tensor, graph: Graph) -> Tensor:
+def sums(vectors: Tensor, graph: Graph) -> Tensor:
+    """The vectors (items, dim) of the items that each has in a graph, added up by closeness."""
     return F.embedding_bag(
         graph.items,
         vectors,

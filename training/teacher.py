@@ -1,6 +1,5 @@
 """One step after another: the loss of a batch, the optimizer, and the average of the weights."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -13,14 +12,12 @@ from torch.optim.swa_utils import AveragedModel
 from nearline.errors import StepFailed
 from training.dataset import Batch, Interactions, batches
 from training.device import device_of, placed
-from training.losses import catalogue_softmax, distillation, fast_precision
+from training.losses import Answers, catalogue_softmax, fast_precision
 from training.model import Model
 from training.recipe import Learning
 from training.together import mean_of_all
 
 _CLIP = 1.0
-_MOST_ANSWERS = 50_000_000
-"""Scores that a step of distillation compares, targets times items: they are all in memory."""
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Loss = Callable[[Model, Interactions, Batch], Tensor]
@@ -70,8 +67,8 @@ class Teacher:
 
 
 def batch_loss(model: Model, data: Interactions, batch: Batch) -> Tensor:
-    """The loss of a batch's targets."""
-    return _loss(model, data, batch, *_answers(model, batch))
+    """The loss of a batch's targets, as it is learned."""
+    return _learned(model, data, batch, *_answers(model, batch))
 
 
 def _answers(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -84,44 +81,76 @@ def _answers(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
     return states[rows, columns], matrix
 
 
-def _loss(model: Model, data: Interactions, batch: Batch, states: Tensor, matrix: Tensor) -> Tensor:
-    wanted = placed(data.items[batch.targets] - 1, matrix.device)
+def _learned(
+    model: Model,
+    data: Interactions,
+    batch: Batch,
+    states: Tensor,
+    matrix: Tensor,
+    answers: Answers | None = None,
+) -> Tensor:
+    """The loss among items of which something is learned.
+
+    Of the others no step must learn that nobody wants them: nobody could.
+    """
+    among = model.item_tower.touched
+    return _loss(model, data, batch, states, matrix, among=among, answers=answers)
+
+
+def _loss(
+    model: Model,
+    data: Interactions,
+    batch: Batch,
+    states: Tensor,
+    matrix: Tensor,
+    *,
+    among: Tensor | None = None,
+    answers: Answers | None = None,
+) -> Tensor:
     return catalogue_softmax(
         states,
         matrix,
-        wanted,
+        placed(data.items[batch.targets] - 1, matrix.device),
         temperature=model.config.temperature,
         precision=fast_precision(matrix.device),
+        among=among,
+        answers=answers,
     )
 
 
-class Parent:
-    """A model as it was before it went on learning, whose answers to old targets are kept up."""
+class Tutor:
+    """Another model of the same items, whose answers are learned beside what happened.
 
-    def __init__(self, model: Model, old: np.ndarray, weight: float) -> None:
-        self.model, self.old, self.weight = copy.deepcopy(model).eval(), old, weight
+    By the hour it is the model as it was before, and its answers to some of the targets, `old`
+    ones, are kept up. By night it is a larger one, asked about all.
+    """
+
+    def __init__(self, model: Model, weight: float, old: np.ndarray | None = None) -> None:
+        self.model, self.weight, self.old = model.eval(), weight, old
 
     def loss(self, model: Model, data: Interactions, batch: Batch) -> Tensor:
-        """The loss of a batch's targets, and `weight` times how far its old ones have moved."""
+        """The loss of a batch's targets, and `weight` times how far it is from these answers."""
         states, matrix = _answers(model, batch)
-        loss = _loss(model, data, batch, states, matrix)
-        old = placed(np.flatnonzero(np.isin(batch.targets, self.old)), matrix.device)
-        if len(old) == 0:
-            return loss
-        with torch.no_grad():
-            kept, items = _answers(self.model.to(matrix.device), batch)
-        temperature = model.config.temperature
-        moved = distillation(states[old], matrix, kept[old], items, temperature=temperature)
-        return loss + self.weight * len(old) / len(states) * moved
+        return _learned(model, data, batch, states, matrix, self._told(batch, matrix.device))
+
+    @torch.no_grad()
+    def _told(self, batch: Batch, device: torch.device) -> Answers:
+        states, matrix = _answers(self.model.to(device), batch)
+        asked = (
+            np.ones(len(batch.targets)) if self.old is None else np.isin(batch.targets, self.old)
+        )
+        weights = placed((self.weight * asked).astype(np.float32), device)
+        return Answers(states / self.model.config.temperature, matrix, weights)
 
 
 @torch.no_grad()
 def mean_loss(model: Model, data: Interactions, targets: np.ndarray, learning: Learning) -> float:
-    """The mean loss over `targets`; 0 without any."""
+    """The mean loss over `targets`, among all items; 0 without any."""
     model.eval()
     total = 0.0
     for batch in training_batches(model, data, targets, learning.batch_tokens):
-        total += batch_loss(model, data, batch).item() * len(batch.targets)
+        loss = _loss(model, data, batch, *_answers(model, batch))
+        total += loss.item() * len(batch.targets)
     return total / max(len(targets), 1)
 
 
@@ -135,13 +164,6 @@ def training_batches(
     """Half-overlapping sequences: every state has read at least half of what the model can read."""
     length = model.config.length
     return batches(data, targets, length=length, stride=length // 2, tokens=tokens, rng=rng)
-
-
-def step_tokens(model: Model, learning: Learning, loss: Loss) -> int:
-    """Events of a step; fewer where another loss holds the scores of all its targets at once."""
-    if loss is batch_loss:
-        return learning.batch_tokens
-    return min(learning.batch_tokens, max(_MOST_ANSWERS // model.config.items, model.config.length))
 
 
 class Course:

@@ -34,6 +34,13 @@ from rectools.models.nn.transformers.utils import leave_one_out_mask
 
 TOP = 10
 WATCHED_USERS = 2_000
+DEVICES = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
+"""How the trainer calls what Nearline's settings name."""
+
+
+def on_gpu(device: str) -> bool:
+    """Whether a model learns and answers on a GPU."""
+    return device == "cuda" or (device == "auto" and torch.cuda.is_available())
 
 
 def transformer(
@@ -44,7 +51,7 @@ def transformer(
     def trainer() -> Trainer:
         best = ModelCheckpoint(folder, monitor="val_loss", mode="min", save_weights_only=True)
         return Trainer(
-            accelerator="cpu",
+            accelerator=DEVICES[asked.device],
             max_epochs=1000,
             max_time={"seconds": round(60 * asked.max_minutes)},
             callbacks=[EarlyStopping("val_loss", mode="min", patience=asked.patience), best],
@@ -65,7 +72,7 @@ def transformer(
         get_val_mask_func=leave_one_out_mask,
         get_val_mask_func_kwargs={"val_users": min(WATCHED_USERS, users)},
         get_trainer_func=trainer,
-        recommend_torch_device="cpu",
+        recommend_torch_device="cuda" if on_gpu(asked.device) else "cpu",
         # The files have no times.
         **({"relative_time_attention": False} if kind is HSTUModel else {}),
     )
@@ -103,6 +110,7 @@ def main() -> None:
     parser.add_argument("answers", type=Path)
     for option in ("seed", "threads", "dim", "layers", "heads", "length", "negatives", "patience"):
         parser.add_argument(f"--{option}", type=int, required=True)
+    parser.add_argument("--device", choices=DEVICES, required=True)
     for option in ("max-minutes", "dropout", "learning-rate"):
         parser.add_argument(f"--{option}", type=float, required=True)
     asked = parser.parse_args()

@@ -29,6 +29,7 @@ from nearline import bundle
 from nearline.domains import load_domain
 from nearline.intake import Follower, ImpressionLog, ItemJournal, Journal, accepted_events
 from nearline.lake import CATALOGUE, Lake
+from nearline.lenders import Lenders
 from nearline.ranking import ITEM_FEATURES, USER_FEATURES
 from nearline.releases import Ranking, ReleaseManifest, ReleaseStore
 from nearline.schema import ITEM_SCHEMA, Event, Item
@@ -208,6 +209,9 @@ class World:
             model.write_onnx(folder / bundle.ENCODER)
             if words is not None:
                 np.save(folder / bundle.WORD_VECTORS, words)
+                nobody = np.zeros((len(item_ids), 1), dtype=np.int64)
+                lenders = Lenders.of(nobody, nobody[:, 0] > 0, buckets=len(words) - 1, share=0.5)
+                lenders.save(folder / bundle.LENDERS)
             if ranker is not None:
                 (folder / bundle.RANKER).write_text(ranker)
             (folder / bundle.CONFIG).write_text(json.dumps({"length": LENGTH}))

@@ -9,6 +9,7 @@ import torch
 from nearline import bundle as names
 from nearline.encoder import UserEncoder
 from nearline.errors import BadInput, CorruptRelease
+from nearline.lenders import Lenders
 from nearline.releases import Release, ReleaseManifest
 from nearline.schema import ITEM_SCHEMA
 from nearline.sequence import ModelInput, Vocabulary
@@ -16,6 +17,7 @@ from nearline.sources.dataset import conform
 from nearline.windows import Window
 from nearline.words import LONGEST, WordVectors
 from training.bundle import Bundle, read_bundle, with_items, write_bundle
+from training.lending import borrow
 from training.model import Model, ModelConfig
 from training.recipe import load_recipe
 
@@ -26,6 +28,7 @@ FILES = {
     names.ITEM_MATRIX,
     names.ITEM_NORMS,
     names.WORD_VECTORS,
+    names.LENDERS,
     names.ENCODER,
     names.ENCODER_COMPRESSED,
     names.POPULARITY,
@@ -132,12 +135,20 @@ def test_an_item_that_left_the_catalogue_keeps_its_content() -> None:
 
 def test_serving_makes_the_vector_of_a_new_item_that_the_next_release_has(tmp_path: Path) -> None:
     bundle = make()
+    bundle.model.item_tower.touch(np.arange(0, 30, 2))
+    borrow(bundle.model)
     write_bundle(tmp_path, bundle)
-    words = WordVectors(np.load(tmp_path / names.WORD_VECTORS))
+    arrays = names.WORD_VECTORS, names.ITEM_MATRIX, names.ITEM_NORMS
+    words = WordVectors(
+        *(np.load(tmp_path / name) for name in arrays), Lenders.read(tmp_path / names.LENDERS)
+    )
     new = {"item_id": ["new"], "title": ["Red shoes"], "text": ["Ballet."], "categories": [["x"]]}
-    model = with_items(bundle, ("i0", "new"), conform(pd.DataFrame(new), ITEM_SCHEMA))
-    expected = model.item_matrix()[1].detach().numpy()
-    np.testing.assert_allclose(words.of("Red shoes", "Ballet.", ["x"]), expected, atol=2e-3)
+    everything = (*bundle.vocabulary.item_ids, "new")
+    model = with_items(bundle, everything, conform(pd.DataFrame(new), ITEM_SCHEMA))
+    assert len(model.item_tower.loans.items) > len(bundle.model.item_tower.loans.items)
+    expected = model.item_matrix()[-1].detach().numpy()
+    found = words.of("Red shoes", "Ballet.", ["x"])
+    np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
 def test_items_bring_their_vectors_to_a_release_and_back(tmp_path: Path) -> None:

@@ -1,14 +1,10 @@
-import math
-
 import numpy as np
 import pytest
-import torch
 
 from nearline.settings import settings
 from training.dataset import Interactions
 from training.evaluation import model_scorer
 from training.learning import reproducible, warm
-from training.losses import distillation
 from training.model import Model
 from training.protocols import new_model
 from training.recipe import load_recipe
@@ -21,17 +17,6 @@ SMALL = load_recipe("small")
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEARLINE_TRAIN_THREADS", "1")
     settings.cache_clear()
-
-
-def test_it_is_the_divergence_from_the_parents_answers() -> None:
-    items = torch.eye(2)
-    kept, moved = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    parent = torch.tensor([math.e**2, 1.0]) / (math.e**2 + 1)
-    expected = float((parent * (parent.log() - parent.flip(0).log())).sum())
-    found = distillation(moved, items, kept, items, temperature=0.5)
-    assert float(found) == pytest.approx(expected, rel=1e-5)
-    same = distillation(kept, items, kept, items, temperature=0.5)
-    assert float(same) == pytest.approx(0, abs=1e-6)
 
 
 def moved(weight: float, data: Interactions, old: np.ndarray, new: np.ndarray) -> float:

@@ -53,6 +53,7 @@ def test_a_night_publishes_a_whole_release_and_moves_no_pointer(full_lake: Lake)
         "item_matrix.npy",
         "item_norms.npy",
         "word_vectors.npy",
+        "lenders.npz",
         "encoder.onnx",
         "encoder.int8.onnx",
         "popularity.npy",

@@ -191,7 +191,7 @@ def test_attributes_tell_of_items() -> None:
     found = judge(sequences, attributes)
     assert found["ndcg@10"] != judge(sequences)["ndcg@10"]
     content = attribute_ids(attributes, vocabulary, buckets=64)
-    assert new_model(recipe().model, content).item_tower.id_dropout == 0.1
+    assert new_model(recipe().model, content).item_tower.id_dropout == 0.05
     assert new_model(recipe().model, np.zeros((40, 1), dtype=np.int64)).item_tower.id_dropout == 0
 
 
