@@ -17,15 +17,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from types import new_class
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from feast import FeatureView, RepoConfig
 from feast.infra.online_stores.helpers import _mmh3, compute_table_id
 from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import Field
 
@@ -39,6 +41,18 @@ _TYPE = "feature_repo.online_store.SettingsOnlineStore"
 _KEYS_PER_READ = 500
 _SECONDS_TO_WAIT_FOR_A_LOCK = 30
 _CACHE_KIB = 64 * 1024
+
+
+Row = tuple[datetime | None, dict[str, Value] | None]
+"""The time of a row, and its values by feature; None and None where there is no row."""
+
+
+class Asked(NamedTuple):
+    """What is read of one view: features by name, of entity keys."""
+
+    view: FeatureView
+    names: list[str]
+    keys: list[EntityKey]
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,10 @@ class NeverBack:
         if progress:
             progress(len(data))
 
+    def read_views(self, config: RepoConfig, asked: Sequence[Asked]) -> list[list[Row]]:
+        """The rows of each view, one for each of its keys."""
+        raise NotImplementedError
+
     def holds(self, config: RepoConfig, view: FeatureView, keys: list[bytes]) -> list[bool]:
         """Whether a row of a view is stored, for each entity key."""
         return [time is not None for time in self._stored_times(config, view, keys)]
@@ -147,6 +165,9 @@ class NeverBackSqlite(NeverBack, SqliteOnlineStore):
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             connection.execute(f"PRAGMA busy_timeout={_SECONDS_TO_WAIT_FOR_A_LOCK * 1000}")
         return super()._get_conn(config)
+
+    def read_views(self, config: RepoConfig, asked: Sequence[Asked]) -> list[list[Row]]:
+        return [self.online_read(config, view, keys, names) for view, names, keys in asked]
 
     def _stored_times(
         self, config: RepoConfig, view: FeatureView, keys: list[bytes]
@@ -239,6 +260,21 @@ class NeverBackRedis(NeverBack, RedisOnlineStore):
     """The Redis that the settings name."""
 
     rows_per_batch = 2_000
+
+    def read_views(self, config: RepoConfig, asked: Sequence[Asked]) -> list[list[Row]]:
+        """One round trip for all views."""
+        fields = [
+            self._generate_hset_keys_for_features(view, list(names)) for view, names, _ in asked
+        ]
+        keys = [self._generate_redis_keys_for_entities(config, each.keys) for each in asked]
+        commands = [
+            (key, hashed) for some, (_, hashed) in zip(keys, fields, strict=True) for key in some
+        ]
+        found = iter(self._read_hash_fields(config, commands))
+        return [
+            self._convert_redis_values_to_protobuf(list(islice(found, len(some))), view.name, names)
+            for (view, _, _), some, (names, _) in zip(asked, keys, fields, strict=True)
+        ]
 
     def _stored_times(
         self, config: RepoConfig, view: FeatureView, keys: list[bytes]

@@ -34,9 +34,9 @@ from nearline.windows import Window
 from pipeline.pushed import pushed_release, tell_pushed
 
 if TYPE_CHECKING:
-    from feast import FeatureStore, FeatureView
+    from feast import FeatureView
 
-    from feature_repo.online_store import NeverBack
+    from feature_repo.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class OnlineReport:
 
 
 @cache
-def feature_store() -> "FeatureStore":
+def feature_store() -> "Store":
     """The Feast store of the settings, opened once for this process."""
     from feature_repo.store import open_store
 
@@ -134,15 +134,7 @@ def _first(view: "FeatureView", window: Window) -> datetime:
 
 def _landed() -> Counter[str]:
     """Rows that this process has written, by view."""
-    return _online_store().landed
-
-
-def _online_store() -> "NeverBack":
-    from feature_repo.online_store import NeverBack
-
-    online = feature_store().provider.online_store
-    assert isinstance(online, NeverBack)
-    return online
+    return feature_store().online.landed
 
 
 def _dataset(view: "FeatureView") -> str:
@@ -187,7 +179,7 @@ def stored_of(user_ids: Sequence[str]) -> dict[str, list[str]]:
         return {user_id: [] for user_id in user_ids}
     config, views = feature_store().config, _user_views()
     with _feast("the online store was not searched"):
-        held = [_online_store().holds(config, view, _user_keys(user_ids)) for view in views]
+        held = [feature_store().online.holds(config, view, _user_keys(user_ids)) for view in views]
     return {
         user_id: sorted(v.name for v, there in zip(views, held, strict=True) if there[place])
         for place, user_id in enumerate(user_ids)
@@ -201,7 +193,9 @@ def forget_users(user_ids: Sequence[str]) -> None:
     """
     if settings().feast_registry.is_file():
         with _feast("users were not removed from the online store"):
-            _online_store().forget(feature_store().config, _user_views(), _user_keys(user_ids))
+            feature_store().online.forget(
+                feature_store().config, _user_views(), _user_keys(user_ids)
+            )
     shutil.rmtree(settings().home / "feast" / "spill", ignore_errors=True)
 
 

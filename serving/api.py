@@ -54,14 +54,22 @@ def utc_now() -> datetime:
 
 
 def create_app(
-    *, service: Service | None = None, clock: Callable[[], datetime] = utc_now
+    *,
+    service: Service | None = None,
+    clock: Callable[[], datetime] = utc_now,
+    started: Callable[[], object] | None = None,
 ) -> FastAPI:
-    """The app of the settings, or of a given service; it starts and closes the service."""
+    """The app of the settings, or of a given service; it starts and closes the service.
+
+    `started` is called once it has started, before the first request.
+    """
     config, service, access = settings(), service or Service.open(), Access.open()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start(clock)
+        if started is not None:
+            started()
         yield
         service.close()
         access.close()

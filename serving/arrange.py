@@ -5,7 +5,7 @@ A release's ranker may order what is fused (serving/ranking.py).
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from nearline.ranking import RANK_OFFSET, WEIGHTS
@@ -32,14 +32,16 @@ class Candidate:
         return max(self.scores, key=lambda source: WEIGHTS[source])
 
 
-def fused(retrieved: Sequence[Retrieved]) -> list[Candidate]:
+def fused(retrieved: Sequence[Retrieved]) -> Iterator[Candidate]:
     """The candidates of all sources by reciprocal rank fusion: sum of weight / (k + rank).
 
-    A single source keeps its order and its scores.
+    A single source keeps its order and its scores. Each is made when it is asked for: few are.
     """
     given = [found for found in retrieved if found.items]
     if len(given) == 1:
-        return _alone(given[0])
+        [alone] = given
+        yield from (Candidate(item, score, {alone.source: score}) for item, score in alone.items)
+        return
     ranks: defaultdict[str, float] = defaultdict(float)
     scores: dict[str, dict[Retriever, float]] = {}
     for found in given:
@@ -47,15 +49,11 @@ def fused(retrieved: Sequence[Retrieved]) -> list[Candidate]:
             ranks[item_id] += WEIGHTS[found.source] / (RANK_OFFSET + rank)
             scores.setdefault(item_id, {})[found.source] = score
     order = sorted(ranks, key=lambda item_id: -ranks[item_id])
-    return [Candidate(item_id, ranks[item_id], scores[item_id]) for item_id in order]
-
-
-def _alone(found: Retrieved) -> list[Candidate]:
-    return [Candidate(item_id, score, {found.source: score}) for item_id, score in found.items]
+    yield from (Candidate(item_id, ranks[item_id], scores[item_id]) for item_id in order)
 
 
 def spread(
-    ranked: Sequence[Candidate],
+    ranked: Iterable[Candidate],
     limit: int,
     *,
     cap: float,

@@ -21,7 +21,7 @@ from nearline.sequence import History
 from nearline.settings import settings
 
 if TYPE_CHECKING:
-    from feast import FeatureStore
+    from feature_repo.store import Store
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -104,11 +104,11 @@ class FeatureReader:
     `open_store` makes the Feast store, in the reading thread and at the first read.
     """
 
-    def __init__(self, open_store: Callable[[], "FeatureStore"], *, deadline_ms: int) -> None:
+    def __init__(self, open_store: Callable[[], "Store"], *, deadline_ms: int) -> None:
         self._open_store = open_store
         self._deadline_s = deadline_ms / 1000
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feature-reader")
-        self._store: FeatureStore | None = None
+        self._store: Store | None = None
 
     @classmethod
     def open(cls) -> "FeatureReader":
@@ -167,18 +167,14 @@ class FeatureReader:
             log.warning("the online store failed: %s", error)
             raise StoreFailed(str(error)) from error
 
-    def _opened(self) -> "FeatureStore":
+    def _opened(self) -> "Store":
         if self._store is None:
             self._store = self._open_store()
         return self._store
 
     def _read(self, features: list[str], keys: list[dict[str, str]]) -> dict[str, list[Any]]:
         """Columns of values, one value for each key; `<feature>__ts` holds the rows' times."""
-        response = self._opened().get_online_features(
-            features=features, entity_rows=keys, full_feature_names=True
-        )
-        columns: dict[str, list[Any]] = response.to_dict(include_event_timestamps=True)
-        return columns
+        return self._opened().read(features, keys)
 
     def _read_one(self, features: list[str], key: dict[str, str]) -> dict[str, Any]:
         return {name: values[0] for name, values in self._read(features, [key]).items()}
@@ -253,7 +249,7 @@ def _time(row: Mapping[str, Any], feature: str) -> datetime:
     return datetime.fromtimestamp(row[f"{feature}__ts"], UTC)
 
 
-def _feast_store() -> "FeatureStore":
+def _feast_store() -> "Store":
     # Feast would write an empty registry where there is none, and race the first `feast apply`.
     if not settings().feast_registry.is_file():
         raise StoreFailed(

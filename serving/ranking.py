@@ -6,8 +6,8 @@ none. Items that the release does not know yet keep their places, as no ranker h
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,7 @@ Lists = Mapping[str, Sequence[tuple[str, float]]]
 """What each source proposes: pairs of (item, score), best first."""
 
 
-@dataclass(frozen=True)
-class Ranked:
+class Ranked(NamedTuple):
     """Candidates, best first, and why they are in the fused order if they are."""
 
     candidates: Sequence[Candidate]

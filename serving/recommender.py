@@ -205,9 +205,10 @@ class Recommender:
         """What these sources propose, as one list, and why it was not ranked if it was to be."""
         pool = max(POOL, 2 * asked.limit)
         found = [source(rules, pool) for source in sources]
-        ranked = Ranked(fused(found))
-        if rank is not None and ranked.candidates:
-            ranked = rank(found, ranked.candidates)
+        candidates: Iterable[Candidate] = fused(found)
+        trouble = None
+        if rank is not None and (pooled := list(candidates)):
+            candidates, trouble = rank(found, pooled)
         catalogue, capped = rules.pinned.catalogue, not rules.filters.categories
 
         def category(item_id: str) -> str | None:
@@ -215,8 +216,7 @@ class Recommender:
             return entry.categories[0] if entry and entry.categories else None
 
         cap = self._cap if asked.category_cap is None else asked.category_cap
-        listed = spread(ranked.candidates, asked.limit, cap=cap, category=category)
-        return listed, ranked.trouble
+        return spread(candidates, asked.limit, cap=cap, category=category), trouble
 
     def _first(self, rules: Rules, asked: Asked, sources: Sequence[Retrieve]) -> list[Candidate]:
         """The list of the first source that has any."""

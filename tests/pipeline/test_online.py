@@ -146,6 +146,30 @@ def test_the_newest_row_of_each_key_comes_online(online: Lake) -> None:
     assert online.covered("online/user_activity") == [window]
 
 
+@pytest.mark.parametrize("entity", sorted(KEYS))
+def test_a_read_gives_the_columns_that_feast_gives(online: Lake, entity: str) -> None:
+    write(online, "user_activity", T0, [{"user_id": "u", "events_1h": 3, "last_event_ts": T0}])
+    write(online, "user_sequence", T0, [sequence("u", "a", "b"), sequence("v", "a")])
+    write(online, "item_popularity", T0, [{"item_id": "a", "velocity": 0.25}])
+    write(online, "trending", T0, [{"surface": "all", "item_ids": ["a"], "scores": [2.0]}])
+    close(online, hour(0))
+    materialize(hour(0))
+    vectors = np.array([[0.6, 0.8]], dtype=np.float32)
+    push_embeddings(publish(np.eye(2), T0), ["u"], vectors)
+
+    store, keys = feature_store(), {"user": "uvw", "item": "ab", "surface": ["all", "other"]}
+    views = [view for view in store.list_feature_views() if view.entities == [entity]]
+    names = [f"{view.name}:{field.name}" for view in views for field in view.features]
+    rows = [{KEYS[entity]: key} for key in keys[entity]]
+    expected = store.get_online_features(names, rows, full_feature_names=True)
+    columns = expected.to_dict(include_event_timestamps=True)
+    for key in (KEYS[entity], f"{KEYS[entity]}__ts"):
+        columns.pop(key)
+    assert store.read(names, rows) == columns
+    assert store.read(names, rows[:1]) == {name: column[:1] for name, column in columns.items()}
+    assert any(value is not None for column in columns.values() for value in column)
+
+
 def test_an_older_hour_never_takes_a_key_back_and_a_corrected_row_lands(online: Lake) -> None:
     close(online, Window(T0, T0 + 2 * HOUR))
     for n in (0, 1):

@@ -121,17 +121,16 @@ class FakeStore:
         row["user_embedding__embedding"] = vector.tolist()
         row["user_embedding__release__ts"] = int(ts.timestamp())
 
-    def get_online_features(
-        self, features: list[str], entity_rows: list[dict[str, str]], full_feature_names: bool
-    ) -> "FakeStore._Response":
-        self.asked.append((features, entity_rows))
+    def read(self, features: list[str], keys: list[dict[str, str]]) -> dict[str, list[Any]]:
+        self.asked.append((features, keys))
         ranks = any(name in (*USER_FEATURES, *ITEM_FEATURES) for name in features)
         time.sleep(self.delay_s + self.ranking_delay_s * ranks)
         error = self.error or (self.ranking_error if ranks else None)
         if error:
             raise error
         names = [name.replace(":", "__") for name in features]
-        return self._Response([dict.fromkeys(names) | self._row(key) for key in entity_rows])
+        rows = [dict.fromkeys(names) | self._row(key) for key in keys]
+        return {name: [row[name] for row in rows] for name in rows[0]}
 
     def _row(self, key: dict[str, str]) -> dict[str, Any]:
         if "user_id" in key:
@@ -156,13 +155,6 @@ class FakeStore:
 
     def get_feature_view(self, name: str) -> Any:
         return SimpleNamespace(ttl=timedelta(days=8))
-
-    @dataclass
-    class _Response:
-        rows: list[dict[str, Any]]
-
-        def to_dict(self, include_event_timestamps: bool) -> dict[str, list[Any]]:
-            return {name: [row[name] for row in self.rows] for name in self.rows[0]}
 
 
 class World:

@@ -132,14 +132,14 @@ def test_what_the_same_users_touch_moves_up(world: Any) -> None:
 
 def test_a_store_that_fails_on_neighbours_costs_only_these(world: Any) -> None:
     release = shop(world)
-    read = world.store.get_online_features
+    read = world.store.read
 
-    def broken(features: list[str], **how: Any) -> Any:
+    def broken(features: list[str], keys: list[dict[str, str]]) -> Any:
         if features[0].startswith("item_neighbours"):
             raise OSError("gone")
-        return read(features, **how)
+        return read(features, keys)
 
-    world.store.get_online_features = broken
+    world.store.read = broken
     with world.client() as client:
         answer = get(client, "/v1/users/ann/recommendations", limit=4)
         metrics = client.get("/metrics").text
