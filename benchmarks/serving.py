@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -39,6 +40,17 @@ EVENTS = 50
 
 _TYPES = ("play", "rating", "comment")
 _CATEGORIES = tuple(f"c{n}" for n in range(20))
+
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request: a post where it has a body."""
+
+    path: str
+    body: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -150,10 +162,20 @@ def server(command: Sequence[str], path: str) -> Iterator[psutil.Process]:
             if process.poll() is not None:
                 raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
             time.sleep(0.2)
-        yield psutil.Process(process.pid)
+        started = psutil.Process(process.pid)
+        _settle(started)
+        yield started
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _settle(process: psutil.Process) -> None:
+    """Wait until it has nothing to do: the first worker answers while others still start."""
+    used = -1.0
+    while (now := _cpu_seconds(process)) - used > 0.05:
+        used = now
+        time.sleep(0.5)
 
 
 async def _answers(path: str) -> bool:
@@ -162,36 +184,46 @@ async def _answers(path: str) -> bool:
     except OSError:
         return False
     try:
-        return await _ask(connection, path) == 200
+        return (await _ask(connection, Call(path)))[0] == 200
     except (OSError, asyncio.IncompleteReadError):
         return False
     finally:
         connection[1].close()
 
 
-async def _ask(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str) -> int:
-    """One request on an open connection; its status."""
+async def _ask(connection: Connection, call: Call) -> tuple[int, bytes]:
+    """One request on an open connection; its status and what came."""
     reader, writer = connection
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-    await reader.readexactly(length)
-    return int(head.split(b" ", 2)[1])
+    sent = b"" if call.body is None else json.dumps(call.body).encode()
+    head = f"{'GET' if call.body is None else 'POST'} {call.path} HTTP/1.1\r\nHost: x\r\n"
+    if sent:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(sent)}\r\n"
+    writer.write(f"{head}\r\n".encode() + sent)
+    answer = await reader.readuntil(b"\r\n\r\n")
+    length = int(answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    return int(answer.split(b" ", 2)[1]), await reader.readexactly(length)
 
 
-async def _play(paths: Sequence[str], connections: int, rate: float | None) -> list[float]:
-    """Ask for every path, `connections` at a time, at most `rate` a second; seconds of each."""
+async def _told(connection: Connection, call: Call) -> Any:
+    """What a request that must succeed answers, from JSON."""
+    status, answer = await _ask(connection, call)
+    assert status == 200, f"{call.path}: {status} {answer.decode()}"
+    return json.loads(answer)
+
+
+async def _play(calls: Sequence[Call], connections: int, rate: float | None) -> list[float]:
+    """Make every call, `connections` at a time, at most `rate` a second; seconds of each."""
     taken: list[float] = []
-    began, left = time.perf_counter(), iter(enumerate(paths))
+    began, left = time.perf_counter(), iter(enumerate(calls))
 
     async def ask_on() -> None:
         connection = await asyncio.open_connection("127.0.0.1", PORT)
-        for number, path in left:
+        for number, call in left:
             # At a rate, time is counted from when the request was due: waiting counts too.
             due = began + number / rate if rate else time.perf_counter()
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            status = await _ask(connection, path)
-            assert status == 200, f"{path}: {status}"
+            status, _ = await _ask(connection, call)
+            assert status == 200, f"{call.path}: {status}"
             taken.append(time.perf_counter() - due)
         connection[1].close()
 
@@ -201,20 +233,56 @@ async def _play(paths: Sequence[str], connections: int, rate: float | None) -> l
 
 def measure(
     what: str,
-    paths: Sequence[str],
+    calls: Sequence[Call],
     *,
-    again: Sequence[str],
+    again: Sequence[Call],
     connections: int,
     process: psutil.Process,
 ) -> Figures:
-    """Throughput over `paths`, then latency over `again` at half of it."""
+    """Throughput over `calls`, then latency over `again` at half of it."""
     began, used = time.perf_counter(), _cpu_seconds(process)
-    asyncio.run(_play(paths, connections, None))
-    rps = len(paths) / (time.perf_counter() - began)
-    cpu_ms = (_cpu_seconds(process) - used) / len(paths) * 1000
-    taken = asyncio.run(_play(again, connections, rps / 2))
-    p50, p99 = (statistics.quantiles(taken, n=100)[cut] * 1000 for cut in (49, 98))
-    return Figures(what, round(rps), round(cpu_ms, 2), round(p50, 2), round(p99, 2))
+    asyncio.run(_play(calls, connections, None))
+    rps = len(calls) / (time.perf_counter() - began)
+    cpu_ms = (_cpu_seconds(process) - used) / len(calls) * 1000
+    p50, p99 = _percentiles(asyncio.run(_play(again, connections, rps / 2)))
+    return Figures(what, round(rps), round(cpu_ms, 2), p50, p99)
+
+
+def measure_events(users: Sequence[int], process: psutil.Process) -> Figures:
+    """From the post of an event to a list that heeds it, user after user: milliseconds."""
+    began, used = time.perf_counter(), _cpu_seconds(process)
+    taken = asyncio.run(_react(users))
+    rps = len(users) / (time.perf_counter() - began)
+    cpu_ms = (_cpu_seconds(process) - used) / len(users) * 1000
+    p50, p99 = _percentiles(taken)
+    return Figures("event posted, then heeded", round(rps), round(cpu_ms, 2), p50, p99)
+
+
+async def _react(users: Sequence[int]) -> list[float]:
+    """A user touches the first item of the list: seconds until the list is without it.
+
+    One connection posts and another asks, so that with several workers another one may answer.
+    """
+    posts, asks = [await asyncio.open_connection("127.0.0.1", PORT) for _ in range(2)]
+    taken: list[float] = []
+    for call, user in zip(_lists(users), users, strict=True):
+        item_id = (await _told(asks, call))["items"][0]["item_id"]
+        event = {"event_id": f"react-{user}", "user_id": f"user-{user}", "item_id": item_id}
+        event |= {"event_type": "play", "value": 1.0, "event_ts": datetime.now(UTC).isoformat()}
+        posted = time.perf_counter()
+        await _told(posts, Call("/v1/events", event))
+        while item_id in {item["item_id"] for item in (await _told(asks, call))["items"]}:
+            pass
+        taken.append(time.perf_counter() - posted)
+    for _, writer in (posts, asks):
+        writer.close()
+    return taken
+
+
+def _percentiles(taken: Sequence[float]) -> tuple[float, float]:
+    """The median and the 99th of a hundred, in milliseconds."""
+    cuts = statistics.quantiles(taken, n=100)
+    return round(cuts[49] * 1000, 2), round(cuts[98] * 1000, 2)
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
@@ -222,30 +290,51 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return sum(sum(each.cpu_times()[:2]) for each in all_of_it)
 
 
-def _paths(users: Sequence[int]) -> list[str]:
-    return [f"/v1/users/user-{user}/recommendations?limit=10" for user in users]
+def _lists(users: Sequence[int]) -> list[Call]:
+    return [Call(f"/v1/users/user-{user}/recommendations?limit=10") for user in users]
+
+
+def _features(users: Sequence[int]) -> list[Call]:
+    """What Feast's own server is asked for: the features that a list is made from."""
+    features = [f"user_sequence:{name}" for name in ("item_ids", "event_types", "event_ts")]
+    return [
+        Call("/get-online-features", {"features": features, "entities": {"user_id": [f"user-{n}"]}})
+        for n in users
+    ]
 
 
 def compare(users: int, workers: int, connections: int) -> list[Figures]:
-    """The empty route, then lookups: first of each user once, then of some again and again."""
+    """The empty route, the features alone from Feast's server, then lookups.
+
+    Lookups of each user once, then of some again and again, and after an event of each.
+    """
     rng = np.random.default_rng(5)
     half = users // 2
     uniform = rng.integers(0, users, 2 * users).tolist()
     zipf = ((rng.zipf(1.3, 2 * users) - 1) % users).tolist()
     empty = ["uvicorn", "benchmarks.serving:empty_app", "--factory", "--port", str(PORT)]
+    feast = ["feast.cli.cli", "-c", "feature_repo", "serve", "--port", str(PORT)]
     many = ["--workers", str(workers)]
     found = []
     with server([*empty, "--log-level", "error", *many], "/empty") as process:
         tell = partial(measure, connections=connections, process=process)
-        calls = ["/empty"] * (2 * users)
+        calls = [Call("/empty")] * (2 * users)
         found.append(tell("empty route", calls, again=calls))
+    with server([*feast, "--no-access-log", "--max-requests", "0", *many], "/health") as process:
+        tell = partial(measure, connections=connections, process=process)
+        calls = _features(range(half))
+        found.append(
+            tell("feast serve, features alone", calls, again=_features(range(half, users)))
+        )
     with server(["benchmarks.serving", "answer", *many], "/readyz") as process:
         tell = partial(measure, connections=connections, process=process)
-        cold = _paths(range(half)), _paths(range(half, users))
+        cold = _lists(range(half)), _lists(range(half, users))
         found.append(tell("each user once", cold[0], again=cold[1]))
         for what, asked in (("again, uniform", uniform), ("again, Zipf", zipf)):
-            calls = _paths(asked)
+            calls = _lists(asked)
+            asyncio.run(_play(calls, connections, None))
             found.append(tell(what, calls, again=calls))
+        found.append(measure_events(range(half), process))
     return found
 
 

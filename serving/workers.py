@@ -3,10 +3,11 @@
 import gc
 import ipaddress
 import ssl
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from socket import socket
+from socket import SO_REUSEADDR, SO_REUSEPORT, SOCK_STREAM, SOL_SOCKET, socket
 from typing import Any
 
 import uvicorn
@@ -111,4 +112,35 @@ def run(listener: socket, *, workers: int, certificate: Certificate | None = Non
         uvicorn.Server(config).run(sockets=[listener])
         return
     with share():
-        Multiprocess(config, sockets=[listener]).run()
+        Multiprocess(config, sockets=[EachItsOwn.instead_of(listener)]).run()
+
+
+class EachItsOwn(socket):
+    """A bound socket that each process which is handed it opens for itself, at the same address.
+
+    Then Linux deals connections out to the processes as they come. Of one socket that all listen
+    to, the process that wakes first takes all connections that wait: with two workers and a few
+    clients that keep theirs open, one worker may do all the work, and the other none.
+    """
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return EachItsOwn.bound, (self.family, self.getsockname())
+
+    @classmethod
+    def bound(cls, family: int, address: Any) -> "EachItsOwn":
+        """One more socket at an address."""
+        made = cls(family, SOCK_STREAM)
+        made.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        made.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
+        made.bind(address)
+        return made
+
+    @classmethod
+    def instead_of(cls, listener: socket) -> socket:
+        """In place of a bound socket, which is closed; the same one where no other system than
+        Linux would deal out what comes."""
+        if sys.platform != "linux":
+            return listener
+        family, address = listener.family, listener.getsockname()
+        listener.close()
+        return cls.bound(family, address)

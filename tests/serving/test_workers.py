@@ -1,10 +1,17 @@
 """Real processes that share one installation: what one takes in, all answer from."""
 
+import pickle
 import signal
+import socket
+import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import pytest
+
+from serving.workers import EachItsOwn
 
 ITEMS = tuple(f"i{n}" for n in range(12))
 ANN = "/v1/users/ann/recommendations?limit=100"
@@ -50,6 +57,36 @@ def test_what_one_process_takes_changes_the_next_answer_of_another(serving: Any)
         assert shown(second) == expected
         with serving() as (_, third):
             assert shown(third) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux deals connections out")
+def test_connections_are_dealt_out_to_all_that_listen() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = taken.getsockname()
+        first = EachItsOwn.instead_of(taken)
+    other = pickle.loads(pickle.dumps(first))
+    both, clients = (first, other), []
+    for listener in both:
+        assert listener.getsockname() == address
+        listener.listen()
+        listener.setblocking(False)
+    for _ in range(64):
+        clients.append(socket.create_connection(address))
+    accepted = [len(list(all_of(listener))) for listener in both]
+    assert sum(accepted) == 64
+    assert min(accepted) > 0
+    for each in (*both, *clients):
+        each.close()
+
+
+def all_of(listener: socket.socket) -> Iterator[None]:
+    """One for each connection that waits."""
+    while True:
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return
+        yield
 
 
 def test_workers_share_a_port_their_events_and_their_figures(serving: Any) -> None:
