@@ -1,11 +1,25 @@
-"""Items of which nothing is learned borrow the vectors of learned ones that are like them."""
+"""Items of which nothing is learned borrow the vectors of learned ones that are like them.
+
+Likeness is that of words (nearline/lenders.py). An item whose words find nobody, such as one that
+is only a picture, borrows of those whose given vectors are nearest to its own.
+"""
+
+from collections.abc import Iterator
 
 import numpy as np
 from scipy import sparse
 
-from nearline.lenders import Lenders
+from nearline.lenders import CLOSEST, Lenders
 from training.model import Model
 from training.neighbours import Graph
+
+_MOST_LENDERS = 50_000
+"""By given vectors, each is compared with each: of more learned items every so-many-th lends."""
+
+_CHUNK = 256
+
+Loan = tuple[np.ndarray, ...]
+"""Rows of the items that lend to one, and the share of each."""
 
 
 def lenders(model: Model) -> Lenders:
@@ -18,14 +32,48 @@ def lenders(model: Model) -> Lenders:
 
 def borrow(model: Model, about: np.ndarray | None = None) -> None:
     """Find who lends to each item, or to some (bool (items,)): others keep those they have."""
-    tower, found = model.item_tower, lenders(model)
-    words = tower.content.words.cpu().numpy()
-    asked = np.arange(len(words)) if about is None else np.flatnonzero(about)
-    loans = [found.closest(words[item][words[item] > 0], but=item) for item in asked.tolist()]
-    rows = np.repeat(asked, [len(items) for items, _ in loans])
-    items, shares = (np.concatenate([each[n] for each in loans] or [rows]) for n in (0, 1))
-    new = sparse.csr_array((shares, (rows, items)), shape=(len(words), len(words)))
+    tower = model.item_tower
+    items = model.config.items
+    asked = np.arange(items) if about is None else np.flatnonzero(about)
+    new = _matrix(_loans(model, asked), asked, items)
     if about is not None:
         kept = sparse.dia_array((~about[None], [0]), shape=new.shape).astype(np.float32)
         new = new + kept @ tower.loans.matrix()
     tower.borrow(Graph.of(new.tocsr()))
+
+
+def _loans(model: Model, asked: np.ndarray) -> list[Loan]:
+    """Who lends to each of these items: by words, or else by given vectors."""
+    content, found = model.item_tower.content, lenders(model)
+    words, given = content.words.cpu().numpy(), content.given.cpu().numpy()
+    loans = [found.closest(words[item][words[item] > 0], but=item) for item in asked.tolist()]
+    silent = [place for place, (items, _) in enumerate(loans) if not len(items)]
+    silent = [place for place in silent if given[asked[place]].any()]
+    learned = np.flatnonzero(model.item_tower.touched.cpu().numpy() & given.any(axis=1))
+    for place, loan in zip(silent, nearest(given, learned, asked[silent]), strict=True):
+        loans[place] = loan
+    return loans
+
+
+def nearest(given: np.ndarray, learned: np.ndarray, asked: np.ndarray) -> Iterator[Loan]:
+    """The `learned` items (rows) most like each of those `asked`, but not itself, by cosine.
+
+    `given` is float16 (items, widths), each modality's part of length 1 or 0: cosines add up.
+    """
+    learned = learned[:: max(len(learned) // _MOST_LENDERS, 1)]
+    table = given[learned].astype(np.float32)
+    for start in range(0, len(asked), _CHUNK):
+        some = asked[start : start + _CHUNK]
+        scores = given[some].astype(np.float32) @ table.T  # (chunk, learned)
+        scores[some[:, None] == learned] = 0
+        for row in scores:
+            best = np.argsort(-row, kind="stable")[:CLOSEST]
+            best = best[row[best] > 0]
+            yield learned[best], row[best] / row[best].sum()
+
+
+def _matrix(loans: list[Loan], asked: np.ndarray, items: int) -> sparse.csr_array:
+    """Loans as a matrix (items, items): who lends stands in the row of who borrows."""
+    rows = np.repeat(asked, [len(found) for found, _ in loans])
+    columns, shares = (np.concatenate([loan[n] for loan in loans] or [rows]) for n in (0, 1))
+    return sparse.csr_array((shares, (rows, columns)), shape=(items, items))

@@ -97,8 +97,9 @@ def learned_last(lake: Lake, window: Window) -> str:
 
 
 def code_version() -> str:
-    """Nearline's version and a hash of the code that makes a model."""
+    """Nearline's version and a hash of the code that makes a model, and of the sizes."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".yaml"):
+            digest.update(path.name.encode() + path.read_bytes())
     return f"{__version__}+{digest.hexdigest()[:8]}"

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import sparse
 
+from training import lending
 from training.dataset import Interactions
 from training.lending import borrow, lenders
 from training.model import Model, ModelConfig
@@ -88,3 +89,41 @@ def test_no_step_learns_that_nobody_wants_an_item_that_nobody_could(data: Intera
     assert delta is not None
     assert words[4].abs().sum() == delta[3].abs().sum() == 0
     assert (words[[1, 2, 3, 5]].abs().sum(dim=1) > 0).all()
+
+
+GIVEN = torch.tensor([[1, 0, 0, 0], [0.8, 0.6, 0, 0], [0, 1, 0, 1], [1, 0, 0, 1], [0, 0, 1, 0]])
+"""Five items, two modalities of two numbers each; the first two lack the second one."""
+
+
+def test_an_item_whose_words_find_nobody_borrows_by_what_it_was_given() -> None:
+    config = replace(CONFIG, content_width=1, given=(2, 0, 2))
+    same = torch.ones((5, 1), dtype=torch.int64)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Model(config, same, GIVEN.half())
+    model.item_tower.touch(np.array([0, 1, 2]))
+    borrow(model)
+    found = model.item_tower.loans.matrix().todense()
+    np.testing.assert_allclose(found[3], np.array([1, 0.8, 1, 0, 0]) / 2.8, atol=1e-3)
+    np.testing.assert_allclose(found[0], [0, 1, 0, 0, 0], atol=1e-3)
+    assert not found[4].any(), "nobody points its way"
+
+
+def test_words_that_find_somebody_are_asked_alone() -> None:
+    config = replace(CONFIG, given=(2, 0, 2))
+    model = Model(config, WORDS, GIVEN.half())
+    model.item_tower.touch(np.array(LEARNED))
+    borrow(model)
+    expected = lenders(model).closest(WORDS[3].numpy())[0]
+    assert (
+        np.flatnonzero(model.item_tower.loans.matrix().todense()[3]).tolist() == expected.tolist()
+    )
+
+
+def test_of_many_learned_items_every_so_many_th_lends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lending, "_MOST_LENDERS", 2)
+    rng = np.random.default_rng(0)
+    given = np.abs(rng.normal(size=(7, 3))).astype(np.float16)
+    [(found, shares)] = lending.nearest(given, np.arange(6), np.array([6]))
+    assert sorted(found.tolist()) == [0, 3]
+    assert shares.sum() == pytest.approx(1)
