@@ -197,14 +197,15 @@ def warm(
     """Go on learning from `new` targets, mixed with whole users drawn from the `old` ones.
 
     What the model answered to the old ones before, its parent's answers, holds it back: with the
-    weight `distillation`. One pass, and at most `warm_steps` steps; returns the steps made. More
-    passes at a higher rate fit the few users of some hours, and foresee the next hours worse than
-    no fine-tune does.
+    weight `distillation`. One pass, and at most `warm_steps` steps, in which older targets leave
+    room for the new ones; returns the steps made. More passes at a higher rate fit the few users of
+    some hours, and foresee the next hours worse than no fine-tune does.
     """
     if len(new) == 0:
         return 0
     rng = np.random.default_rng([seed, len(new)])
-    repeated = replay(data, old, int(learning.replay_ratio * len(new)), rng)
+    room = max(learning.warm_steps * learning.batch_tokens - len(new), 0)
+    repeated = replay(data, old, min(int(learning.replay_ratio * len(new)), room), rng)
     mixed = np.concatenate([new, repeated])
     model.item_tower.touch(data.items[mixed] - 1)
     loss: Loss = batch_loss

@@ -1,7 +1,10 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
 from nearline.settings import settings
+from training import learning as module
 from training.dataset import Interactions
 from training.evaluation import model_scorer
 from training.learning import reproducible, warm
@@ -36,6 +39,29 @@ def moved(weight: float, data: Interactions, old: np.ndarray, new: np.ndarray) -
         before = model_scorer(model, data)(old)
         warm(model, data, new, old, learning, seed=1)
         return float(np.abs(model_scorer(model, data)(old) - before).mean())
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1, 4), (2, 20), (100, 60)])
+def test_older_events_leave_room_for_the_new_ones(
+    steps: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(data: Interactions, old: np.ndarray, count: int, rng: Any) -> np.ndarray:
+        asked.append(count)
+        return old[:0]
+
+    monkeypatch.setattr(module, "replay", counted)
+    users = {f"u{n}": [f"i{(n + step) % 5}" for step in range(4)] for n in range(10)}
+    data = as_interactions(users, vocabulary_of(users))
+    targets = data.targets()[:12]
+    learning = SMALL.learning.model_copy(
+        update={"warm_steps": steps, "batch_tokens": 16, "replay_ratio": 5.0}
+    )
+    with reproducible(0):
+        model = new_model(SMALL.model, np.ones((5, 1), dtype=np.int64))
+        warm(model, data, targets, targets, learning, seed=1)
+    assert asked == [expected]
 
 
 def test_the_parents_answers_hold_a_fine_tune_back() -> None:
