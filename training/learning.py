@@ -1,6 +1,5 @@
 """How the model learns: whole by night, warm by the hour."""
 
-import copy
 import logging
 import math
 import time
@@ -23,8 +22,8 @@ from training.recipe import Learning
 from training.teacher import (
     Course,
     Loss,
+    Parent,
     Teacher,
-    Tutor,
     batch_loss,
     constant,
     cosine,
@@ -210,7 +209,7 @@ def warm(
     model.item_tower.touch(data.items[mixed] - 1)
     loss: Loss = batch_loss
     if learning.distillation and len(repeated):
-        loss = Tutor(copy.deepcopy(model), learning.distillation, repeated).loss
+        loss = Parent(model, repeated, learning.distillation).loss
     batches = training_batches(model, data, mixed, learning.batch_tokens, rng)
     parts = list(batches)[: learning.warm_steps]
     # Adam steps as far for ten events as for thousands: a step counts for as much as it has seen.

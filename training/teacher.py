@@ -1,5 +1,6 @@
 """One step after another: the loss of a batch, the optimizer, and the average of the weights."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -67,8 +68,11 @@ class Teacher:
 
 
 def batch_loss(model: Model, data: Interactions, batch: Batch) -> Tensor:
-    """The loss of a batch's targets, as it is learned."""
-    return _learned(model, data, batch, *_answers(model, batch))
+    """The loss of a batch's targets, among the items of which something is learned.
+
+    Of the others no step must learn that nobody wants them: nobody could.
+    """
+    return _loss(model, data, batch, *_answers(model, batch), among=model.item_tower.touched)
 
 
 def _answers(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -79,22 +83,6 @@ def _answers(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
         states, matrix = model(*(placed(column, device) for column in batch.inputs))
     rows, columns = (placed(cell, device) for cell in batch.cells)
     return states[rows, columns], matrix
-
-
-def _learned(
-    model: Model,
-    data: Interactions,
-    batch: Batch,
-    states: Tensor,
-    matrix: Tensor,
-    answers: Answers | None = None,
-) -> Tensor:
-    """The loss among items of which something is learned.
-
-    Of the others no step must learn that nobody wants them: nobody could.
-    """
-    among = model.item_tower.touched
-    return _loss(model, data, batch, states, matrix, among=among, answers=answers)
 
 
 def _loss(
@@ -118,29 +106,23 @@ def _loss(
     )
 
 
-class Tutor:
-    """Another model of the same items, whose answers are learned beside what happened.
+class Parent:
+    """A model as it was before it went on learning, whose answers to old targets are kept up."""
 
-    By the hour it is the model as it was before, and its answers to some of the targets, `old`
-    ones, are kept up. By night it is a larger one, asked about all.
-    """
-
-    def __init__(self, model: Model, weight: float, old: np.ndarray | None = None) -> None:
-        self.model, self.weight, self.old = model.eval(), weight, old
+    def __init__(self, model: Model, old: np.ndarray, weight: float) -> None:
+        self.model, self.old, self.weight = copy.deepcopy(model).eval(), old, weight
 
     def loss(self, model: Model, data: Interactions, batch: Batch) -> Tensor:
         """The loss of a batch's targets, and `weight` times how far it is from these answers."""
         states, matrix = _answers(model, batch)
-        return _learned(model, data, batch, states, matrix, self._told(batch, matrix.device))
+        told, among = self._told(batch, matrix.device), model.item_tower.touched
+        return _loss(model, data, batch, states, matrix, among=among, answers=told)
 
     @torch.no_grad()
     def _told(self, batch: Batch, device: torch.device) -> Answers:
         states, matrix = _answers(self.model.to(device), batch)
-        asked = (
-            np.ones(len(batch.targets)) if self.old is None else np.isin(batch.targets, self.old)
-        )
-        weights = placed((self.weight * asked).astype(np.float32), device)
-        return Answers(states / self.model.config.temperature, matrix, weights)
+        weights = self.weight * np.isin(batch.targets, self.old).astype(np.float32)
+        return Answers(states / self.model.config.temperature, matrix, placed(weights, device))
 
 
 @torch.no_grad()

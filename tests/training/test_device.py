@@ -1,7 +1,5 @@
 """Where the model learns. The meta device stands for any other: it minds what lies elsewhere."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,7 @@ from training.device import device_of, learning_device, on_device
 from training.evaluation import model_scorer
 from training.model import Model, ModelConfig
 from training.sequences import as_interactions, vocabulary_of
-from training.teacher import Tutor, batch_loss, training_batches
+from training.teacher import Parent, batch_loss, training_batches
 
 CONFIG = ModelConfig(
     items=9,
@@ -50,7 +48,7 @@ def a_batch(model: Model, data: Interactions) -> Batch:
 def test_all_that_a_step_needs_follows_the_model(model: Model, data: Interactions) -> None:
     batch = a_batch(model, data)
     plain = batch_loss(model, data, batch)
-    parent = Tutor(copy.deepcopy(model), 1.0, data.targets()[:9])
+    parent = Parent(model, data.targets()[:9], weight=1.0)
     read: set[torch.device] = set()
     for each in (model, parent.model):
         each.register_forward_pre_hook(lambda _, inputs: read.update(i.device for i in inputs))

@@ -7,7 +7,6 @@ that no earlier period has are dropped first, and sessions of one click with the
 the period.
 """
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from training.recipe import Recipe
 from training.replay.models import DISTILLED
 from training.replay.store import Day, Parts
 from training.sequences import text_of
-from training.teacher import Loss, Tutor, batch_loss
+from training.teacher import Loss, Parent, batch_loss
 
 METHODS = ("finetune", "replay", "distil", "joint")
 """The cheap ones first: plain, with older sessions, with the parent's answers to them, from scratch
@@ -155,7 +154,7 @@ class Continual:
         weight = self.recipe.learning.distillation or DISTILLED
         if self.method == "replay":
             return mixed, batch_loss
-        return mixed, Tutor(copy.deepcopy(model), weight, repeated).loss
+        return mixed, Parent(model, repeated, weight).loss
 
     def foresee(self, period: int) -> np.ndarray:
         """Ranks (from 0) of the next items of a period's sessions."""
