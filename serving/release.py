@@ -136,7 +136,7 @@ def _read(release: Release, encoder: Encoder) -> LoadedRelease:
 
 
 def _words(release: Release, items: UserEncoder) -> WordVectors | None:
-    if bundle.WORD_VECTORS not in release.manifest.files:
+    if not {bundle.WORD_VECTORS, bundle.LENDERS} <= release.manifest.files.keys():
         return None
     table = np.load(release.path / bundle.WORD_VECTORS, mmap_mode="r")
     lenders = Lenders.read(release.path / bundle.LENDERS)

@@ -178,8 +178,12 @@ class World:
         ranker: str | None = None,
         ranking: Ranking | None = None,
         words: np.ndarray | None = None,
+        lending: int | None = None,
     ) -> str:
-        """Publish a release by hand, an hourly one with a `parent`, and return its version."""
+        """Publish a release by hand, an hourly one with a `parent`, and return its version.
+
+        `lending` are the items of its table of who lends: all of them, or none for no table.
+        """
         model = TinyModel.make(len(item_ids), seed)
         manifest = ReleaseManifest(
             kind="hourly" if parent else "nightly",
@@ -201,8 +205,10 @@ class World:
             model.write_onnx(folder / bundle.ENCODER)
             if words is not None:
                 np.save(folder / bundle.WORD_VECTORS, words)
-                nobody = np.zeros((len(item_ids), 1), dtype=np.int64)
-                lenders = Lenders.of(nobody, nobody[:, 0] > 0, buckets=len(words) - 1, share=0.5)
+                lending = len(item_ids) if lending is None else lending
+            if lending:
+                nobody = np.zeros((lending, 1), dtype=np.int64)
+                lenders = Lenders.of(nobody, nobody[:, 0] > 0, buckets=100, share=0.5)
                 lenders.save(folder / bundle.LENDERS)
             if ranker is not None:
                 (folder / bundle.RANKER).write_text(ranker)

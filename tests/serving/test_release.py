@@ -136,6 +136,20 @@ def test_files_that_do_not_fit_are_refused(
         loaded(world, version)
 
 
+def test_a_release_that_tells_of_words_alone_is_served_without_new_items(world: Any) -> None:
+    """Releases were made like this before items lent to one another."""
+    words = np.ones((101, 8), dtype=np.float16)
+    assert loaded(world, world.publish(ITEMS, words=words, lending=0)).words is None
+    assert loaded(world, world.publish(ITEMS, words=words)).words is not None
+
+
+def test_who_lends_must_be_the_items_of_the_release(world: Any) -> None:
+    words = np.ones((101, 8), dtype=np.float16)
+    version = world.publish(ITEMS, words=words, lending=len(ITEMS) + 1)
+    with pytest.raises(CorruptRelease, match=r"\(9,\) lend of 8"):
+        loaded(world, version)
+
+
 def test_without_a_release_nothing_can_be_pinned(world: Any) -> None:
     active, _ = following(world)
     active.refresh()
