@@ -32,6 +32,8 @@ def lenders(model: Model) -> Lenders:
 
 def borrow(model: Model, about: np.ndarray | None = None) -> None:
     """Find who lends to each item, or to some (bool (items,)): others keep those they have."""
+    if about is not None and not about.any():
+        return
     tower = model.item_tower
     items = model.config.items
     asked = np.arange(items) if about is None else np.flatnonzero(about)

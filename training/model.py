@@ -191,12 +191,14 @@ class ItemTower(nn.Module):
 
     def link(self, graph: Graph) -> None:
         """From now on neighbours are those of `graph`."""
-        for name, part in zip(GRAPH, graph, strict=True):
-            setattr(self, name, part)
+        self._keep(GRAPH, graph)
 
     def borrow(self, loans: Graph) -> None:
         """From now on items lend as `loans` says."""
-        for name, part in zip(LOANS, loans, strict=True):
+        self._keep(LOANS, loans)
+
+    def _keep(self, names: tuple[str, ...], graph: Graph) -> None:
+        for name, part in zip(names, graph, strict=True):
             setattr(self, name, part)
 
     def touch(self, items: np.ndarray) -> None:

@@ -119,9 +119,13 @@ class Parent:
         return _loss(model, data, batch, states, matrix, among=among, answers=told)
 
     @torch.no_grad()
-    def _told(self, batch: Batch, device: torch.device) -> Answers:
+    def _told(self, batch: Batch, device: torch.device) -> Answers | None:
+        """The answers to a batch; None where it has no old target."""
+        old = np.isin(batch.targets, self.old)
+        if not old.any():
+            return None
         states, matrix = _answers(self.model.to(device), batch)
-        weights = self.weight * np.isin(batch.targets, self.old).astype(np.float32)
+        weights = self.weight * old.astype(np.float32)
         return Answers(states / self.model.config.temperature, matrix, placed(weights, device))
 
 
