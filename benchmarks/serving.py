@@ -1,6 +1,6 @@
 """What answering costs: recommendations over HTTP on loopback, against an empty route.
 
-Example: python -m benchmarks.serving run
+Example: python -m benchmarks.serving --workers 2
 
 A release of the small size, untrained (its weights cost what trained ones do), a catalogue with
 categories, and the users' sequences in Feast's SQLite store. One process asks over a number of
@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
@@ -28,19 +29,23 @@ import psutil
 import pyarrow as pa
 import torch
 import typer
-from fastapi import FastAPI
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.harness import END
+from benchmarks.harness import END, machine, run
+from nearline.console import JsonFlag, print_json, print_table
 
 PORT = 8977
 EVENTS = 50
 """Events of each user: as many as the small model reads."""
 
+_BIN = str(Path(sys.executable).parent)
+EMPTY = f"{_BIN}/uvicorn benchmarks.empty:app --log-level error".split()
+FEAST = f"{_BIN}/feast -c feature_repo serve --no-access-log --max-requests 0".split()
+SERVE = f"{_BIN}/nearline serve".split()
+"""What answers: an empty route, Feast's own server, and the API; each knows `--port`."""
+
 _TYPES = ("play", "rating", "comment")
 _CATEGORIES = tuple(f"c{n}" for n in range(20))
-
+_WORDS = 50_000
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -68,44 +73,41 @@ class Figures:
     p99_ms: float
 
 
-def empty_app() -> FastAPI:
-    """The least that the same framework can answer."""
-    app = FastAPI()
-
-    @app.get("/empty")
-    def empty() -> dict[str, str]:
-        return {}
-
-    return app
-
-
 def prepare(items: int, users: int) -> None:
     """Fill the home of the settings: catalogue, release, online store."""
     from nearline.lake import CATALOGUE, Lake
-    from nearline.schema import ITEM_SCHEMA
 
     rng = np.random.default_rng(17)
     ids = [f"item-{n}" for n in range(items)]
-    rows = [
-        {
-            "item_id": item_id,
-            "title": f"Title {item_id}",
-            "categories": [_CATEGORIES[at] for at in rng.integers(0, len(_CATEGORIES), 2)],
-            "created_ts": END,
-            "available": True,
-            "attributes": json.dumps({"price": round(float(rng.lognormal(3, 1)), 2)}),
-        }
-        for item_id in ids
-    ]
-    Lake.open().write_snapshot(CATALOGUE, pa.Table.from_pylist(rows, schema=ITEM_SCHEMA))
+    Lake.open().write_snapshot(CATALOGUE, _catalogue(rng, ids))
     _publish(ids)
     _bring_online(rng, ids, users)
+
+
+def _catalogue(rng: np.random.Generator, ids: list[str]) -> pa.Table:
+    """Items with titles of six words, of which some are in many titles, as words are."""
+    from nearline.schema import ITEM_SCHEMA
+
+    words = (rng.zipf(1.2, (len(ids), 5)) - 1) % _WORDS
+    categories = rng.integers(0, len(_CATEGORIES), (len(ids), 2)).tolist()
+    prices = rng.lognormal(3, 1, len(ids)).round(2).tolist()
+    columns = {
+        "item_id": ids,
+        "title": ["title " + " ".join(f"word{n}" for n in row) for row in words.tolist()],
+        "categories": [[_CATEGORIES[at] for at in row] for row in categories],
+        "created_ts": [END] * len(ids),
+        "available": [True] * len(ids),
+        "attributes": [json.dumps({"price": price}) for price in prices],
+    }
+    missing = {field.name: pa.nulls(len(ids), field.type) for field in ITEM_SCHEMA}
+    return pa.table(missing | columns, schema=ITEM_SCHEMA)
 
 
 def _publish(ids: list[str]) -> None:
     from nearline.releases import ReleaseManifest, ReleaseStore
     from nearline.sequence import Vocabulary
     from training.bundle import Bundle, write_bundle
+    from training.indexing import write_index
     from training.model import Model, ModelConfig
     from training.recipe import load_recipe
 
@@ -115,6 +117,7 @@ def _publish(ids: list[str]) -> None:
         items=len(ids), types=len(_TYPES), content_width=1, **recipe.model.model_dump()
     )
     model = Model(shape, torch.ones(len(ids), 1, dtype=torch.int64))
+    model.item_tower.touch(np.arange(len(ids)))  # each item has a vector of its own
     popularity = np.arange(len(ids), 0, -1, dtype=np.float32)
     vocabulary = Vocabulary(tuple(ids), _TYPES)
     manifest = ReleaseManifest(
@@ -130,6 +133,7 @@ def _publish(ids: list[str]) -> None:
     store = ReleaseStore.open()
     with store.stage() as folder:
         write_bundle(folder, Bundle(model, vocabulary, popularity, "small", recipe.learning))
+        write_index(folder, model)
         store.promote(store.publish(folder, manifest))
 
 
@@ -156,7 +160,7 @@ def _bring_online(rng: np.random.Generator, ids: list[str], users: int) -> None:
 @contextmanager
 def server(command: Sequence[str], path: str) -> Iterator[psutil.Process]:
     """A process that answers at PORT, from when it does until it is ended."""
-    process = subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         while not asyncio.run(_answers(path)):
             if process.poll() is not None:
@@ -312,21 +316,19 @@ def compare(users: int, workers: int, connections: int) -> list[Figures]:
     half = users // 2
     uniform = rng.integers(0, users, 2 * users).tolist()
     zipf = ((rng.zipf(1.3, 2 * users) - 1) % users).tolist()
-    empty = ["uvicorn", "benchmarks.serving:empty_app", "--factory", "--port", str(PORT)]
-    feast = ["feast.cli.cli", "-c", "feature_repo", "serve", "--port", str(PORT)]
-    many = ["--workers", str(workers)]
+    many = ["--port", str(PORT), "--workers", str(workers)]
     found = []
-    with server([*empty, "--log-level", "error", *many], "/empty") as process:
+    with server([*EMPTY, *many], "/empty") as process:
         tell = partial(measure, connections=connections, process=process)
         calls = [Call("/empty")] * (2 * users)
         found.append(tell("empty route", calls, again=calls))
-    with server([*feast, "--no-access-log", "--max-requests", "0", *many], "/health") as process:
+    with server([*FEAST, *many], "/health") as process:
         tell = partial(measure, connections=connections, process=process)
         calls = _features(range(half))
         found.append(
             tell("feast serve, features alone", calls, again=_features(range(half, users)))
         )
-    with server(["benchmarks.serving", "answer", *many], "/readyz") as process:
+    with server([*SERVE, *many], "/readyz") as process:
         tell = partial(measure, connections=connections, process=process)
         cold = _lists(range(half)), _lists(range(half, users))
         found.append(tell("each user once", cold[0], again=cold[1]))
@@ -338,45 +340,28 @@ def compare(users: int, workers: int, connections: int) -> list[Figures]:
     return found
 
 
-app = typer.Typer(help=__doc__)
-
-
-@app.command()
-def answer(workers: int = 1) -> None:
-    """Run the API on the benchmark's port."""
-    from serving.command import serve
-
-    serve(port=PORT, workers=workers)
-
-
-@app.command()
-def run(
+def main(
     items: Annotated[int, typer.Option(help="Items of the catalogue.")] = 10_000,
     users: Annotated[int, typer.Option(help="Users with a sequence.")] = 4_000,
     workers: Annotated[int, typer.Option(help="Processes that answer.")] = 1,
     connections: Annotated[int, typer.Option(help="Connections that ask.")] = 8,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Measure, in a home of its own that is removed in the end."""
     with TemporaryDirectory(prefix="nearline-bench-") as home:
         os.environ["NEARLINE_HOME"] = home
         # Both a deadline that a busy machine misses and what fails then are not what is measured.
         os.environ["NEARLINE_FEATURE_DEADLINE_MS"] = "5000"
         prepare(items, users)
         found = compare(users, workers, connections)
-    _show(found, as_json, f"{items:,} items, {users:,} users, {workers} workers")
-
-
-def _show(found: Sequence[Figures], as_json: bool, title: str) -> None:
     if as_json:
-        rows: list[dict[str, Any]] = [asdict(figures) for figures in found]
-        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        print_json([asdict(figures) for figures in found])
         return
-    table = Table("what", "requests/s", "cpu ms", "p50 ms", "p99 ms", title=title)
-    for figures in found:
-        table.add_row(*map(str, asdict(figures).values()))
-    Console().print(table)
+    title = f"{items:,} items, {users:,} users, {workers} workers; {machine()}"
+    rows = [list(asdict(figures).values()) for figures in found]
+    print_table(title, ["what", "requests/s", "cpu ms", "p50 ms", "p99 ms"], rows)
 
+
+main.__doc__ = __doc__  # the command's help
 
 if __name__ == "__main__":
-    app()
+    run(main)

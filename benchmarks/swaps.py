@@ -29,7 +29,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.serving import PORT, prepare, server
+from benchmarks.serving import PORT, SERVE, prepare, server
 
 URL = f"http://127.0.0.1:{PORT}"
 PHASES = ("outside", "push", "swap")
@@ -264,7 +264,7 @@ def measure(
     versions = second_release()
     vectors = user_vectors(versions, users)
     names = [f"user-{n}" for n in range(users)]
-    with server(["benchmarks.serving", "answer"], "/readyz"), (home / "swaps").open("w+") as told:
+    with server([*SERVE, "--port", str(PORT)], "/readyz"), (home / "swaps").open("w+") as told:
         right = asyncio.run(right_lists(names, versions, vectors))
         options = ["--swaps", str(swaps), "--pause", str(pause)]
         command = [sys.executable, "-m", "benchmarks.swaps", "swap", str(users), *versions]

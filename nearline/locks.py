@@ -16,8 +16,9 @@ from nearline.settings import settings
 
 log = logging.getLogger(__name__)
 
-Place = Literal["lake", "online", "wishes", "experiments"]
-"""What is written: the lake, the online store, the wishes to be forgotten, the closed arms.
+Place = Literal["lake", "online", "wishes", "experiments", "search"]
+"""What is written: the lake, the online store, the wishes to be forgotten, the closed arms, and the
+words that are searched.
 
 Who needs several takes them in this order."""
 
@@ -39,6 +40,7 @@ _locks: dict[Place, _Lock] = {
     "online": _Lock(),
     "wishes": _Lock(),
     "experiments": _Lock(),
+    "search": _Lock(),
 }
 
 

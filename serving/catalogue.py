@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from nearline.errors import BadInput, NearlineError
 from nearline.intake import put_alone
 from nearline.lake import CATALOGUE, Lake
+from nearline.partition import content_sha256
 from nearline.schema import EXPIRES_TS, HIDDEN, ITEM_ID, ITEM_SCHEMA, PRICE
 from nearline.sequence import microseconds
 from nearline.windows import parse_time
@@ -109,10 +110,17 @@ class Snapshot:
 
     def words(self) -> Iterator[Words]:
         """What tells of each item in words, in the table's order; nothing else is decoded."""
-        told = self._table.select((ITEM_ID, "title", "categories", "text"))
-        for batch in told.to_batches(4096):
+        for batch in self._told.to_batches(4096):
             for item_id, title, names, text in zip(*(c.to_pylist() for c in batch), strict=True):
                 yield Words(item_id, title, joined(names or ()), text)
+
+    def words_checksum(self) -> str:
+        """Tells apart snapshots whose `words` differ."""
+        return content_sha256(self._told)
+
+    @property
+    def _told(self) -> pa.Table:
+        return self._table.select((ITEM_ID, "title", "categories", "text"))
 
     def entry(self, item_id: str) -> Entry | None:
         """An item, if it is here."""

@@ -107,9 +107,9 @@ class LoadedRelease:
 def best(scores: np.ndarray, limit: int, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows of the `limit` highest scores (float32, changed here) among those allowed."""
     scores[~allowed] = -np.inf
-    limit = min(limit, len(scores))
-    rows = np.argpartition(-scores, limit - 1)[:limit]
-    rows = rows[np.lexsort((rows, -scores[rows]))]
+    first = len(scores) - min(limit, len(scores))
+    rows = np.flatnonzero(scores >= np.partition(scores, first)[first])  # all that tie for the last
+    rows = rows[np.argsort(-scores[rows], kind="stable")][:limit]
     rows = rows[allowed[rows]]
     return rows, scores[rows]
 

@@ -80,7 +80,7 @@ class Service:
         """A service of the settings; what is given stands in for theirs."""
         config, metrics, lake = settings(), Metrics(), Lake.open()
         domain, reader = load_domain(config.domain), reader or FeatureReader.open()
-        items, index = items or ItemJournal.open(), SearchIndex()
+        items, index = items or ItemJournal.open(), SearchIndex(config.home / "search")
         live = LiveEvents(domain, length=config.sequence_length, hours=config.live_hours)
         forgotten = Forgotten(forgotten_root())
         users = Users(reader, live, forgotten, length=config.sequence_length)

@@ -109,8 +109,9 @@ def test_top_gives_no_more_than_is_left(world: Any) -> None:
 def test_equal_scores_come_in_row_order(world: Any) -> None:
     release = loaded(world, world.publish(ITEMS))
     everything = np.ones(len(ITEMS), dtype=bool)
-    rows, _ = release.top(np.zeros(release.dim, dtype=np.float32), len(ITEMS), everything)
-    assert rows.tolist() == list(range(len(ITEMS)))
+    for limit in (3, len(ITEMS)):
+        rows, _ = release.top(np.zeros(release.dim, dtype=np.float32), limit, everything)
+        assert rows.tolist() == list(range(limit))
 
 
 def test_an_encoder_that_is_not_there_is_named(world: Any) -> None:

@@ -1,12 +1,15 @@
 """Search by keywords, through the real app."""
 
 from datetime import timedelta
+from pathlib import Path
 from threading import Event
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from serving.catalogue import Catalogue
+from nearline.schema import ITEM_SCHEMA
+from serving.catalogue import Catalogue, Entry, Snapshot
 from serving.reasons import Reason
 from serving.search import SearchIndex
 
@@ -130,3 +133,58 @@ def test_nothing_to_look_for_is_refused(client: Any) -> None:
     for query in ("", "?q=", f"?q={'x' * 501}"):
         response = client.get(f"/v1/search{query}")
         assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "query.q")
+
+
+def snapshot(**titles: str) -> Catalogue:
+    rows = [{"item_id": item_id, "title": title} for item_id, title in titles.items()]
+    return Catalogue(Snapshot(pa.Table.from_pylist(rows, schema=ITEM_SCHEMA)))
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where indexes are kept, also those of few items."""
+    monkeypatch.setattr("serving.search._KEPT_FROM", 1)
+    return tmp_path / "search"
+
+
+def found(folder: Path, catalogue: Catalogue, words: str) -> list[str]:
+    """What an index finds that starts now."""
+    index = SearchIndex(folder)
+    index.follow(catalogue)
+    return [item_id for item_id, _ in index.find(words, catalogue, every=True)]
+
+
+def test_a_start_takes_over_the_kept_index_and_changes_a_copy(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = snapshot(i0="Star Wars", i1="Born Free")
+    assert found(kept, before, "star") == ["i0"]
+    monkeypatch.setattr(Snapshot, "words", lambda _: pytest.fail("the words were read anew"))
+    assert found(kept, before, "star") == ["i0"]
+    changed = Catalogue(before.snapshot, {"i1": Entry("i1", title="Star")})
+    assert sorted(found(kept, changed, "star")) == ["i0", "i1"]
+    assert found(kept, before, "star") == ["i0"]
+
+
+def test_a_kept_index_is_of_one_snapshot(kept: Path) -> None:
+    assert found(kept, snapshot(i0="Star Wars"), "star") == ["i0"]
+    assert found(kept, snapshot(i0="Star Wars", i1="A Star"), "a star") == ["i1"]
+    assert len(list(kept.iterdir())) == 1
+
+
+def test_a_damaged_kept_index_is_made_anew(kept: Path) -> None:
+    films = snapshot(**{f"i{n}": f"film {n}" for n in range(500)})
+    assert found(kept, films, "film 7") == ["i7"]
+    (file,) = kept.iterdir()
+    for content in (b"", b"no index", file.read_bytes()[:20_000]):
+        file.write_bytes(content)
+        assert found(kept, films, "film 7") == ["i7"]
+        assert found(kept, films, "film 7") == ["i7"]
+
+
+def test_an_index_that_cannot_be_kept_finds_all_the_same(
+    kept: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept.write_text("a file where the folder should be")
+    assert found(kept, snapshot(i0="Star Wars"), "star") == ["i0"]
+    assert "could not be kept" in caplog.text
