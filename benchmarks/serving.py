@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -244,22 +244,29 @@ def measure(
     process: psutil.Process,
 ) -> Figures:
     """Throughput over `calls`, then latency over `again` at half of it."""
-    began, used = time.perf_counter(), _cpu_seconds(process)
-    asyncio.run(_play(calls, connections, None))
-    rps = len(calls) / (time.perf_counter() - began)
-    cpu_ms = (_cpu_seconds(process) - used) / len(calls) * 1000
-    p50, p99 = _percentiles(asyncio.run(_play(again, connections, rps / 2)))
-    return Figures(what, round(rps), round(cpu_ms, 2), p50, p99)
+    rps, cpu_ms, _ = _spent(process, len(calls), _play(calls, connections, None))
+    return _figures(what, rps, cpu_ms, asyncio.run(_play(again, connections, rps / 2)))
 
 
 def measure_events(users: Sequence[int], process: psutil.Process) -> Figures:
-    """From the post of an event to a list that heeds it, user after user: milliseconds."""
+    """From the post of an event to a list that heeds it, user after user."""
+    return _figures("event posted, then heeded", *_spent(process, len(users), _react(users)))
+
+
+def _spent(
+    process: psutil.Process, count: int, asking: Coroutine[Any, Any, list[float]]
+) -> tuple[float, float, list[float]]:
+    """Requests a second, the server's milliseconds for each, and what asking gives."""
     began, used = time.perf_counter(), _cpu_seconds(process)
-    taken = asyncio.run(_react(users))
-    rps = len(users) / (time.perf_counter() - began)
-    cpu_ms = (_cpu_seconds(process) - used) / len(users) * 1000
-    p50, p99 = _percentiles(taken)
-    return Figures("event posted, then heeded", round(rps), round(cpu_ms, 2), p50, p99)
+    taken = asyncio.run(asking)
+    rps = count / (time.perf_counter() - began)
+    return rps, (_cpu_seconds(process) - used) / count * 1000, taken
+
+
+def _figures(what: str, rps: float, cpu_ms: float, taken: Sequence[float]) -> Figures:
+    cuts = statistics.quantiles(taken, n=100)
+    p50, p99 = (round(cuts[at] * 1000, 2) for at in (49, 98))
+    return Figures(what, round(rps), round(cpu_ms, 2), p50, p99)
 
 
 async def _react(users: Sequence[int]) -> list[float]:
@@ -281,12 +288,6 @@ async def _react(users: Sequence[int]) -> list[float]:
     for _, writer in (posts, asks):
         writer.close()
     return taken
-
-
-def _percentiles(taken: Sequence[float]) -> tuple[float, float]:
-    """The median and the 99th of a hundred, in milliseconds."""
-    cuts = statistics.quantiles(taken, n=100)
-    return round(cuts[49] * 1000, 2), round(cuts[98] * 1000, 2)
 
 
 def _cpu_seconds(process: psutil.Process) -> float:

@@ -5,6 +5,7 @@ is only a picture, borrows of those whose given vectors are nearest to its own.
 """
 
 from collections.abc import Iterator
+from math import ceil
 
 import numpy as np
 from scipy import sparse
@@ -62,7 +63,7 @@ def nearest(given: np.ndarray, learned: np.ndarray, asked: np.ndarray) -> Iterat
 
     `given` is float16 (items, widths), each modality's part of length 1 or 0: cosines add up.
     """
-    learned = learned[:: max(len(learned) // _MOST_LENDERS, 1)]
+    learned = learned[:: max(1, ceil(len(learned) / _MOST_LENDERS))]
     table = given[learned].astype(np.float32)
     for start in range(0, len(asked), _CHUNK):
         some = asked[start : start + _CHUNK]

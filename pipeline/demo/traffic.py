@@ -20,25 +20,26 @@ from nearline.windows import Window
 _STEP = timedelta(seconds=5)
 
 
+def held_back(start: datetime, end: datetime) -> pa.Table:
+    """The events that were held back to arrive between two times."""
+    events = pq.read_table(held_back_path())
+    first, last = (pa.scalar(ts, TIMESTAMP) for ts in (start, end))
+    arrivals = events[RECEIVED_TS]
+    return events.filter(pc.and_(pc.greater_equal(arrivals, first), pc.less(arrivals, last)))
+
+
 def deliver(window: Window) -> int:
     """Let the held-back events of past hours arrive in the lake; returns how many."""
-    arrivals = _held_back(window.start, window.end)
+    arrivals = held_back(window.start, window.end)
     merge_raw(Lake.open(), arrivals)
     return int(arrivals.num_rows)
 
 
 def trickle(client: Any, *, since: datetime) -> None:
     """Post the held-back events from `since` on to the API, each when its time comes."""
-    for due, rows in _by_step(_held_back(since, datetime.max.replace(tzinfo=UTC))):
+    for due, rows in _by_step(held_back(since, datetime.max.replace(tzinfo=UTC))):
         time.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))
         client.send_events(events=[as_event(row) for row in rows])
-
-
-def _held_back(start: datetime, end: datetime) -> pa.Table:
-    events = pq.read_table(held_back_path())
-    first, last = (pa.scalar(ts, TIMESTAMP) for ts in (start, end))
-    arrivals = events[RECEIVED_TS]
-    return events.filter(pc.and_(pc.greater_equal(arrivals, first), pc.less(arrivals, last)))
 
 
 def _by_step(events: pa.Table) -> Iterator[tuple[datetime, Sequence[dict[str, Any]]]]:

@@ -124,6 +124,6 @@ def test_of_many_learned_items_every_so_many_th_lends(monkeypatch: pytest.Monkey
     monkeypatch.setattr(lending, "_MOST_LENDERS", 2)
     rng = np.random.default_rng(0)
     given = np.abs(rng.normal(size=(7, 3))).astype(np.float16)
-    [(found, shares)] = lending.nearest(given, np.arange(6), np.array([6]))
+    [(found, shares)] = lending.nearest(given, np.arange(5), np.array([6]))
     assert sorted(found.tolist()) == [0, 3]
     assert shares.sum() == pytest.approx(1)
