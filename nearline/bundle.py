@@ -4,9 +4,12 @@
 - `event_types.json`: list of event types; its order is the types' order in the encoder.
 - `item_matrix.npy`: float32 (items, dim), every row of length 1.
 - `item_norms.npy`: float32 (items,), the lengths that these rows have as the encoder reads them.
-- `word_vectors.npy`: float16 (buckets + 1, dim), nearline/words.py's table: what an item is whose
-  words alone are known, in the space of the item matrix.
+- `word_vectors.npy`: float16 (buckets + 1, dim), a vector for each of nearline/words.py's words,
+  in the space of the item matrix: what an item is of which nothing is learned
+  (nearline/content.py).
 - `lenders.npz`: nearline/lenders.py's lists: which items lend their vectors to one like them.
+- `given.npz`, `given_vectors.npy`: nearline/given.py's: what the vectors that items are given say
+  in that space, and which items lend by them. Only in releases whose items were given some.
 - `item_index.faiss`: nearline/item_index.py's index of that matrix. Only in releases of more than
   `NEARLINE_EXACT_ITEMS` items.
 - `encoder.onnx`: the user encoder; `items`, float32 (batch, length, dim), with `types` and `gaps`,
@@ -35,6 +38,8 @@ ITEM_MATRIX = "item_matrix.npy"
 ITEM_NORMS = "item_norms.npy"
 WORD_VECTORS = "word_vectors.npy"
 LENDERS = "lenders.npz"
+GIVEN = "given.npz"
+GIVEN_VECTORS = "given_vectors.npy"
 ITEM_INDEX = "item_index.faiss"
 ENCODER = "encoder.onnx"
 ENCODER_COMPRESSED = "encoder.int8.onnx"

@@ -64,8 +64,8 @@ class Lenders:
         weights = np.repeat(self.rarity[words] ** 2, [len(each) for each in lists])
         found, where = np.unique(rows[rows != but], return_inverse=True)
         scores = np.bincount(where, (weights / self.lengths[rows])[rows != but], len(found))
-        best = np.lexsort((found, -scores))[:CLOSEST]
-        return found[best], scores[best] / scores[best].sum()
+        best, shares = likest(scores)
+        return found[best], shares
 
     def save(self, path: Path) -> None:
         """Write what `read` reads."""
@@ -76,3 +76,11 @@ class Lenders:
         """What `save` wrote."""
         with np.load(path) as kept:
             return cls(**(dict(kept) | {"share": float(kept["share"])}))
+
+
+def likest(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places of the CLOSEST highest scores above 0, of equal ones the first, and their shares:
+    together 1."""
+    best = np.argsort(-scores, kind="stable")[:CLOSEST]
+    best = best[scores[best] > 0]
+    return best, scores[best] / scores[best].sum()

@@ -7,12 +7,7 @@ a minute ago has a vector at once: training and serving make it alike.
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-
-import numpy as np
-
-from nearline.lenders import Lenders
 
 LONGEST = 32
 """Most features kept of one item; title and categories come before the text."""
@@ -20,8 +15,6 @@ LONGEST = 32
 _WORD = re.compile(r"\w+")
 _ANY = "any"
 """A feature that every item has: without words, an item is at least an item."""
-
-_SHORTEST = 1e-12
 
 
 def numbers(
@@ -49,29 +42,3 @@ def features(
 def bucket(feature: str, buckets: int) -> int:
     """The bucket of a feature, 1 to `buckets`: the same on every machine and in every process."""
     return zlib.crc32(feature.encode()) % buckets + 1
-
-
-@dataclass(frozen=True, eq=False)
-class WordVectors:
-    """What a release knows of words: `table` is (buckets + 1, dim), its row 0 stands for none.
-
-    `matrix`, float32 (items, dim), and `norms`, float32 (items,), are the release's items, of which
-    `lenders` lend to one that is like them.
-    """
-
-    table: np.ndarray
-    matrix: np.ndarray
-    norms: np.ndarray
-    lenders: Lenders
-
-    def of(
-        self, title: str | None, text: str | None, categories: Sequence[str] | None
-    ) -> np.ndarray:
-        """The vector of an item of which nothing else is known, float32 (dim,), of length 1."""
-        rows = numbers(title, text, categories, buckets=len(self.table) - 1)
-        vector = self.table[rows].astype(np.float32).mean(axis=0)
-        items, shares = self.lenders.closest(rows)
-        if len(items):
-            vector += self.lenders.share * (shares * self.norms[items]) @ self.matrix[items]
-        unit: np.ndarray = vector / max(float(np.linalg.norm(vector)), _SHORTEST)
-        return unit

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nearline.errors import BadInput, NearlineError
+from nearline.given import Given
 from nearline.intake import put_alone
 from nearline.lake import CATALOGUE, Lake
 from nearline.partition import content_sha256
-from nearline.schema import EXPIRES_TS, HIDDEN, ITEM_ID, ITEM_SCHEMA, PRICE
+from nearline.schema import EXPIRES_TS, HIDDEN, ITEM_ID, ITEM_SCHEMA, MODALITIES, PRICE
 from nearline.sequence import microseconds
 from nearline.windows import parse_time
 from serving.filters import Filters, as_texts
@@ -43,7 +44,11 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One item of the catalogue. Times are microseconds since 1970."""
+    """One item of the catalogue. Times are microseconds since 1970.
+
+    `given` are the vectors of an item that was put; None in the snapshot, whose vectors are not
+    read, so that an item which it has taken up is the same one.
+    """
 
     item_id: str
     title: str | None = None
@@ -52,6 +57,7 @@ class Entry:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     available: bool = True
     created_us: int = 0
+    given: Given | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Entry":
@@ -64,6 +70,7 @@ class Entry:
             attributes=_attributes(row["attributes"]),
             available=row["available"] is not False,
             created_us=microseconds(row["created_ts"]) if row["created_ts"] else 0,
+            given={name: row[name] for name in MODALITIES if name in row} or None,
         )
 
     @property

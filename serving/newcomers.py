@@ -1,4 +1,4 @@
-"""Items that a release does not know yet, by the vectors that it makes of their words."""
+"""Items that a release does not know yet, by the vectors that it makes of their content."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nearline.words import WordVectors
+from nearline.content import ContentVectors
 from serving.catalogue import Entry
 
 
@@ -19,14 +19,14 @@ class Newcomers:
 
     @classmethod
     def of(
-        cls, words: WordVectors, entries: Sequence[Entry], before: "Newcomers | None" = None
+        cls, content: ContentVectors, entries: Sequence[Entry], before: "Newcomers | None" = None
     ) -> "Newcomers":
-        """`before` are those of the same release a moment ago: an item's words are read once."""
+        """`before` are those of the same release a moment ago: an item's content is read once."""
         known = {entry.item_id: entry for entry in before.entries} if before else {}
         vectors = {
             entry.item_id: before.vectors[entry.item_id]
-            if before and known.get(entry.item_id) == entry
-            else words.of(entry.title, entry.text, entry.categories)
+            if before and _same(known.get(entry.item_id), entry)
+            else content.of(entry.title, entry.text, entry.categories, entry.given)
             for entry in entries
         }
         return cls(entries, vectors)
@@ -42,3 +42,8 @@ class Newcomers:
     @cached_property
     def _matrix(self) -> np.ndarray:
         return np.stack(list(self.vectors.values()))
+
+
+def _same(before: Entry | None, now: Entry) -> bool:
+    """Whether an item says what it said; given vectors that are not read are as they were."""
+    return before == now and (now.given is None or before.given == now.given)

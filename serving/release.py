@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from nearline import bundle
+from nearline.content import ContentVectors
 from nearline.encoder import UserEncoder
 from nearline.errors import CorruptRelease, ReleaseError
+from nearline.given import GivenVectors
 from nearline.lenders import Lenders
 from nearline.releases import Release, ReleaseManifest
 from nearline.sequence import ModelInput, Vocabulary, pad
-from nearline.words import WordVectors
 from serving.catalogue import Catalogue
 from serving.newcomers import Newcomers
 from serving.ranker import Ranker, Use
@@ -41,7 +42,7 @@ class LoadedRelease:
     popularity: np.ndarray
     length: int
     user_encoder: UserEncoder
-    words: WordVectors | None = None
+    content: ContentVectors | None = None
     ranker: Ranker | None = None
     index: "ItemIndex | None" = None
 
@@ -130,17 +131,19 @@ def _read(release: Release, encoder: Encoder) -> LoadedRelease:
         popularity=np.load(release.path / bundle.POPULARITY),
         length=int(json.loads((release.path / bundle.CONFIG).read_text())["length"]),
         user_encoder=user_encoder,
-        words=_words(release, user_encoder),
+        content=_content(release, user_encoder),
         index=_index(release, user_encoder.matrix),
     )
 
 
-def _words(release: Release, items: UserEncoder) -> WordVectors | None:
-    if not {bundle.WORD_VECTORS, bundle.LENDERS} <= release.manifest.files.keys():
+def _content(release: Release, items: UserEncoder) -> ContentVectors | None:
+    files = release.manifest.files
+    if not {bundle.WORD_VECTORS, bundle.LENDERS} <= files.keys():
         return None
     table = np.load(release.path / bundle.WORD_VECTORS, mmap_mode="r")
     lenders = Lenders.read(release.path / bundle.LENDERS)
-    return WordVectors(table, items.matrix, items.norms, lenders)
+    given = GivenVectors.read(release.path) if bundle.GIVEN in files else None
+    return ContentVectors(table, items.matrix, items.norms, lenders, given)
 
 
 def _index(release: Release, matrix: np.ndarray) -> "ItemIndex | None":
@@ -160,12 +163,8 @@ def _check(loaded: LoadedRelease) -> None:
             f"release {loaded.version}: {items} item ids, but a matrix of {shapes[0]}, norms of "
             f"{shapes[1]} and popularity of {shapes[2]} items; roll back"
         )
-    words = loaded.words
-    if words and (words.table.shape[1:], words.lenders.lengths.shape) != ((loaded.dim,), (items,)):
-        raise CorruptRelease(
-            f"release {loaded.version}: its words have vectors of {words.table.shape[1:]}, its "
-            f"items of {loaded.dim}; {words.lenders.lengths.shape} lend of {items}; roll back"
-        )
+    if loaded.content:
+        _check_content(loaded, loaded.content)
     one = np.ones(1, dtype=np.int64)
     vector = loaded.encode([ModelInput(one, one, one)])
     if vector.shape != (1, loaded.dim) or not np.isfinite(vector).all():
@@ -175,11 +174,30 @@ def _check(loaded: LoadedRelease) -> None:
         )
 
 
+def _check_content(loaded: LoadedRelease, content: ContentVectors) -> None:
+    """Raise CorruptRelease unless words and given vectors fit the items."""
+    items, words = len(loaded.vocabulary.item_ids), content.table.shape[1:]
+    if (words, content.lenders.lengths.shape) != ((loaded.dim,), (items,)):
+        raise CorruptRelease(
+            f"release {loaded.version}: its words have vectors of {words}, its "
+            f"items of {loaded.dim}; {content.lenders.lengths.shape} lend of {items}; roll back"
+        )
+    given = content.given
+    if given and (given.projection.shape, given.vectors.shape) != (
+        (sum(given.widths), loaded.dim),
+        (len(given.items), sum(given.widths)),
+    ):
+        raise CorruptRelease(
+            f"release {loaded.version}: given vectors of {given.widths} numbers, a projection of "
+            f"{given.projection.shape} and lenders of {given.vectors.shape} do not fit; roll back"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Pinned:
     """What one request answers from: a release and the catalogue, which go together.
 
-    `newcomers` are items that the release does not know; none where it knows no words either.
+    `newcomers` are items that the release does not know; none where it knows no content either.
     """
 
     release: LoadedRelease
@@ -193,12 +211,12 @@ class Pinned:
     ) -> "Pinned":
         """A release with a state of the catalogue; `before` is the pair that it follows."""
         shelf = Shelf(release.vocabulary, catalogue, before=before.shelf if before else None)
-        if release.words is None:
+        if release.content is None:
             return cls(release, catalogue, shelf)
         known = before.newcomers if before and before.release is release else None
-        return cls(release, catalogue, shelf, Newcomers.of(release.words, shelf.new, known))
+        return cls(release, catalogue, shelf, Newcomers.of(release.content, shelf.new, known))
 
     def vector(self, item_id: str) -> np.ndarray | None:
-        """An item's vector, float32 (dim,): the release's, or one of its words; None without."""
+        """An item's vector, float32 (dim,): the release's, or one of its content; None without."""
         row = self.release.vocabulary.item_row.get(item_id)
         return self.newcomers.vectors.get(item_id) if row is None else self.release.matrix[row]

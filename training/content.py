@@ -10,12 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from nearline.errors import BadInput
+from nearline.given import SHORTEST
 from nearline.modalities import require_alike, widths_of
 from nearline.schema import ITEM_ID, MODALITIES
 from nearline.words import LONGEST, numbers
-
-_SHORTEST = 1e-12
-"""A given vector as short as this says nothing."""
 
 
 def content_ids(items: pa.Table, *, buckets: int) -> np.ndarray:
@@ -54,7 +52,7 @@ def given_vectors(items: pa.Table, widths: Sequence[int]) -> np.ndarray:
             numbers = items[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
             vectors = numbers.reshape(-1, width)
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-            part[there] = vectors / np.maximum(lengths, _SHORTEST)
+            part[there] = vectors / np.maximum(lengths, SHORTEST)
     return np.concatenate(parts, axis=1)
 
 

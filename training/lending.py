@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from math import ceil
 
 import numpy as np
+import torch
 from scipy import sparse
 
-from nearline.lenders import CLOSEST, Lenders
+from nearline.given import GivenVectors
+from nearline.lenders import Lenders, likest
 from training.model import Model
 from training.neighbours import Graph
 
@@ -29,6 +31,26 @@ def lenders(model: Model) -> Lenders:
     words, learned = (part.cpu().numpy() for part in (tower.content.words, tower.touched))
     buckets, share = model.config.content_buckets, tower.loan.item()
     return Lenders.of(words, learned, buckets=buckets, share=share)
+
+
+def by_given(model: Model) -> GivenVectors | None:
+    """What the model makes of given vectors; None where it reads none."""
+    content, items = model.item_tower.content, _with_vectors(model)
+    if not content.widths:
+        return None
+    projection = torch.cat(list(content.projections.parameters()), dim=1).T
+    vectors = content.given[torch.from_numpy(items)]
+    arrays = (part.detach().cpu().numpy() for part in (projection, vectors))
+    projected, kept = (np.ascontiguousarray(array) for array in arrays)
+    return GivenVectors(tuple(model.config.given), projected, items, kept)
+
+
+def _with_vectors(model: Model) -> np.ndarray:
+    """Rows of learned items with given vectors: all, or every so-many-th of more than lend."""
+    tower = model.item_tower
+    given = tower.content.given.any(dim=1) & tower.touched
+    learned = np.flatnonzero(given.cpu().numpy())
+    return learned[:: max(1, ceil(len(learned) / _MOST_LENDERS))]
 
 
 def borrow(model: Model, about: np.ndarray | None = None) -> None:
@@ -52,7 +74,7 @@ def _loans(model: Model, asked: np.ndarray) -> list[Loan]:
     loans = [found.closest(words[item][words[item] > 0], but=item) for item in asked.tolist()]
     silent = [place for place, (items, _) in enumerate(loans) if not len(items)]
     silent = [place for place in silent if given[asked[place]].any()]
-    learned = np.flatnonzero(model.item_tower.touched.cpu().numpy() & given.any(axis=1))
+    learned = _with_vectors(model)
     for place, loan in zip(silent, nearest(given, learned, asked[silent]), strict=True):
         loans[place] = loan
     return loans
@@ -63,16 +85,13 @@ def nearest(given: np.ndarray, learned: np.ndarray, asked: np.ndarray) -> Iterat
 
     `given` is float16 (items, widths), each modality's part of length 1 or 0: cosines add up.
     """
-    learned = learned[:: max(1, ceil(len(learned) / _MOST_LENDERS))]
     table = given[learned].astype(np.float32)
     for start in range(0, len(asked), _CHUNK):
         some = asked[start : start + _CHUNK]
         scores = given[some].astype(np.float32) @ table.T  # (chunk, learned)
         scores[some[:, None] == learned] = 0
-        for row in scores:
-            best = np.argsort(-row, kind="stable")[:CLOSEST]
-            best = best[row[best] > 0]
-            yield learned[best], row[best] / row[best].sum()
+        for places, shares in map(likest, scores):
+            yield learned[places], shares
 
 
 def _matrix(loans: list[Loan], asked: np.ndarray, items: int) -> sparse.csr_array:

@@ -27,6 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nearline import bundle
 from nearline.domains import load_domain
+from nearline.given import GivenVectors
 from nearline.intake import Follower, ImpressionLog, ItemJournal, Journal, accepted_events
 from nearline.lake import CATALOGUE, Lake
 from nearline.lenders import Lenders
@@ -179,6 +180,7 @@ class World:
         ranking: Ranking | None = None,
         words: np.ndarray | None = None,
         lending: int | None = None,
+        given: GivenVectors | None = None,
     ) -> str:
         """Publish a release by hand, an hourly one with a `parent`, and return its version.
 
@@ -210,6 +212,8 @@ class World:
                 nobody = np.zeros((lending, 1), dtype=np.int64)
                 lenders = Lenders.of(nobody, nobody[:, 0] > 0, buckets=100, share=0.5)
                 lenders.save(folder / bundle.LENDERS)
+            if given is not None:
+                given.save(folder)
             if ranker is not None:
                 (folder / bundle.RANKER).write_text(ranker)
             (folder / bundle.CONFIG).write_text(json.dumps({"length": LENGTH}))

@@ -4,10 +4,12 @@ import os
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from nearline.errors import BadInput
+from nearline.given import GivenVectors
 from nearline.intake import close_hours, prune_journals
 from nearline.intake.impressions import IMPRESSION_SCHEMA, IMPRESSIONS
 from nearline.lake import CATALOGUE
@@ -70,6 +72,31 @@ def test_the_first_items_that_are_put_hide_no_others(world: Any, eventually: Any
         rows = [Item(**item(i)).row() for i in ("i4", "i5")]
         upsert_items(world.lake, pa.Table.from_pylist(rows, schema=ITEM_SCHEMA))
         eventually(lambda: set(trending(client)) == {"i2", "i4", "i5"})
+
+
+def test_a_new_item_stands_where_its_image_points_until_a_release_knows_it(
+    world: Any, eventually: Any
+) -> None:
+    items = world.models[world.promote(ITEMS)].items[1:]
+    words, nothing = np.zeros((101, items.shape[1]), np.float16), np.zeros((2, items.shape[1]))
+    given = GivenVectors((0, 2, 0), nothing.astype(np.float32), np.array([3, 5]), np.eye(2))
+    world.promote(ITEMS, words=words, given=given)
+    with world.client() as client:
+
+        def nearest(item_id: str) -> str:
+            answer = client.get(f"/v1/items/{item_id}/similar?limit=1").json()
+            return str(answer["items"][0]["item_id"])
+
+        client.put("/v1/items", json=item("new", title="", image_vector=[0.1, 0.0]))
+        assert nearest("i3") == "new"
+        client.put("/v1/items", json=item("new", title="", image_vector=[0.0, 7.0]))
+        assert nearest("i5") == "new"
+        assert nearest("i3") != "new"
+        close(world)
+        rows = [Item(**item("later")).row()]
+        upsert_items(world.lake, pa.Table.from_pylist(rows, schema=ITEM_SCHEMA))
+        eventually(lambda: "later" in trending(client))
+        assert nearest("i5") == "new", "the snapshot has it now, without its vectors at hand"
 
 
 def test_a_bad_item_does_not_keep_the_others_out(world: Any, client: Any) -> None:

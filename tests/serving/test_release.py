@@ -140,8 +140,8 @@ def test_files_that_do_not_fit_are_refused(
 def test_a_release_that_tells_of_words_alone_is_served_without_new_items(world: Any) -> None:
     """Releases were made like this before items lent to one another."""
     words = np.ones((101, 8), dtype=np.float16)
-    assert loaded(world, world.publish(ITEMS, words=words, lending=0)).words is None
-    assert loaded(world, world.publish(ITEMS, words=words)).words is not None
+    assert loaded(world, world.publish(ITEMS, words=words, lending=0)).content is None
+    assert loaded(world, world.publish(ITEMS, words=words)).content is not None
 
 
 def test_who_lends_must_be_the_items_of_the_release(world: Any) -> None:

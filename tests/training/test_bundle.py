@@ -5,17 +5,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 
 from nearline import bundle as names
+from nearline.content import ContentVectors
 from nearline.encoder import UserEncoder
 from nearline.errors import BadInput, CorruptRelease
+from nearline.given import GivenVectors
 from nearline.lenders import Lenders
 from nearline.releases import Release, ReleaseManifest
 from nearline.schema import ITEM_SCHEMA
 from nearline.sequence import ModelInput, Vocabulary
 from nearline.sources.dataset import conform
 from nearline.windows import Window
-from nearline.words import LONGEST, WordVectors
+from nearline.words import LONGEST
 from training.bundle import Bundle, read_bundle, with_items, write_bundle
 from training.lending import borrow
 from training.model import Model, ModelConfig
@@ -139,7 +142,7 @@ def test_serving_makes_the_vector_of_a_new_item_that_the_next_release_has(tmp_pa
     borrow(bundle.model)
     write_bundle(tmp_path, bundle)
     arrays = names.WORD_VECTORS, names.ITEM_MATRIX, names.ITEM_NORMS
-    words = WordVectors(
+    words = ContentVectors(
         *(np.load(tmp_path / name) for name in arrays), Lenders.read(tmp_path / names.LENDERS)
     )
     new = {"item_id": ["new"], "title": ["Red shoes"], "text": ["Ballet."], "categories": [["x"]]}
@@ -148,6 +151,41 @@ def test_serving_makes_the_vector_of_a_new_item_that_the_next_release_has(tmp_pa
     assert len(model.item_tower.loans.items) > len(bundle.model.item_tower.loans.items)
     expected = model.item_matrix()[-1].detach().numpy()
     found = words.of("Red shoes", "Ballet.", ["x"])
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_serving_reads_the_vectors_that_a_new_item_is_given_as_the_next_release_does(
+    tmp_path: Path,
+) -> None:
+    made, rng = make(), np.random.default_rng(0)
+    config = replace(made.model.config, given=(3, 4, 0))
+    vectors = torch.from_numpy(rng.normal(size=(config.items, 7)))
+    given = torch.cat([F.normalize(part) for part in vectors.split([3, 4], dim=1)], dim=1).half()
+    model = Model(config, made.model.item_tower.content.words, given).eval()
+    model.item_tower.touch(np.arange(0, 30, 2))
+    borrow(model)
+    bundle = replace(made, model=model)
+    write_bundle(tmp_path, bundle)
+    arrays = names.WORD_VECTORS, names.ITEM_MATRIX, names.ITEM_NORMS
+    content = ContentVectors(
+        *(np.load(tmp_path / name) for name in arrays),
+        Lenders.read(tmp_path / names.LENDERS),
+        GivenVectors.read(tmp_path),
+    )
+    text, image = rng.normal(size=3).tolist(), rng.normal(size=4).tolist()
+    new = {
+        "item_id": ["silent", "both"],
+        "title": [None, "Red shoes"],
+        "text_vector": [text, None],
+        "image_vector": [image, image],
+    }
+    everything = (*bundle.vocabulary.item_ids, "silent", "both")
+    grown = with_items(bundle, everything, conform(pd.DataFrame(new), ITEM_SCHEMA))
+    expected = grown.item_matrix()[-2:].detach().numpy()
+    found = [
+        content.of(None, None, None, {"text_vector": text, "image_vector": image}),
+        content.of("Red shoes", None, None, {"image_vector": image}),
+    ]
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 

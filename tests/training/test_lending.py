@@ -7,7 +7,7 @@ from scipy import sparse
 
 from training import lending
 from training.dataset import Interactions
-from training.lending import borrow, lenders
+from training.lending import borrow, by_given, lenders
 from training.model import Model, ModelConfig
 from training.neighbours import Graph
 from training.sequences import as_interactions, vocabulary_of
@@ -121,9 +121,12 @@ def test_words_that_find_somebody_are_asked_alone() -> None:
 
 
 def test_of_many_learned_items_every_so_many_th_lends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lending, "_MOST_LENDERS", 2)
-    rng = np.random.default_rng(0)
-    given = np.abs(rng.normal(size=(7, 3))).astype(np.float16)
-    [(found, shares)] = lending.nearest(given, np.arange(5), np.array([6]))
-    assert sorted(found.tolist()) == [0, 3]
-    assert shares.sum() == pytest.approx(1)
+    model = Model(replace(CONFIG, given=(2, 0, 2)), WORDS, GIVEN.half())
+    model.item_tower.touch(np.array([0, 1, 2]))
+    for most, expected in ((3, [0, 1, 2]), (2, [0, 2]), (1, [0])):
+        monkeypatch.setattr(lending, "_MOST_LENDERS", most)
+        found = by_given(model)
+        assert found is not None
+        assert found.items.tolist() == expected
+        np.testing.assert_array_equal(found.vectors, GIVEN.half().numpy()[expected])
+    assert by_given(Model(CONFIG, WORDS)) is None, "it reads no given vectors"
