@@ -169,7 +169,7 @@ def test_a_poisoned_hour_is_refused_or_does_no_harm(
 
     careful, manifest = kept(load_recipe("small").learning.warm_learning_rate)
     assert (careful, manifest.promoted) == (pytest.approx(1, abs=0.1), True)
-    eager, manifest = kept(0.1)
+    eager, manifest = kept(1.0)
     assert (eager < 0.8, manifest.promoted) == (True, False)
     assert "worse than its parent on earlier events" in manifest.reasons[0]
     with pytest.raises(ReleaseRefused):
