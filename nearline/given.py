@@ -13,8 +13,8 @@ from nearline.schema import MODALITIES
 SHORTEST = 1e-12
 """A vector as short as this says nothing."""
 
-Given = Mapping[str, Sequence[float] | None]
-"""An item's vectors by their modality; one that is missing is None or left out."""
+Given = Mapping[str, Sequence[float]]
+"""An item's vectors by their modality; one that is missing is left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class GivenVectors:
         or of another length than the release reads."""
         parts = [np.zeros(width, dtype=np.float16) for width in self.widths]
         for name, part in zip(MODALITIES, parts, strict=True):
-            vector = np.asarray(given.get(name) or (), dtype=np.float32)
+            vector = np.asarray(given.get(name, ()), dtype=np.float32)
             if len(vector) == len(part):
                 part[:] = vector / max(float(np.linalg.norm(vector)), SHORTEST)
         return np.concatenate(parts)

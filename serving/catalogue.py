@@ -5,6 +5,7 @@
 
 import json
 import logging
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -70,7 +71,7 @@ class Entry:
             attributes=_attributes(row["attributes"]),
             available=row["available"] is not False,
             created_us=microseconds(row["created_ts"]) if row["created_ts"] else 0,
-            given={name: row[name] for name in MODALITIES if name in row} or None,
+            given=_given(row),
         )
 
     @property
@@ -312,6 +313,13 @@ def read_snapshot(lake: Lake) -> Snapshot:
 def joined(names: Iterable[str | None]) -> str:
     """Categories as one text."""
     return " ".join(name for name in names if name is not None)
+
+
+def _given(row: Mapping[str, Any]) -> Given | None:
+    """The vectors of a row that has their columns; four bytes a number."""
+    if MODALITIES[0] not in row:
+        return None
+    return {name: array("f", row[name]) for name in MODALITIES if row[name]}
 
 
 def _attributes(text: str | None) -> Mapping[str, Any]:

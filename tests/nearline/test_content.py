@@ -61,7 +61,7 @@ def test_a_row_of_given_vectors_is_made_of_vectors_of_length_one(given: GivenVec
     found = given.row({"text_vector": [3, 4], "image_vector": [-2], "audio_vector": [1]})
     assert found.dtype == np.float16
     np.testing.assert_allclose(found, [0.6, 0.8, -1], atol=1e-3)
-    assert given.row({"text_vector": [0, 0], "image_vector": None}).tolist() == [0, 0, 0]
+    assert given.row({"text_vector": [0, 0]}).tolist() == [0, 0, 0]
     assert given.row({"text_vector": [1, 0, 0]}).tolist() == [0, 0, 0], "of another length"
 
 
@@ -92,7 +92,7 @@ def test_given_vectors_count_beside_words_and_lend_where_these_find_nobody(
     hat = np.array([numbers("Hat", None, None, buckets=100), *[[bucket("any", 100), 0]] * 3])
     lenders = Lenders.of(hat, np.ones(4, dtype=bool), buckets=100, share=0.5)
     content = ContentVectors(table, matrix, norms, lenders, given)
-    own = {"text_vector": [0.0, -2.0], "image_vector": None}
+    own = {"text_vector": [0.0, -2.0]}
 
     def expected(title: str | None, lender: int) -> np.ndarray:
         words = table[numbers(title, None, None, buckets=100)].mean(axis=0)
