@@ -79,7 +79,7 @@ def prepare(start: datetime) -> None:
 
 def play(day: Window) -> Day:
     """Play the day, and look at what it left behind."""
-    from pipeline import services
+    from pipeline import services, steps
     from pipeline.airflow import Airflow
     from pipeline.demo.traffic import deliver
 
@@ -105,6 +105,7 @@ def play(day: Window) -> Day:
                 roll_back(found)
     finally:
         services.stop_all()
+    steps.item_neighbours(Window.trailing(day.end, hours=24))  # the next night's: it was late too
     found.wrong = list(_wrong(found, day))
     return found
 

@@ -40,13 +40,13 @@ PROTOCOL = (
 )
 
 TOP = 20
-EPOCHS = 3
+EPOCHS = 2
 """Passes over a period that a model goes on to learn."""
 
 FIRST_EPOCHS = 8
 """Passes from scratch: nothing is held back that could tell when to stop."""
 
-REPEATED = 0.5
+REPEATED = 1.25
 """Older events that are repeated, for each new one."""
 
 
