@@ -1,13 +1,27 @@
-"""The vector of an item of which its content alone is known, as training makes it too."""
+"""The vectors of items of which their content alone is known, as training makes them too."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from nearline.given import SHORTEST, Given, GivenVectors
 from nearline.lenders import Lenders
 from nearline.words import numbers
+
+
+class Told(Protocol):
+    """What an item says about itself; no vectors where none are known."""
+
+    @property
+    def title(self) -> str | None: ...
+    @property
+    def text(self) -> str | None: ...
+    @property
+    def categories(self) -> Sequence[str] | None: ...
+    @property
+    def given(self) -> Given | None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,23 +39,20 @@ class ContentVectors:
     lenders: Lenders
     given: GivenVectors | None = None
 
-    def of(
-        self,
-        title: str | None,
-        text: str | None,
-        categories: Sequence[str] | None,
-        given: Given | None = None,
-    ) -> np.ndarray:
-        """The vector of an item, float32 (dim,), of length 1."""
-        rows = numbers(title, text, categories, buckets=len(self.table) - 1)
-        vector = self.table[rows].astype(np.float32).mean(axis=0)
-        items, shares = self.lenders.closest(rows)
-        if self.given is not None and given:
-            own = self.given.row(given)
-            vector += self.given.projected(own)
-            if not len(items) and own.any():
-                items, shares = self.given.closest(own)
-        if len(items):
-            vector += self.lenders.share * (shares * self.norms[items]) @ self.matrix[items]
-        unit: np.ndarray = vector / max(float(np.linalg.norm(vector)), SHORTEST)
-        return unit
+    def of(self, items: Sequence[Told]) -> np.ndarray:
+        """The vectors of items, at least one, float32 (items, dim), each of length 1."""
+        buckets = len(self.table) - 1
+        words = [numbers(i.title, i.text, i.categories, buckets=buckets) for i in items]
+        vectors = np.stack([self.table[rows].astype(np.float32).mean(axis=0) for rows in words])
+        loans = [self.lenders.closest(rows) for rows in words]
+        if self.given is not None:
+            own = np.stack([self.given.row(item.given or {}) for item in items])
+            vectors += self.given.projected(own)
+            silent = [n for n, (found, _) in enumerate(loans) if not len(found) and own[n].any()]
+            for n, loan in zip(silent, self.given.closest(own[silent]), strict=True):
+                loans[n] = loan
+        for vector, (found, shares) in zip(vectors, loans, strict=True):
+            vector += self.lenders.share * (shares * self.norms[found]) @ self.matrix[found]
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        units: np.ndarray = vectors / np.maximum(lengths, SHORTEST)
+        return units

@@ -1,17 +1,19 @@
 """Vectors that new items are given, of a text, an image or a sound, as a release reads them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nearline import bundle
-from nearline.lenders import likest
+from nearline.lenders import Loan, likest
 from nearline.schema import MODALITIES
 
 SHORTEST = 1e-12
 """A vector as short as this says nothing."""
+
+_CHUNK = 256
 
 Given = Mapping[str, Sequence[float]]
 """An item's vectors by their modality; one that is missing is left out."""
@@ -41,15 +43,23 @@ class GivenVectors:
                 part[:] = vector / max(float(np.linalg.norm(vector)), SHORTEST)
         return np.concatenate(parts)
 
-    def projected(self, row: np.ndarray) -> np.ndarray:
-        """What a row says in the release's space, float32 (dim,)."""
-        vector: np.ndarray = row.astype(np.float32) @ self.projection
-        return vector
+    def projected(self, rows: np.ndarray) -> np.ndarray:
+        """What rows, float16 (items, W), say in the release's space, float32 (items, dim)."""
+        vectors: np.ndarray = rows.astype(np.float32) @ self.projection
+        return vectors
 
-    def closest(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The items that lend to one by its row, and the share of each."""
-        places, shares = likest(self.vectors.astype(np.float32) @ row.astype(np.float32))
-        return self.items[places], shares
+    def closest(self, rows: np.ndarray, *, but: np.ndarray | None = None) -> Iterator[Loan]:
+        """Who lends to items by their rows, float16 (items, W): those most like each, by cosine.
+
+        The cosines of modalities add up. With `but`, int64 (items,), nobody lends to itself.
+        """
+        table = self.vectors.astype(np.float32)
+        for at in range(0, len(rows), _CHUNK):
+            scores = rows[at : at + _CHUNK].astype(np.float32) @ table.T  # (chunk, lenders)
+            if but is not None:
+                scores[but[at : at + _CHUNK, None] == self.items] = 0
+            for places, shares in map(likest, scores):
+                yield self.items[places], shares
 
     def save(self, folder: Path) -> None:
         """Write what `read` reads."""

@@ -19,6 +19,10 @@ _CHAMPIONS = 256
 """Items kept of one word, at most."""
 
 
+Loan = tuple[np.ndarray, np.ndarray]
+"""Rows of the items that lend to one, and the share of each."""
+
+
 @dataclass(frozen=True, eq=False)
 class Lenders:
     """Which items, of those that lend, have a word: `items[starts[w]:starts[w + 1]]` for word w.
@@ -54,9 +58,7 @@ class Lenders:
         items, numbers = rows[order].astype(np.int32), np.float32
         return cls(starts, items, rarity.astype(numbers), lengths.astype(numbers), share)
 
-    def closest(
-        self, words: Sequence[int] | np.ndarray, *, but: int = -1
-    ) -> tuple[np.ndarray, ...]:
+    def closest(self, words: Sequence[int] | np.ndarray, *, but: int = -1) -> Loan:
         """The items most like one of these words, except one row, and the share of each; at most
         CLOSEST, none where no word tells anything."""
         lists = [self.items[self.starts[word] : self.starts[word + 1]] for word in words]
@@ -78,7 +80,7 @@ class Lenders:
             return cls(**(dict(kept) | {"share": float(kept["share"])}))
 
 
-def likest(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def likest(scores: np.ndarray) -> Loan:
     """The places of the CLOSEST highest scores above 0, of equal ones the first, and their shares:
     together 1."""
     best = np.argsort(-scores, kind="stable")[:CLOSEST]

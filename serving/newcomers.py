@@ -23,13 +23,10 @@ class Newcomers:
     ) -> "Newcomers":
         """`before` are those of the same release a moment ago: an item's content is read once."""
         known = {entry.item_id: entry for entry in before.entries} if before else {}
-        vectors = {
-            entry.item_id: before.vectors[entry.item_id]
-            if before and _same(known.get(entry.item_id), entry)
-            else content.of(entry.title, entry.text, entry.categories, entry.given)
-            for entry in entries
-        }
-        return cls(entries, vectors)
+        new = [entry for entry in entries if not _same(known.get(entry.item_id), entry)]
+        made = {e.item_id: v for e, v in zip(new, content.of(new), strict=True)} if new else {}
+        found = {**(before.vectors if before else {}), **made}
+        return cls(entries, {entry.item_id: found[entry.item_id] for entry in entries})
 
     def nearest(self, vector: np.ndarray) -> Iterator[tuple[str, float]]:
         """Items and their cosines with a vector of the release, the nearest first."""

@@ -4,7 +4,6 @@ Likeness is that of words (nearline/lenders.py). An item whose words find nobody
 is only a picture, borrows of those whose given vectors are nearest to its own.
 """
 
-from collections.abc import Iterator
 from math import ceil
 
 import numpy as np
@@ -12,17 +11,12 @@ import torch
 from scipy import sparse
 
 from nearline.given import GivenVectors
-from nearline.lenders import Lenders, likest
+from nearline.lenders import Lenders, Loan
 from training.model import Model
 from training.neighbours import Graph
 
 _MOST_LENDERS = 50_000
 """By given vectors, each is compared with each: of more learned items every so-many-th lends."""
-
-_CHUNK = 256
-
-Loan = tuple[np.ndarray, ...]
-"""Rows of the items that lend to one, and the share of each."""
 
 
 def lenders(model: Model) -> Lenders:
@@ -34,23 +28,17 @@ def lenders(model: Model) -> Lenders:
 
 
 def by_given(model: Model) -> GivenVectors | None:
-    """What the model makes of given vectors; None where it reads none."""
-    content, items = model.item_tower.content, _with_vectors(model)
+    """What the model makes of given vectors, and who lends by them; None where it reads none."""
+    content, touched = model.item_tower.content, model.item_tower.touched
     if not content.widths:
         return None
+    items = np.flatnonzero((content.given.any(dim=1) & touched).cpu().numpy())
+    items = items[:: max(1, ceil(len(items) / _MOST_LENDERS))]
     projection = torch.cat(list(content.projections.parameters()), dim=1).T
     vectors = content.given[torch.from_numpy(items)]
     arrays = (part.detach().cpu().numpy() for part in (projection, vectors))
     projected, kept = (np.ascontiguousarray(array) for array in arrays)
     return GivenVectors(tuple(model.config.given), projected, items, kept)
-
-
-def _with_vectors(model: Model) -> np.ndarray:
-    """Rows of learned items with given vectors: all, or every so-many-th of more than lend."""
-    tower = model.item_tower
-    given = tower.content.given.any(dim=1) & tower.touched
-    learned = np.flatnonzero(given.cpu().numpy())
-    return learned[:: max(1, ceil(len(learned) / _MOST_LENDERS))]
 
 
 def borrow(model: Model, about: np.ndarray | None = None) -> None:
@@ -69,29 +57,16 @@ def borrow(model: Model, about: np.ndarray | None = None) -> None:
 
 def _loans(model: Model, asked: np.ndarray) -> list[Loan]:
     """Who lends to each of these items: by words, or else by given vectors."""
-    content, found = model.item_tower.content, lenders(model)
-    words, given = content.words.cpu().numpy(), content.given.cpu().numpy()
-    loans = [found.closest(words[item][words[item] > 0], but=item) for item in asked.tolist()]
-    silent = [place for place, (items, _) in enumerate(loans) if not len(items)]
-    silent = [place for place in silent if given[asked[place]].any()]
-    learned = _with_vectors(model)
-    for place, loan in zip(silent, nearest(given, learned, asked[silent]), strict=True):
-        loans[place] = loan
+    content, found, given = model.item_tower.content, lenders(model), by_given(model)
+    words = content.words[torch.from_numpy(asked)].cpu().numpy()
+    loans = [found.closest(w[w > 0], but=item) for w, item in zip(words, asked, strict=True)]
+    if given is None:
+        return loans
+    rows = content.given[torch.from_numpy(asked)].cpu().numpy()
+    silent = [n for n, (items, _) in enumerate(loans) if not len(items) and rows[n].any()]
+    for n, loan in zip(silent, given.closest(rows[silent], but=asked[silent]), strict=True):
+        loans[n] = loan
     return loans
-
-
-def nearest(given: np.ndarray, learned: np.ndarray, asked: np.ndarray) -> Iterator[Loan]:
-    """The `learned` items (rows) most like each of those `asked`, but not itself, by cosine.
-
-    `given` is float16 (items, widths), each modality's part of length 1 or 0: cosines add up.
-    """
-    table = given[learned].astype(np.float32)
-    for start in range(0, len(asked), _CHUNK):
-        some = asked[start : start + _CHUNK]
-        scores = given[some].astype(np.float32) @ table.T  # (chunk, learned)
-        scores[some[:, None] == learned] = 0
-        for places, shares in map(likest, scores):
-            yield learned[places], shares
 
 
 def _matrix(loans: list[Loan], asked: np.ndarray, items: int) -> sparse.csr_array:

@@ -1,12 +1,23 @@
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from nearline.content import ContentVectors
-from nearline.given import GivenVectors
+from nearline.given import Given, GivenVectors
 from nearline.lenders import Lenders
 from nearline.words import bucket, numbers
+
+
+class Item(NamedTuple):
+    """What an item says about itself."""
+
+    title: str | None = None
+    text: str | None = None
+    categories: Sequence[str] | None = None
+    given: Given | None = None
 
 
 def told_by(table: np.ndarray) -> ContentVectors:
@@ -19,7 +30,7 @@ def told_by(table: np.ndarray) -> ContentVectors:
 
 def test_a_vector_is_the_mean_of_its_words_of_length_one() -> None:
     table = np.random.default_rng(0).normal(size=(101, 4)).astype(np.float16)
-    found = told_by(table).of("Red red shoes", None, ["Ballet"])
+    found = told_by(table).of([Item("Red red shoes", categories=["Ballet"])])[0]
     rows = numbers("Red red shoes", None, ["Ballet"], buckets=100)
     names = ("any", "category:ballet", "word:red", "word:shoes", "pair:red red", "pair:red shoes")
     assert rows == [bucket(name, 100) for name in names]
@@ -32,7 +43,7 @@ def test_a_vector_is_the_mean_of_its_words_of_length_one() -> None:
 def test_without_words_a_vector_is_that_of_any_item() -> None:
     table = np.random.default_rng(0).normal(size=(101, 4)).astype(np.float32)
     any_item = table[bucket("any", 100)]
-    found = told_by(table).of(None, None, None)
+    found = told_by(table).of([Item()])[0]
     np.testing.assert_allclose(found, any_item / np.linalg.norm(any_item), rtol=1e-5)
 
 
@@ -42,7 +53,7 @@ def test_items_that_are_alike_lend_their_vectors() -> None:
     words = np.array([[*shoes, 0], [bucket("any", 100), bucket("word:hat", 100), 0, 0, 0]])
     lenders = Lenders.of(words, np.ones(2, dtype=bool), buckets=100, share=0.5)
     matrix, norms = np.eye(2, dtype=np.float32), np.array([3, 1], dtype=np.float32)
-    found = ContentVectors(table, matrix, norms, lenders).of("Shoes", None, None)
+    found = ContentVectors(table, matrix, norms, lenders).of([Item("Shoes")])[0]
     mean = table[numbers("Shoes", None, None, buckets=100)].mean(axis=0)
     expected = mean + 0.5 * np.array([3, 0])
     np.testing.assert_allclose(found, expected / np.linalg.norm(expected), rtol=1e-5)
@@ -66,10 +77,19 @@ def test_a_row_of_given_vectors_is_made_of_vectors_of_length_one(given: GivenVec
 
 
 def test_items_lend_by_the_cosines_of_their_given_vectors(given: GivenVectors) -> None:
-    items, shares = given.closest(given.row({"text_vector": [0.8, 0.6], "image_vector": [5]}))
+    row = given.row({"text_vector": [0.8, 0.6], "image_vector": [5]})
+    [(items, shares)] = given.closest(row[None])
     assert items.tolist() == [2, 0], "the third points away"
     cosines = np.array([0.8 * 0.6 + 0.6 * 0.8 + 1, 0.8])
     np.testing.assert_allclose(shares, cosines / cosines.sum(), rtol=1e-3)
+
+
+def test_no_item_lends_to_itself(given: GivenVectors) -> None:
+    assert [items.tolist() for items, _ in given.closest(given.vectors, but=given.items)] == [
+        [2],
+        [0],
+        [],
+    ]
 
 
 def test_what_was_written_of_given_vectors_is_read_back(
@@ -99,5 +119,6 @@ def test_given_vectors_count_beside_words_and_lend_where_these_find_nobody(
         vector = words - given.projection[1] + 0.5 * norms[lender] * matrix[lender]
         return vector / np.linalg.norm(vector)
 
-    np.testing.assert_allclose(content.of(None, None, None, own), expected(None, 3), rtol=1e-4)
-    np.testing.assert_allclose(content.of("Hat", None, None, own), expected("Hat", 0), rtol=1e-4)
+    found = content.of([Item(given=own), Item("Hat", given=own), Item("Hat")])
+    np.testing.assert_allclose(found[:2], [expected(None, 3), expected("Hat", 0)], rtol=1e-4)
+    assert not np.allclose(found[2], found[1])

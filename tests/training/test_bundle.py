@@ -1,5 +1,7 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ from nearline import bundle as names
 from nearline.content import ContentVectors
 from nearline.encoder import UserEncoder
 from nearline.errors import BadInput, CorruptRelease
-from nearline.given import GivenVectors
+from nearline.given import Given, GivenVectors
 from nearline.lenders import Lenders
 from nearline.releases import Release, ReleaseManifest
 from nearline.schema import ITEM_SCHEMA
@@ -38,6 +40,15 @@ FILES = {
     names.CONFIG,
     names.WEIGHTS,
 }
+
+
+class Item(NamedTuple):
+    """What an item says about itself."""
+
+    title: str | None = None
+    text: str | None = None
+    categories: Sequence[str] | None = None
+    given: Given | None = None
 
 
 def make() -> Bundle:
@@ -150,7 +161,7 @@ def test_serving_makes_the_vector_of_a_new_item_that_the_next_release_has(tmp_pa
     model = with_items(bundle, everything, conform(pd.DataFrame(new), ITEM_SCHEMA))
     assert len(model.item_tower.loans.items) > len(bundle.model.item_tower.loans.items)
     expected = model.item_matrix()[-1].detach().numpy()
-    found = words.of("Red shoes", "Ballet.", ["x"])
+    found = words.of([Item("Red shoes", "Ballet.", ["x"])])[0]
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
@@ -182,11 +193,9 @@ def test_serving_reads_the_vectors_that_a_new_item_is_given_as_the_next_release_
     everything = (*bundle.vocabulary.item_ids, "silent", "both")
     grown = with_items(bundle, everything, conform(pd.DataFrame(new), ITEM_SCHEMA))
     expected = grown.item_matrix()[-2:].detach().numpy()
-    found = [
-        content.of(None, None, None, {"text_vector": text, "image_vector": image}),
-        content.of("Red shoes", None, None, {"image_vector": image}),
-    ]
-    np.testing.assert_allclose(found, expected, atol=2e-3)
+    silent = Item(given={"text_vector": text, "image_vector": image})
+    both = Item("Red shoes", given={"image_vector": image})
+    np.testing.assert_allclose(content.of([silent, both]), expected, atol=2e-3)
 
 
 def test_items_bring_their_vectors_to_a_release_and_back(tmp_path: Path) -> None:
