@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nearline.highest import highest
+
 CLOSEST = 8
 """Items that lend to one, at most."""
 
@@ -83,6 +85,6 @@ class Lenders:
 def likest(scores: np.ndarray) -> Loan:
     """The places of the CLOSEST highest scores above 0, of equal ones the first, and their shares:
     together 1."""
-    best = np.argsort(-scores, kind="stable")[:CLOSEST]
+    best = highest(scores, CLOSEST)
     best = best[scores[best] > 0]
     return best, scores[best] / scores[best].sum()

@@ -12,6 +12,7 @@ from nearline.content import ContentVectors
 from nearline.encoder import UserEncoder
 from nearline.errors import CorruptRelease, ReleaseError
 from nearline.given import GivenVectors
+from nearline.highest import highest
 from nearline.lenders import Lenders
 from nearline.releases import Release, ReleaseManifest
 from nearline.sequence import ModelInput, Vocabulary, pad
@@ -108,9 +109,7 @@ class LoadedRelease:
 def best(scores: np.ndarray, limit: int, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows of the `limit` highest scores (float32, changed here) among those allowed."""
     scores[~allowed] = -np.inf
-    first = len(scores) - min(limit, len(scores))
-    rows = np.flatnonzero(scores >= np.partition(scores, first)[first])  # all that tie for the last
-    rows = rows[np.argsort(-scores[rows], kind="stable")][:limit]
+    rows = highest(scores, limit)
     rows = rows[allowed[rows]]
     return rows, scores[rows]
 
