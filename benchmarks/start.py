@@ -86,7 +86,7 @@ def _told(port: int, path: str) -> str | None:
 
 def _finds(port: int, path: str) -> bool:
     answer = _told(port, path)
-    return answer is not None and bool(json.loads(answer)["items"])
+    return answer is not None and json.loads(answer)["source"] == "search"
 
 
 def main(
@@ -106,7 +106,7 @@ def main(
             for each in (
                 start("empty route", EMPTY, "/empty"),
                 start("feast serve", FEAST, "/health"),
-                start("nearline", SERVE, listed, searches="/v1/search?q=title&fill=false"),
+                start("nearline", SERVE, listed, searches="/v1/search?q=title"),
             )
         ]
     if as_json:

@@ -108,12 +108,13 @@ class Service:
 
     def start(self, clock: Callable[[], datetime]) -> None:
         """Load the active release, bring the live events back, and follow what changes."""
-        self.reader.warm()
+        opened = self.reader.warm()  # Feast is imported meanwhile
         now = clock()
         since = now - timedelta(hours=self.live_hours)
         self._events = Follower(self.journal.root, since=since)
         self.catch_up(now)
         self._refresh()
+        opened()
         if len(self.active.catalogue.snapshot) <= _INDEXED_AT_ONCE:
             self._index()
         self._watch = Thread(target=self._follow, args=(clock,), name="watch", daemon=True)
