@@ -48,9 +48,7 @@ class ContentVectors:
         if self.given is not None:
             own = np.stack([self.given.row(item.given or {}) for item in items])
             vectors += self.given.projected(own)
-            silent = [n for n, (found, _) in enumerate(loans) if not len(found) and own[n].any()]
-            for n, loan in zip(silent, self.given.closest(own[silent]), strict=True):
-                loans[n] = loan
+            self.given.fill(loans, own)
         for vector, (found, shares) in zip(vectors, loans, strict=True):
             vector += self.lenders.share * (shares * self.norms[found]) @ self.matrix[found]
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -61,6 +61,18 @@ class GivenVectors:
             for places, shares in map(likest, scores):
                 yield self.items[places], shares
 
+    def fill(self, loans: list[Loan], rows: np.ndarray, *, but: np.ndarray | None = None) -> None:
+        """Where words found nobody who lends, those lend whom `closest` finds; changes `loans`.
+
+        `rows` and `but` are those of `closest`, for each loan.
+        """
+        silent = [n for n, (items, _) in enumerate(loans) if not len(items) and rows[n].any()]
+        if not silent:
+            return
+        found = self.closest(rows[silent], but=None if but is None else but[silent])
+        for n, loan in zip(silent, found, strict=True):
+            loans[n] = loan
+
     def save(self, folder: Path) -> None:
         """Write what `read` reads."""
         arrays = {name: kept for name, kept in vars(self).items() if name != "vectors"}

@@ -60,12 +60,8 @@ def _loans(model: Model, asked: np.ndarray) -> list[Loan]:
     content, found, given = model.item_tower.content, lenders(model), by_given(model)
     words = content.words[torch.from_numpy(asked)].cpu().numpy()
     loans = [found.closest(w[w > 0], but=item) for w, item in zip(words, asked, strict=True)]
-    if given is None:
-        return loans
-    rows = content.given[torch.from_numpy(asked)].cpu().numpy()
-    silent = [n for n, (items, _) in enumerate(loans) if not len(items) and rows[n].any()]
-    for n, loan in zip(silent, given.closest(rows[silent], but=asked[silent]), strict=True):
-        loans[n] = loan
+    if given is not None:
+        given.fill(loans, content.given[torch.from_numpy(asked)].cpu().numpy(), but=asked)
     return loans
 
 

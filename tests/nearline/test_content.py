@@ -92,6 +92,17 @@ def test_no_item_lends_to_itself(given: GivenVectors) -> None:
     ]
 
 
+def test_whom_words_find_is_not_sought_by_given_vectors(
+    given: GivenVectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_words, nobody = (np.array([7]), np.ones(1)), (np.zeros(0, np.int64), np.zeros(0))
+    loans = [by_words, nobody]
+    given.fill(loans, given.vectors[:2], but=np.array([0, 2]))
+    assert [items.tolist() for items, _ in loans] == [[7], [0]]
+    monkeypatch.setattr(GivenVectors, "closest", lambda *_, **__: pytest.fail("all were read"))
+    given.fill([by_words, nobody], np.array([[1, 0, 0], [0, 0, 0]], dtype=np.float16))
+
+
 def test_what_was_written_of_given_vectors_is_read_back(
     given: GivenVectors, tmp_path: Path
 ) -> None:
