@@ -115,20 +115,12 @@ class FeatureReader:
         """A reader of the online store that the settings name."""
         return cls(_feast_store, deadline_ms=settings().feature_deadline_ms)
 
-    def warm(self) -> Callable[[], None]:
-        """Begin to open the store and read once, so that requests need not.
-
-        What is returned waits for it, however long that takes.
-        """
-        reading = self._thread.submit(self._trending)
-
-        def wait() -> None:
-            try:
-                reading.result()
-            except Exception as error:
-                log.warning("the online store cannot be read yet: %s", error)
-
-        return wait
+    def warm(self) -> None:
+        """Open the store and read once, however long it takes, so that requests need not."""
+        try:
+            self._thread.submit(self._trending).result()
+        except Exception as error:
+            log.warning("the online store cannot be read yet: %s", error)
 
     def close(self) -> None:
         """Stop the reading thread; a read under way is not waited for."""

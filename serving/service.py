@@ -108,13 +108,14 @@ class Service:
 
     def start(self, clock: Callable[[], datetime]) -> None:
         """Load the active release, bring the live events back, and follow what changes."""
-        opened = self.reader.warm()  # Feast is imported meanwhile
+        warming = Thread(target=self.reader.warm, name="warm")  # imports Feast, beside what follows
+        warming.start()
         now = clock()
         since = now - timedelta(hours=self.live_hours)
         self._events = Follower(self.journal.root, since=since)
         self.catch_up(now)
         self._refresh()
-        opened()
+        warming.join()
         if len(self.active.catalogue.snapshot) <= _INDEXED_AT_ONCE:
             self._index()
         self._watch = Thread(target=self._follow, args=(clock,), name="watch", daemon=True)

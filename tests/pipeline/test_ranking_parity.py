@@ -91,7 +91,7 @@ def known(home: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def reader() -> Iterator[FeatureReader]:
     reader = FeatureReader.open()
-    reader.warm()()
+    reader.warm()
     yield reader
     reader.close()
 

@@ -79,7 +79,7 @@ def materialize(world: Any, hour_end: Any, sequences: dict[str, list[tuple[str, 
 def test_before_features_are_applied_the_reader_says_what_to_do(
     world: Any, reader: FeatureReader
 ) -> None:
-    reader.warm()()
+    reader.warm()
     with pytest.raises(StoreFailed, match="run the hourly features"):
         reader.user("ann")
     assert not settings().feast_registry.exists()
@@ -133,7 +133,7 @@ def test_many_threads_may_read(world: Any, reader: FeatureReader) -> None:
     hour_end = world.now.replace(minute=0)
     users = {f"u{n}": [(f"i{n}", hour_end - timedelta(minutes=n + 1))] for n in range(20)}
     materialize(world, hour_end, users)
-    reader.warm()()
+    reader.warm()
     with ThreadPoolExecutor(8) as pool:
         asked = [*users, "nobody"] * 10
         found = list(pool.map(lambda user: reader.user(user).history, asked))
