@@ -37,8 +37,6 @@ EAGER_BEFORE = 17
 
 _EAGER_RATE = 0.1
 _HOLD_BACK = 0.15
-_SPEED = 24
-"""A day of MovieLens-100K plays in an hour, as the demo has it."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,10 @@ def prepare(start: datetime) -> None:
     from nearline.sources.landing import load_with_traffic
     from nearline.sources.movielens import fetch_movielens_100k, read_movielens
     from pipeline import steps
+    from pipeline.demo.story import SPEED
 
     films = read_movielens(fetch_movielens_100k(settings().home / "cache"))
-    history = load_with_traffic(films, start, _HOLD_BACK, _SPEED).window
+    history = load_with_traffic(films, start, _HOLD_BACK, SPEED).window
     assert history is not None, "MovieLens-100K is not empty"
     for name in ("close_hours", "spark_features", "dbt_marts", "materialize"):
         getattr(steps, name)(history)
@@ -198,7 +197,8 @@ def main(
 ) -> None:
     from nearline.settings import settings
 
-    day = Window(midnight(datetime.now(UTC).date()) - DAY, midnight(datetime.now(UTC).date()))
+    today = midnight(datetime.now(UTC).date())
+    day = Window(today - DAY, today)
     with workplace(keep) as folder:
         own = {"schedule_start": (day.end + 2 * DAY).isoformat(), "domain": "entertainment"}
         os.environ.update(environment(folder, airflow_port=str(free_port()), **own))

@@ -26,6 +26,7 @@ import typer
 from benchmarks.harness import machine, run, workplace
 from nearline.bundle import read_matrix
 from nearline.console import JsonFlag, print_json, print_table
+from nearline.highest import highest
 from nearline.item_index import BEST, nearest_rows
 
 _CHUNK = 200_000
@@ -79,7 +80,7 @@ def product(matrix: np.ndarray) -> Search:
     """Every item scored by float32."""
 
     def search(query: np.ndarray) -> np.ndarray:
-        return _best(np.vecdot(matrix, query))
+        return highest(np.vecdot(matrix, query), BEST)
 
     return search
 
@@ -90,7 +91,7 @@ def ordered_anew(index: Any, matrix: np.ndarray, candidates: int) -> Search:
     def search(query: np.ndarray) -> np.ndarray:
         rows = index.search(query[None], candidates)[1][0]
         rows = rows[rows >= 0]
-        return rows[_best(np.vecdot(matrix[rows], query))]
+        return rows[highest(np.vecdot(matrix[rows], query), BEST)]
 
     return search
 
@@ -195,11 +196,6 @@ def _figures(
         mib=round(size / _MIB, 1),
         build_s=round(build_s, 1),
     )
-
-
-def _best(scores: np.ndarray) -> np.ndarray:
-    rows = np.argpartition(-scores, min(BEST, len(scores)) - 1)[:BEST]
-    return rows[np.lexsort((rows, -scores[rows]))]
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -61,8 +60,7 @@ def start(what: str, command: Sequence[str], path: str, *, searches: str = "") -
     finally:
         process.terminate()
         process.wait(30)
-    searched = None if found is None else round(found, 2)
-    return Start(what, round(seconds, 2), round(cpu, 2), round(mib), searched)
+    return Start(what, seconds, round(cpu, 2), round(mib), found)
 
 
 def _until(holds: Callable[[], bool], process: psutil.Popen, began: float) -> float:
@@ -73,14 +71,14 @@ def _until(holds: Callable[[], bool], process: psutil.Popen, began: float) -> fl
         if time.perf_counter() - began > _LONGEST_S:
             raise StepFailed(f"{name} has not answered in {_LONGEST_S} s")
         time.sleep(_LOOK_EVERY_S)
-    return time.perf_counter() - began
+    return round(time.perf_counter() - began, 2)
 
 
 def _told(port: int, path: str) -> str | None:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
             return str(answer.read().decode())
-    except (OSError, urllib.error.URLError):
+    except OSError:
         return None
 
 
