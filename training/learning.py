@@ -222,10 +222,26 @@ def warm(
     return len(parts)
 
 
-def replay(data: Interactions, old: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """About `count` of the `old` targets: those of whole users, drawn at random."""
-    users, sizes = np.unique(data.users[old], return_counts=True)
-    drawn = rng.permutation(len(users))
+def replay(
+    data: Interactions,
+    old: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    likely: np.ndarray | None = None,
+) -> np.ndarray:
+    """About `count` of the `old` targets: those of whole users, drawn at random.
+
+    With `likely` (old,) users are drawn in proportion to the mean over their targets, without
+    replacement: Efraimidis & Spirakis 2006, Weighted Random Sampling with a Reservoir (by the
+    negative logarithms of their keys).
+    """
+    users, rows, sizes = np.unique(data.users[old], return_inverse=True, return_counts=True)
+    if likely is None:
+        drawn = rng.permutation(len(users))
+    else:
+        weights = np.bincount(rows, likely, minlength=len(users)) / sizes
+        drawn = np.argsort(rng.exponential(size=len(users)) / weights, kind="stable")
     enough = int(np.searchsorted(np.cumsum(sizes[drawn]), count)) + 1 if count else 0
     chosen: np.ndarray = old[np.isin(data.users[old], users[drawn[:enough]])]
     return chosen

@@ -67,12 +67,23 @@ class Teacher:
         self.schedule.step()
 
 
-def batch_loss(model: Model, data: Interactions, batch: Batch) -> Tensor:
-    """The loss of a batch's targets, among the items of which something is learned.
+def asked_for(model: Model, data: Interactions, targets: np.ndarray) -> Tensor:
+    """The items that some targets ask for: bool (items,)."""
+    asked = np.zeros(model.config.items, dtype=bool)
+    asked[data.items[targets] - 1] = True
+    return torch.from_numpy(asked)
+
+
+def batch_loss(
+    model: Model, data: Interactions, batch: Batch, *, among: Tensor | None = None
+) -> Tensor:
+    """The loss of a batch's targets, `among` some items (bool); without it, all that are touched.
 
     Of the others no step must learn that nobody wants them: nobody could.
     """
-    return _loss(model, data, batch, *_answers(model, batch), among=model.item_tower.touched)
+    if among is None:
+        among = model.item_tower.touched
+    return _loss(model, data, batch, *_answers(model, batch), among=among)
 
 
 def _answers(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -101,21 +112,28 @@ def _loss(
         placed(data.items[batch.targets] - 1, matrix.device),
         temperature=model.config.temperature,
         precision=fast_precision(matrix.device),
-        among=among,
+        among=None if among is None else among.to(matrix.device),
         answers=answers,
     )
 
 
 class Parent:
-    """A model as it was before it went on learning, whose answers to old targets are kept up."""
+    """A model as it was before it went on learning, whose answers to old targets are kept up.
 
-    def __init__(self, model: Model, old: np.ndarray, weight: float) -> None:
+    Both answer `among` some items (bool); without it, all that are touched.
+    """
+
+    def __init__(
+        self, model: Model, old: np.ndarray, weight: float, among: Tensor | None = None
+    ) -> None:
         self.model, self.old, self.weight = copy.deepcopy(model).eval(), old, weight
+        self.among = among
 
     def loss(self, model: Model, data: Interactions, batch: Batch) -> Tensor:
         """The loss of a batch's targets, and `weight` times how far it is from these answers."""
         states, matrix = _answers(model, batch)
-        told, among = self._told(batch, matrix.device), model.item_tower.touched
+        told = self._told(batch, matrix.device)
+        among = model.item_tower.touched if self.among is None else self.among
         return _loss(model, data, batch, states, matrix, among=among, answers=told)
 
     @torch.no_grad()

@@ -10,6 +10,7 @@ the period.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from training.recipe import Recipe
 from training.replay.models import DISTILLED
 from training.replay.store import Day, Parts
 from training.sequences import text_of
-from training.teacher import Loss, Parent, batch_loss
+from training.teacher import Loss, Parent, asked_for, batch_loss
 
 METHODS = ("finetune", "replay", "distil", "joint")
 """The cheap ones first: plain, with older sessions, with the parent's answers to them, from scratch
@@ -48,6 +49,10 @@ FIRST_EPOCHS = 8
 
 REPEATED = 1.25
 """Older events that are repeated, for each new one."""
+
+
+ASKED_AGAIN = 0.1
+"""How readily an older click is repeated whose item the new ones ask for again; others 1 more."""
 
 
 @dataclass(frozen=True)
@@ -143,18 +148,25 @@ class Continual:
     def _mixed(
         self, model: Model, data: Interactions, targets: np.ndarray, period: int
     ) -> tuple[np.ndarray, Loss]:
-        """The period's targets, with what the method adds to them."""
+        """The period's targets, with what the method adds to them, and what a step goes down.
+
+        What the period does not ask for is forgotten first. So older sessions that ask for it are
+        repeated rather than others, and a softmax compares the items that targets ask for alone: of
+        the rest each step would learn that nobody wants them.
+        """
         cut = int((self.sessions.periods < period).sum())
         new, old = targets[targets >= cut], targets[targets < cut]
         if self.method == "finetune":
             return new, batch_loss
         rng = np.random.default_rng([self.seed, period])
-        repeated = replay(data, old, int(REPEATED * len(new)), rng)
+        likely = ASKED_AGAIN + ~np.isin(data.items[old], data.items[new])
+        repeated = replay(data, old, int(REPEATED * len(new)), rng, likely=likely)
         mixed = np.concatenate([repeated, new])
+        asked = asked_for(model, data, mixed)
         weight = self.recipe.learning.distillation or DISTILLED
         if self.method == "replay":
-            return mixed, batch_loss
-        return mixed, Parent(model, repeated, weight).loss
+            return mixed, partial(batch_loss, among=asked)
+        return mixed, Parent(model, repeated, weight, asked).loss
 
     def foresee(self, period: int) -> np.ndarray:
         """Ranks (from 0) of the next items of a period's sessions."""
