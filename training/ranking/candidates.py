@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nearline.highest import highest
 from nearline.ranking import POOL, TIED
 from training.baselines import Neighbours
 from training.dataset import Interactions, touched
@@ -66,13 +67,12 @@ class Retrieval:
 
 
 def _top(scores: np.ndarray, seen: np.ndarray) -> Proposed:
-    scores = np.where(seen, -np.inf, scores)
-    rows = np.argpartition(-scores, min(POOL, len(scores)) - 1)[:POOL]
-    rows = rows[np.isfinite(scores[rows])]
-    return _best(rows, scores[rows])
+    """At most POOL items that were not seen, best first, as serving orders them."""
+    unseen = np.flatnonzero(~seen)
+    return _best(unseen, scores[unseen])
 
 
 def _best(rows: np.ndarray, scores: np.ndarray) -> Proposed:
-    """At most POOL rows with their scores, best first; of equal scores the lower row first."""
-    order = np.lexsort((rows, -scores))[:POOL]
-    return list(zip(rows[order].tolist(), scores[order].tolist(), strict=True))
+    """At most POOL of the rows with their scores, best first; of equal ones the first."""
+    best = highest(scores, POOL)
+    return list(zip(rows[best].tolist(), scores[best].tolist(), strict=True))

@@ -4,17 +4,26 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 
 from nearline.sequence import Vocabulary
 from training.baselines import Neighbours
 from training.dataset import interactions
-from training.evaluation import model_scorer
+from training.evaluation import encode, model_scorer
 from training.model import Model, ModelConfig
+from training.ranking import candidates
 from training.ranking.candidates import Retrieval
 
 ITEMS = ("a", "b", "c", "d", "e")
 A, B, C, D, E = range(5)
+
+
+def a_model() -> Model:
+    shape = {"dim": 8, "heads": 2, "layers": 1, "length": 4, "dropout": 0.0}
+    content = {"content_buckets": 16, "content_width": 2, "id_dropout": 0.0, "temperature": 0.1}
+    config = ModelConfig(items=5, types=1, **shape, **content)  # type: ignore[arg-type]
+    return Model(config, torch.ones(5, 2, dtype=torch.int64)).eval()
 
 
 def test_each_source_proposes_what_is_new_to_the_user(events: Callable[[str], pa.Table]) -> None:
@@ -24,10 +33,7 @@ def test_each_source_proposes_what_is_new_to_the_user(events: Callable[[str], pa
         ["play"],
     )
     torch.manual_seed(1)
-    shape = {"dim": 8, "heads": 2, "layers": 1, "length": 4, "dropout": 0.0}
-    content = {"content_buckets": 16, "content_width": 2, "id_dropout": 0.0, "temperature": 0.1}
-    config = ModelConfig(items=5, types=1, **shape, **content)  # type: ignore[arg-type]
-    model = Model(config, torch.ones(5, 2, dtype=torch.int64)).eval()
+    model = a_model()
     near = Neighbours(np.full((5, 2), -1), np.zeros((5, 2), dtype=np.float32))
     near.rows[A], near.likeness[A] = [D, C], [0.5, 0.2]
     near.rows[B], near.likeness[B] = [C, A], [0.5, 0.4]
@@ -40,3 +46,18 @@ def test_each_source_proposes_what_is_new_to_the_user(events: Callable[[str], pa
     assert found["cooccurrence"] == [(C, np.float32(0.5) + np.float32(0.2)), (D, 0.5)]
     assert found["trending"] == [(E, 2.0)]
     assert retrieval.newest(third).tolist() == [A, B]
+
+
+def test_of_equal_scores_the_first_items_stay(
+    events: Callable[[str], pa.Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "POOL", 2)
+    data = interactions(
+        events("u1 b play 0\n u1 c play 60"), Vocabulary(ITEMS, ("play",)), ["play"]
+    )
+    model = a_model()
+    near = Neighbours(np.full((5, 2), -1), np.zeros((5, 2), dtype=np.float32))
+    state = encode(model, model.item_tower().detach(), data, data.targets())[0]
+    retrieval = Retrieval(data, model, np.outer([0, 9, 1, 1, 2], state), near)
+    [found] = retrieval.lists(data.targets(), [[]])
+    assert [row for row, _ in found["encoder"]] == [E, C]
