@@ -75,15 +75,21 @@ def asked_for(model: Model, data: Interactions, targets: np.ndarray) -> Tensor:
 
 
 def batch_loss(
-    model: Model, data: Interactions, batch: Batch, *, among: Tensor | None = None
+    model: Model,
+    data: Interactions,
+    batch: Batch,
+    *,
+    among: Tensor | None = None,
+    answers: Answers | None = None,
 ) -> Tensor:
     """The loss of a batch's targets, `among` some items (bool); without it, all that are touched.
 
-    Of the others no step must learn that nobody wants them: nobody could.
+    Of the others no step must learn that nobody wants them: nobody could. `answers` are another
+    model's, to be learned too.
     """
     if among is None:
         among = model.item_tower.touched
-    return _loss(model, data, batch, *_answers(model, batch), among=among)
+    return _loss(model, data, batch, *_answers(model, batch), among=among, answers=answers)
 
 
 def _answers(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -118,23 +124,17 @@ def _loss(
 
 
 class Parent:
-    """A model as it was before it went on learning, whose answers to old targets are kept up.
+    """A model as it was before it went on learning, whose answers to old targets are kept up."""
 
-    Both answer `among` some items (bool); without it, all that are touched.
-    """
-
-    def __init__(
-        self, model: Model, old: np.ndarray, weight: float, among: Tensor | None = None
-    ) -> None:
+    def __init__(self, model: Model, old: np.ndarray, weight: float) -> None:
         self.model, self.old, self.weight = copy.deepcopy(model).eval(), old, weight
-        self.among = among
 
-    def loss(self, model: Model, data: Interactions, batch: Batch) -> Tensor:
-        """The loss of a batch's targets, and `weight` times how far it is from these answers."""
-        states, matrix = _answers(model, batch)
-        told = self._told(batch, matrix.device)
-        among = model.item_tower.touched if self.among is None else self.among
-        return _loss(model, data, batch, states, matrix, among=among, answers=told)
+    def loss(
+        self, model: Model, data: Interactions, batch: Batch, *, among: Tensor | None = None
+    ) -> Tensor:
+        """What `batch_loss` is, and `weight` times how far the model is from these answers."""
+        told = self._told(batch, device_of(model))
+        return batch_loss(model, data, batch, among=among, answers=told)
 
     @torch.no_grad()
     def _told(self, batch: Batch, device: torch.device) -> Answers | None:

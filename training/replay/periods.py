@@ -50,7 +50,6 @@ FIRST_EPOCHS = 8
 REPEATED = 1.25
 """Older events that are repeated, for each new one."""
 
-
 ASKED_AGAIN = 0.1
 """How readily an older click is repeated whose item the new ones ask for again; others 1 more."""
 
@@ -162,11 +161,9 @@ class Continual:
         likely = ASKED_AGAIN + ~np.isin(data.items[old], data.items[new])
         repeated = replay(data, old, int(REPEATED * len(new)), rng, likely=likely)
         mixed = np.concatenate([repeated, new])
-        asked = asked_for(model, data, mixed)
         weight = self.recipe.learning.distillation or DISTILLED
-        if self.method == "replay":
-            return mixed, partial(batch_loss, among=asked)
-        return mixed, Parent(model, repeated, weight, asked).loss
+        loss = batch_loss if self.method == "replay" else Parent(model, repeated, weight).loss
+        return mixed, partial(loss, among=asked_for(model, data, mixed))
 
     def foresee(self, period: int) -> np.ndarray:
         """Ranks (from 0) of the next items of a period's sessions."""
