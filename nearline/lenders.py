@@ -63,6 +63,8 @@ class Lenders:
     def closest(self, words: Sequence[int] | np.ndarray, *, but: int = -1) -> Loan:
         """The items most like one of these words, except one row, and the share of each; at most
         CLOSEST, none where no word tells anything."""
+        if not self.rarity[words].any():
+            return np.zeros(0, np.int32), np.zeros(0)
         lists = [self.items[self.starts[word] : self.starts[word + 1]] for word in words]
         rows = np.concatenate([*lists, np.zeros(0, np.int32)])
         weights = np.repeat(self.rarity[words] ** 2, [len(each) for each in lists])
