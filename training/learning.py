@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +97,7 @@ def fit(
     stop_at: float = math.inf,
     loss: Loss = batch_loss,
     checkpoint: Path | None = None,
+    passes: Sequence[np.ndarray] | None = None,
 ) -> int:
     """Learn `targets` until the watched figure gets no better; keeps the best weights.
 
@@ -106,15 +107,17 @@ def fit(
     Stops at `stop_at` (time.monotonic seconds) too. `loss` is what a step goes down. With nothing
     to watch the last weights stay. With a file as `checkpoint`, the same training goes on after its
     last whole pass when it was killed, to the same end. Where torchrun started several processes,
-    all of them learn (training/together.py). Returns the passes made or begun. Raises
-    StepFailed when the loss is no number.
+    all of them learn (training/together.py). `passes` are the targets of each pass, some of
+    `targets`; without it each has all of them, `epochs` times at most. Returns the passes made or
+    begun. Raises StepFailed when the loss is no number.
     """
     model.item_tower.touch(data.items[targets] - 1)
     borrow(model)
     with together(seed), on_device(model):
-        least = max(len(targets) // STEPS_A_PASS, model.config.length)
+        passes = passes or [targets] * learning.epochs
+        least = max(len(passes[0]) // STEPS_A_PASS, model.config.length)
         tokens = max(min(learning.batch_tokens, least) // members(), 1)
-        parts = sum(1 for _ in training_batches(model, data, targets, tokens))
+        parts = sum(1 for _ in training_batches(model, data, passes[0], tokens))
         steps = math.ceil(parts / members())
         rates = constant(min(steps, WARM_UP_STEPS))
         rate, decay = learning.learning_rate, learning.weight_decay
@@ -123,10 +126,10 @@ def fit(
         if kept is not None:
             course.go_on(kept.load())
         first = course.passes
-        with _bar(first * steps, learning.epochs * steps) as bar:
-            for epoch in range(first, learning.epochs):
+        with _bar(first * steps, len(passes) * steps) as bar:
+            for epoch in range(first, len(passes)):
                 rng = np.random.default_rng([seed, epoch])
-                batches = training_batches(model, data, targets, tokens, rng)
+                batches = training_batches(model, data, passes[epoch], tokens, rng)
                 late = _one_pass(course, batches, bar, stop_at)
                 if watch is not None:
                     _look(course, watch, data, bar)
@@ -222,26 +225,24 @@ def warm(
     return len(parts)
 
 
-def replay(
-    data: Interactions,
-    old: np.ndarray,
-    count: int,
-    rng: np.random.Generator,
-    *,
-    likely: np.ndarray | None = None,
-) -> np.ndarray:
-    """About `count` of the `old` targets: those of whole users, drawn at random.
-
-    With `likely` (old,) users are drawn in proportion to the mean over their targets, without
-    replacement: Efraimidis & Spirakis 2006, Weighted Random Sampling with a Reservoir (by the
-    negative logarithms of their keys).
-    """
-    users, rows, sizes = np.unique(data.users[old], return_inverse=True, return_counts=True)
-    if likely is None:
-        drawn = rng.permutation(len(users))
-    else:
-        weights = np.bincount(rows, likely, minlength=len(users)) / sizes
-        drawn = np.argsort(rng.exponential(size=len(users)) / weights, kind="stable")
+def replay(data: Interactions, old: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """About `count` of the `old` targets: those of whole users, drawn at random."""
+    users, sizes = np.unique(data.users[old], return_counts=True)
+    drawn = rng.permutation(len(users))
     enough = int(np.searchsorted(np.cumsum(sizes[drawn]), count)) + 1 if count else 0
     chosen: np.ndarray = old[np.isin(data.users[old], users[drawn[:enough]])]
     return chosen
+
+
+def in_turn(
+    data: Interactions, old: np.ndarray, count: int, passes: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """`count` of the `old` targets, or all of them, for each pass: users in a random order.
+
+    None is repeated before all others were.
+    """
+    users, rows = np.unique(data.users[old], return_inverse=True)
+    line = old[np.argsort(rng.permutation(len(users))[rows], kind="stable")]
+    count = min(count, len(old))
+    places = np.arange(passes * count).reshape(passes, count)
+    return [np.sort(line[each % len(line)]) for each in places]

@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
+from torch import Tensor
 
-from training.dataset import Interactions
-from training.learning import replay
+from training.dataset import Batch, Interactions
+from training.learning import fit, in_turn, replay
 from training.model import Model
 from training.protocols import new_model
 from training.recipe import load_recipe
 from training.sequences import as_interactions, vocabulary_of
-from training.teacher import asked_for
+from training.teacher import asked_for, batch_loss
 
 ITEMS = 6
 
@@ -38,18 +39,41 @@ def test_only_items_that_are_asked_for_are_compared(model: Model, data: Interact
     assert asked_for(model, data, new).tolist() == [False, True, False, False, True, False]
 
 
-def test_users_are_repeated_by_how_likely_their_targets_are(data: Interactions) -> None:
+def test_passes_repeat_all_others_before_one_again(data: Interactions) -> None:
     _, old = parts(data)
-    likely = np.where(data.items[old] == 4, 1.1, 0.1)  # item 3, of one half of the users
-    seeds = [np.random.default_rng(seed) for seed in range(50)]
-    drawn = [replay(data, old, 10, rng, likely=likely) for rng in seeds]
-    assert all(len(found) == len(np.unique(found)) == 10 for found in drawn)
-    # Ten of forty, without replacement: fewer than 1.1 / 1.2 of the first ones.
-    assert 0.8 < np.mean([(data.items[found] == 4).mean() for found in drawn]) < 0.92
+    drawn = in_turn(data, old, 15, 4, np.random.default_rng(0))
+    assert [len(np.unique(found)) for found in drawn] == [15] * 4
+    assert len(np.unique(np.concatenate(drawn[:2]))) == 30
+    times = np.bincount(np.concatenate(drawn), minlength=len(data))[old]
+    assert np.bincount(times).tolist() == [0, 20, 20], "twice once all others came once"
+    other = in_turn(data, old, 15, 4, np.random.default_rng(1))
+    assert any((one != two).any() for one, two in zip(drawn, other, strict=True))
+
+
+def test_no_pass_repeats_more_than_there_is(data: Interactions) -> None:
+    _, old = parts(data)
+    rng = np.random.default_rng(0)
+    for found in in_turn(data, old, 100, 2, rng):
+        np.testing.assert_array_equal(found, old)
+    assert [len(found) for found in in_turn(data, old[:0], 5, 2, rng)] == [0, 0]
+
+
+def test_a_pass_learns_what_is_its_own(model: Model, data: Interactions) -> None:
+    new, old = parts(data)
+    learning, told = load_recipe("small").learning, []
+
+    def loss(model: Model, data: Interactions, batch: Batch) -> Tensor:
+        told.append(np.sort(batch.targets).tolist())
+        return batch_loss(model, data, batch)
+
+    passes = [new, old[:1], new]
+    learned = np.concatenate([new, old[:1]])
+    made = fit(model, data, learned, learning, watch=None, seed=1, loss=loss, passes=passes)
+    assert (made, told) == (3, [part.tolist() for part in passes])
 
 
 def test_nothing_is_repeated_of_nothing(data: Interactions) -> None:
     _, old = parts(data)
     rng = np.random.default_rng(0)
-    assert len(replay(data, old, 0, rng, likely=np.ones(len(old)))) == 0
-    assert len(replay(data, old[:0], 5, rng, likely=np.ones(0))) == 0
+    assert len(replay(data, old, 0, rng)) == 0
+    assert len(replay(data, old[:0], 5, rng)) == 0

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from nearline.errors import BadInput
 from training.dataset import NONE, Interactions, arranged
 from training.evaluation import interval, model_scorer, plain_ranks
-from training.learning import fit, replay, reproducible
+from training.learning import fit, in_turn, reproducible
 from training.model import Model, ModelConfig, rearranged
 from training.neighbours import neighbours
 from training.protocols import new_model
@@ -41,17 +41,14 @@ PROTOCOL = (
 )
 
 TOP = 20
-EPOCHS = 2
+EPOCHS = 3
 """Passes over a period that a model goes on to learn."""
 
 FIRST_EPOCHS = 8
 """Passes from scratch: nothing is held back that could tell when to stop."""
 
 REPEATED = 1.25
-"""Older events that are repeated, for each new one."""
-
-ASKED_AGAIN = 0.1
-"""How readily an older click is repeated whose item the new ones ask for again; others 1 more."""
+"""Older events that each of these passes repeats, for each new one."""
 
 
 @dataclass(frozen=True)
@@ -131,39 +128,47 @@ class Continual:
         data = self.sessions.part(self.sessions.periods <= period)
         targets = foreseeable(data)
         loss: Loss = batch_loss
-        passes = FIRST_EPOCHS
+        passes = [targets] * FIRST_EPOCHS
         with reproducible(self.seed):
             if self.model is None or self.method == "joint":
                 self.model = new_model(self.recipe.model, np.ones((items, 1), dtype=np.int64))
             else:
                 self.model = grown(self.model, items)
-                passes = EPOCHS
-                targets, loss = self._mixed(self.model, data, targets, period)
-            graph = neighbours(data, foreseeable(data), items=items, most=learning.neighbours)
+                passes, loss = self._mixed(self.model, data, targets, period)
+            graph = neighbours(data, targets, items=items, most=learning.neighbours)
             self.model.item_tower.link(graph)
-            learning = learning.model_copy(update={"epochs": passes})
-            fit(self.model, data, targets, learning, watch=None, seed=self.seed, loss=loss)
+            learned = np.unique(np.concatenate(passes))
+            fit(
+                self.model,
+                data,
+                learned,
+                learning,
+                watch=None,
+                seed=self.seed,
+                loss=loss,
+                passes=passes,
+            )
 
     def _mixed(
         self, model: Model, data: Interactions, targets: np.ndarray, period: int
-    ) -> tuple[np.ndarray, Loss]:
+    ) -> tuple[list[np.ndarray], Loss]:
         """The period's targets, with what the method adds to them, and what a step goes down.
 
-        What the period does not ask for is forgotten first. So older sessions that ask for it are
-        repeated rather than others, and a softmax compares the items that targets ask for alone: of
-        the rest each step would learn that nobody wants them.
+        Each pass repeats other older sessions: what keeps a model from forgetting is how many of
+        them it meets again, not how often. A softmax compares the items that targets ask for alone:
+        of the rest each step would learn that nobody wants them.
         """
         cut = int((self.sessions.periods < period).sum())
         new, old = targets[targets >= cut], targets[targets < cut]
         if self.method == "finetune":
-            return new, batch_loss
+            return [new] * EPOCHS, batch_loss
         rng = np.random.default_rng([self.seed, period])
-        likely = ASKED_AGAIN + ~np.isin(data.items[old], data.items[new])
-        repeated = replay(data, old, int(REPEATED * len(new)), rng, likely=likely)
-        mixed = np.concatenate([repeated, new])
+        repeated = in_turn(data, old, int(REPEATED * len(new)), EPOCHS, rng)
         weight = self.recipe.learning.distillation or DISTILLED
-        loss = batch_loss if self.method == "replay" else Parent(model, repeated, weight).loss
-        return mixed, partial(loss, among=asked_for(model, data, mixed))
+        loss = batch_loss if self.method == "replay" else Parent(model, old, weight).loss
+        passes = [np.concatenate([some, new]) for some in repeated]
+        among = asked_for(model, data, np.concatenate(passes))
+        return passes, partial(loss, among=among)
 
     def foresee(self, period: int) -> np.ndarray:
         """Ranks (from 0) of the next items of a period's sessions."""
