@@ -18,6 +18,7 @@ from training.dataset import Batch, Interactions
 from training.device import on_device
 from training.lending import borrow
 from training.model import Model
+from training.negatives import few_compared
 from training.recipe import Learning
 from training.teacher import (
     Course,
@@ -113,6 +114,7 @@ def fit(
     """
     model.item_tower.touch(data.items[targets] - 1)
     borrow(model)
+    loss = few_compared(loss, model, data, targets, draws=learning.negatives)
     with together(seed), on_device(model):
         passes = passes or [targets] * learning.epochs
         least = max(len(passes[0]) // STEPS_A_PASS, model.config.length)
@@ -213,6 +215,7 @@ def warm(
     loss: Loss = batch_loss
     if learning.distillation and len(repeated):
         loss = Parent(model, repeated, learning.distillation).loss
+    loss = few_compared(loss, model, data, mixed, draws=learning.negatives)
     batches = training_batches(model, data, mixed, learning.batch_tokens, rng)
     parts = list(batches)[: learning.warm_steps]
     # Adam steps as far for ten events as for thousands: a step counts for as much as it has seen.

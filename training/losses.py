@@ -48,9 +48,9 @@ def catalogue_softmax(
     """Softmax cross-entropy over the whole catalogue, of cosines divided by a temperature.
 
     -log( exp(u·v⁺/τ) / Σ_v exp(u·v/τ) ), the mean over the targets. `states` (P, D) and `matrix`
-    (N, D) have length 1, `targets` are rows of `matrix` (P,). Only items `among` others, bool (N,),
-    are in the sum; all without it. The scores of items not wanted may be of a lower `precision`;
-    sums are not.
+    (N, D) have length 1, `targets` are rows of `matrix` (P,). `among` (N,) says how often each item
+    is in the sum: all once without it, some where it is bool. The scores of items not wanted may be
+    of a lower `precision`; sums are not.
 
     With `answers`, each target adds -w Σ_v q(v) log p(v), where q are the other model's chances and
     w is the answer's weight: Hinton et al. 2015, Distilling the Knowledge in a Neural Network; Mi

@@ -139,13 +139,19 @@ class Content(nn.Module):
         with torch.no_grad():
             nn.init.normal_(self.bag.weight, std=0.1)[PAD] = 0
 
-    def forward(self) -> Tensor:
-        vectors: Tensor = self.bag(self.words)
-        parts = self.given.split(self.widths, dim=1)
+    def forward(self, rows: Tensor | None = None) -> Tensor:
+        words, given = (_taken(part, rows) for part in (self.words, self.given))
+        vectors: Tensor = self.bag(words)
+        parts = given.split(self.widths, dim=1)
         for part, projection in zip(parts, self.projections, strict=True):
             # A modality that is missing is 0; some are left out, so that each stands for itself.
             vectors = vectors + projection(shown(part.float(), self.dropout, self.training))
-        return vectors  # (N, D)
+        return vectors  # (N, D), or those of some rows (R, D)
+
+
+def _taken(table: Tensor, rows: Tensor | None) -> Tensor:
+    """Some rows of a table; all without them."""
+    return table if rows is None else table[rows]
 
 
 def shown(rows: Tensor, dropout: float, training: bool) -> Tensor:
@@ -205,17 +211,44 @@ class ItemTower(nn.Module):
         """From now on something is learned of some items, by their rows."""
         self.touched[torch.from_numpy(np.unique(items))] = True
 
-    def forward(self) -> Tensor:
-        content: Tensor = self.content()
-        vectors = content + self.delta.weight * self.touched.unsqueeze(1)
+    def forward(self, rows: Tensor | None = None) -> Tensor:
+        """The items' vectors (N, D), or those of some rows (R,), int64 and ascending."""
+        known = self._known(rows)
+        if rows is not None:
+            return self._some(rows, known)
+        content, own = self._own()
+        vectors = own
         if len(self.graph.items):
-            vectors = vectors + self.share * spread(vectors, self.graph)
-        known = self.touched | (self.graph.starts.diff() > 0)
+            vectors = own + self.share * spread(own, self.graph)
+        new = content + self.loan * sums(vectors, self.loans)
+        return torch.where(known.unsqueeze(1), vectors, new)  # (N, D)
+
+    def _known(self, rows: Tensor | None) -> Tensor:
+        """Which items do not borrow."""
+        known = _taken(self.touched | (self.graph.starts.diff() > 0), rows)
         if self.training and self.id_dropout:
             # Some items are shown as new ones are, so that these learn to stand for themselves.
             known = known & (torch.rand(known.shape, device=known.device) >= self.id_dropout)
-        new = content + self.loan * sums(vectors, self.loans)
-        return torch.where(known.unsqueeze(1), vectors, new)  # (N, D)
+        return known
+
+    def _own(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Content alone, and with what was learned of the very items."""
+        content: Tensor = self.content(rows)
+        delta = self.delta.weight if rows is None else self.delta(rows)
+        return content, content + delta * _taken(self.touched, rows).unsqueeze(1)
+
+    def _some(self, rows: Tensor, known: Tensor) -> Tensor:
+        """What `forward` tells of some rows, without the items that they do not need."""
+        borrows = rows[~known]
+        told = torch.cat([rows, self.loans.around(borrows)]).unique()
+        read = torch.cat([told, self.graph.around(told)]).unique()
+        content, own = self._own(read)
+        vectors = F.embedding(torch.searchsorted(read, told), own)
+        vectors = vectors + self.share * sums(own, self.graph.part(told, read))
+        new = F.embedding(torch.searchsorted(read, borrows), content)
+        new = new + self.loan * sums(vectors, self.loans.part(borrows, told))
+        vectors = F.embedding(torch.searchsorted(told, rows), vectors)
+        return vectors.index_put((~known,), new)  # (R, D)
 
 
 class UserEncoder(nn.Module):
@@ -266,12 +299,17 @@ class Model(nn.Module):
         model.load_state_dict(weights)
         return model
 
-    def forward(self, items: Tensor, types: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, items: Tensor, types: Tensor, gaps: Tensor, rows: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The state after each event (B, L, D) and the item matrix (N, D), both of length 1.
 
-        `items`, `types` and `gaps` are int64 (B, L) as nearline.sequence makes them.
+        `items`, `types` and `gaps` are int64 (B, L) as nearline.sequence makes them. With `rows`
+        (R,), int64 and ascending, the matrix has these items alone; all of `items` must be there.
         """
-        vectors = self.item_tower()
+        vectors = self.item_tower(rows)
+        if rows is not None:
+            items = torch.where(items == PAD, PAD, torch.searchsorted(rows, items - 1) + 1)
         states = self.user_encoder(F.embedding(items, input_table(vectors)), types, gaps)
         return states, F.normalize(vectors, dim=-1)
 

@@ -57,6 +57,23 @@ class Graph(NamedTuple):
         places = np.where(rows.numpy() < 0, stranger, rows.numpy())
         return Graph.of(old[places][:, places])
 
+    def around(self, rows: Tensor) -> Tensor:
+        """The neighbours of some items, int64, one after the other."""
+        return self.items[self._entries(rows)].long()
+
+    def part(self, rows: Tensor, columns: Tensor) -> "Graph":
+        """Some items' neighbours, by their places in `columns` (ascending)."""
+        starts = F.pad(self.starts.diff()[rows].cumsum(0), (1, 0))
+        items = torch.searchsorted(columns, self.around(rows))
+        return Graph(starts.int(), items.int(), self.closeness[self._entries(rows)])
+
+    def _entries(self, rows: Tensor) -> Tensor:
+        """Where the neighbours of some items stand."""
+        counts = self.starts.diff()[rows].long()
+        begins = self.starts[rows].long() - (counts.cumsum(0) - counts)
+        entries: Tensor = torch.arange(int(counts.sum()), device=rows.device)
+        return entries + begins.repeat_interleave(counts)
+
     def renewed(self, newer: "Graph", about: np.ndarray) -> "Graph":
         """The same, but for some items (bool), whose neighbours are those that `newer` has.
 

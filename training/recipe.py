@@ -45,6 +45,9 @@ class Learning(BaseModel):
         ge=0, description="most items, of those that came with an item, that lend it their vectors"
     )
     batch_tokens: int = Field(ge=16, description="events read in one step, padding included")
+    negatives: int = Field(
+        0, ge=0, description="items that a step's targets are compared with; 0: every item"
+    )
     warm_learning_rate: float = Field(gt=0)
     warm_steps: int = Field(ge=1, description="most steps of a warm start")
     replay_ratio: float = Field(ge=0, description="older events for each new one in a warm start")

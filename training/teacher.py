@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,17 @@ _CLIP = 1.0
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Loss = Callable[[Model, Interactions, Batch], Tensor]
+
+
+class Compared(NamedTuple):
+    """Which items the targets of a step are compared with.
+
+    `rows` (R,), int64 and ascending, are the items that the step reads; without it, all. `among`,
+    (R,) or (N,), says how often each counts: all once without it.
+    """
+
+    among: Tensor | None
+    rows: Tensor | None = None
 
 
 class Teacher:
@@ -79,43 +90,49 @@ def batch_loss(
     data: Interactions,
     batch: Batch,
     *,
-    among: Tensor | None = None,
+    compared: Compared | None = None,
     answers: Answers | None = None,
 ) -> Tensor:
-    """The loss of a batch's targets, `among` some items (bool); without it, all that are touched.
+    """The loss of a batch's targets, `compared` with some items; without it, all that are touched.
 
     Of the others no step must learn that nobody wants them: nobody could. `answers` are another
     model's, to be learned too.
     """
-    if among is None:
-        among = model.item_tower.touched
-    return _loss(model, data, batch, *_answers(model, batch), among=among, answers=answers)
+    compared = compared or Compared(model.item_tower.touched)
+    return _loss(model, data, batch, compared=compared, answers=answers)
 
 
-def _answers(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The states that the batch's targets are predicted from (P, D), and the items (N, D)."""
+def _answers(model: Model, batch: Batch, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The states that the batch's targets are predicted from (P, D), and the items.
+
+    These are all (N, D), or some rows (R, D).
+    """
     device = device_of(model)
+    inputs = (placed(column, device) for column in batch.inputs)
     # A GPU multiplies bfloat16 many times faster; norms, and all that is returned, are float32.
     with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-        states, matrix = model(*(placed(column, device) for column in batch.inputs))
-    rows, columns = (placed(cell, device) for cell in batch.cells)
-    return states[rows, columns], matrix
+        states, matrix = model(*inputs, rows=None if rows is None else rows.to(device))
+    places, columns = (placed(cell, device) for cell in batch.cells)
+    return states[places, columns], matrix
 
 
 def _loss(
     model: Model,
     data: Interactions,
     batch: Batch,
-    states: Tensor,
-    matrix: Tensor,
     *,
-    among: Tensor | None = None,
+    compared: Compared | None = None,
     answers: Answers | None = None,
 ) -> Tensor:
+    among, rows = compared or Compared(None)
+    states, matrix = _answers(model, batch, rows)
+    targets = torch.from_numpy(data.items[batch.targets] - 1)
+    if rows is not None:
+        targets = torch.searchsorted(rows, targets)
     return catalogue_softmax(
         states,
         matrix,
-        placed(data.items[batch.targets] - 1, matrix.device),
+        targets.to(matrix.device),
         temperature=model.config.temperature,
         precision=fast_precision(matrix.device),
         among=None if among is None else among.to(matrix.device),
@@ -130,19 +147,20 @@ class Parent:
         self.model, self.old, self.weight = copy.deepcopy(model).eval(), old, weight
 
     def loss(
-        self, model: Model, data: Interactions, batch: Batch, *, among: Tensor | None = None
+        self, model: Model, data: Interactions, batch: Batch, *, compared: Compared | None = None
     ) -> Tensor:
         """What `batch_loss` is, and `weight` times how far the model is from these answers."""
-        told = self._told(batch, device_of(model))
-        return batch_loss(model, data, batch, among=among, answers=told)
+        rows = compared.rows if compared else None
+        told = self._told(batch, rows, device_of(model))
+        return batch_loss(model, data, batch, compared=compared, answers=told)
 
     @torch.no_grad()
-    def _told(self, batch: Batch, device: torch.device) -> Answers | None:
+    def _told(self, batch: Batch, rows: Tensor | None, device: torch.device) -> Answers | None:
         """The answers to a batch; None where it has no old target."""
         old = np.isin(batch.targets, self.old)
         if not old.any():
             return None
-        states, matrix = _answers(self.model.to(device), batch)
+        states, matrix = _answers(self.model.to(device), batch, rows)
         weights = self.weight * old.astype(np.float32)
         return Answers(states / self.model.config.temperature, matrix, placed(weights, device))
 
@@ -153,7 +171,7 @@ def mean_loss(model: Model, data: Interactions, targets: np.ndarray, learning: L
     model.eval()
     total = 0.0
     for batch in training_batches(model, data, targets, learning.batch_tokens):
-        loss = _loss(model, data, batch, *_answers(model, batch))
+        loss = _loss(model, data, batch)
         total += loss.item() * len(batch.targets)
     return total / max(len(targets), 1)
 

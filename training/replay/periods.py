@@ -29,7 +29,7 @@ from training.recipe import Recipe
 from training.replay.models import DISTILLED
 from training.replay.store import Day, Parts
 from training.sequences import text_of
-from training.teacher import Loss, Parent, asked_for, batch_loss
+from training.teacher import Compared, Loss, Parent, asked_for, batch_loss
 
 METHODS = ("finetune", "replay", "distil", "joint")
 """The cheap ones first: plain, with older sessions, with the parent's answers to them, from scratch
@@ -168,7 +168,7 @@ class Continual:
         loss = batch_loss if self.method == "replay" else Parent(model, old, weight).loss
         passes = [np.concatenate([some, new]) for some in repeated]
         among = asked_for(model, data, np.concatenate(passes))
-        return passes, partial(loss, among=among)
+        return passes, partial(loss, compared=Compared(among))
 
     def foresee(self, period: int) -> np.ndarray:
         """Ranks (from 0) of the next items of a period's sessions."""
