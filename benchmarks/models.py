@@ -188,7 +188,7 @@ def main(
     sequences: Annotated[Path, typer.Option(help="`user item item …` a line; may be .xz.")],
     targets: Annotated[Path | None, typer.Option(help="Each line's last item, split off.")] = None,
     attributes: Annotated[Path | None, typer.Option(help="For our model: item content.")] = None,
-    size: Annotated[str, typer.Option(help="small, base or large.")] = "small",
+    size: Annotated[str, typer.Option(help="small, base, large, or a YAML file.")] = "small",
     max_minutes: Annotated[float, typer.Option(help="Each training stops after this.")] = 20,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Of each training.")] = 2,

@@ -8,13 +8,16 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from nearline import reach
 from nearline.errors import ConfigError
 
 _ROOT = Path(__file__).resolve().parents[1]
+
+SIZES = ("small", "base", "large")
+"""The model's sizes that come along."""
 
 
 class Settings(BaseSettings):
@@ -64,7 +67,9 @@ class Settings(BaseSettings):
     feast_registry: Path = Field(Path(), description="empty: HOME/feast/registry.db")
     feast_online: Path = Field(Path(), description="empty: HOME/feast/online.db")
 
-    model_size: Literal["small", "base", "large"] = Field("small", description="size of the model")
+    model_size: str = Field(
+        "small", description="size of the model: small, base, large, or a YAML file of one's own"
+    )
     max_train_minutes: float = Field(30, gt=0, description="a nightly training stops after this")
     seed: int = Field(17, description="seed of every random choice")
     train_threads: int = Field(
@@ -180,6 +185,14 @@ class Settings(BaseSettings):
     schedule_start: str = Field(
         "2026-01-01T00:00:00Z", description="no scheduled run covers hours before this"
     )
+
+    @field_validator("model_size")
+    @classmethod
+    def _know_the_size(cls, size: str) -> str:
+        own = Path(size).expanduser()
+        if size not in SIZES and not (own.suffix in (".yaml", ".yml") and own.is_file()):
+            raise ValueError(f"must be {', '.join(SIZES)}, or a YAML file that is there")
+        return size if size in SIZES else str(own.resolve())
 
     @model_validator(mode="after")
     def _keep_the_secret_apart(self) -> "Settings":

@@ -27,6 +27,8 @@ from training.recipe import Learning
 
 _OPSET = 17
 
+_UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError)
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -163,13 +165,14 @@ def read_bundle(release: Release) -> Bundle:
     folder = release.path
     try:
         config = json.loads((folder / names.CONFIG).read_text())
-        shape = ModelConfig(**{field.name: config[field.name] for field in fields(ModelConfig)})
+        told = {field.name for field in fields(ModelConfig)} & config.keys()
+        shape = ModelConfig(**{name: config[name] for name in told})
         weights = torch.load(folder / names.WEIGHTS, weights_only=True)
         model = Model.restored(shape, weights)
         learning = Learning.model_validate(config["learning"])
         popularity = np.load(folder / names.POPULARITY)
         ranker = (folder / names.RANKER).read_text() if _has_ranker(release) else None
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+    except (*_UNREADABLE, pickle.UnpicklingError) as error:
         raise CorruptRelease(
             f"release {release.version} cannot be learned from ({error}): train anew"
         ) from error

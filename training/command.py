@@ -87,7 +87,9 @@ def evaluate(
     protocol: Annotated[
         Protocol, typer.Option(help="Each user's last item is the test, the one before validates.")
     ] = Protocol.LEAVE_ONE_OUT,
-    size: Annotated[str, typer.Option(help="Size of the model: small, base or large.")] = "small",
+    size: Annotated[
+        str, typer.Option(help="Size of the model: small, base, large, or a YAML file.")
+    ] = "small",
     max_minutes: Annotated[
         float, typer.Option(min=0.0, help="The training stops after this at the latest.")
     ] = 30.0,

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nearline.sequence import GAP_BUCKETS, PAD
+from training.codes import own_vectors
 from training.neighbours import Graph, spread, sums
 
 GRAPH, LOANS = (tuple(f"{name}_{part}" for part in Graph._fields) for name in ("graph", "loans"))
@@ -28,8 +29,7 @@ GRAPH, LOANS = (tuple(f"{name}_{part}" for part in Graph._fields) for name in ("
 
 TOWER = "item_tower."
 
-DELTA, WORDS = TOWER + "delta.weight", TOWER + "content.words"
-GIVEN = TOWER + "content.given"
+DELTA, WORDS, GIVEN = TOWER + "delta.", TOWER + "content.words", TOWER + "content.given"
 FRESH, TOUCHED = TOWER + "fresh", TOWER + "touched"
 """The weights that have a row for each item."""
 
@@ -39,7 +39,8 @@ class ModelConfig:
     """All that is needed to build the model.
 
     `length` is the longest sequence that it reads, `given` how long the vectors are that items
-    were given, for each modality (0 for one that is not there).
+    were given, for each modality (0 for one that is not there). `item_codes` says of how many bytes
+    an item's own vector is put together; 0: each has a whole one.
     """
 
     items: int
@@ -55,6 +56,7 @@ class ModelConfig:
     temperature: float
     modality_dropout: float = 0.0
     given: Sequence[int] = (0, 0, 0)
+    item_codes: int = 0
 
 
 class CausalAttention(nn.Module):
@@ -175,7 +177,7 @@ class ItemTower(nn.Module):
         super().__init__()
         self.id_dropout = config.id_dropout
         self.content = Content(config)
-        self.delta = nn.Embedding(config.items, config.dim)
+        self.delta = own_vectors(config.items, config.dim, config.item_codes)
         self.share = nn.Parameter(torch.ones(()))
         self.loan = nn.Parameter(torch.tensor(0.5))
         for name in ("fresh", "touched"):
@@ -183,7 +185,6 @@ class ItemTower(nn.Module):
         for names in (GRAPH, LOANS):
             for name, part in zip(names, Graph.empty(config.items), strict=True):
                 self.register_buffer(name, part)
-        nn.init.normal_(self.delta.weight, std=0.02)
 
     @property
     def graph(self) -> Graph:
@@ -209,7 +210,10 @@ class ItemTower(nn.Module):
 
     def touch(self, items: np.ndarray) -> None:
         """From now on something is learned of some items, by their rows."""
-        self.touched[torch.from_numpy(np.unique(items))] = True
+        asked = torch.zeros_like(self.touched)
+        asked[torch.from_numpy(np.unique(items))] = True
+        self.delta.begin(asked & ~self.touched, self.touched, self.graph)
+        self.touched |= asked
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """The items' vectors (N, D), or those of some rows (R,), int64 and ascending."""
@@ -234,7 +238,7 @@ class ItemTower(nn.Module):
     def _own(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Content alone, and with what was learned of the very items."""
         content: Tensor = self.content(rows)
-        delta = self.delta.weight if rows is None else self.delta(rows)
+        delta = self.delta.all() if rows is None else self.delta(rows)
         return content, content + delta * _taken(self.touched, rows).unsqueeze(1)
 
     def _some(self, rows: Tensor, known: Tensor) -> Tensor:
@@ -332,12 +336,12 @@ def rearranged(model: Model, rows: Tensor, words: Tensor, given: Tensor | None =
     config = ModelConfig(**{**vars(model.config), "items": len(rows)})
     known = (rows >= 0).unsqueeze(1)  # (N', 1)
     tower = model.item_tower
-    delta = tower.delta.weight.detach()[rows.clamp(min=0)] * known
+    delta = getattr(tower.delta, tower.delta.per_item).detach()[rows.clamp(min=0)] * known
     graphs = {GRAPH: tower.graph.rearranged(rows), LOANS: tower.loans.rearranged(rows)}
     if given is None:
         given = tower.content.given.new_zeros(len(rows), tower.content.given.shape[1])
     fresh, touched = (mask[rows.clamp(min=0)] for mask in (tower.fresh, tower.touched))
-    changed = {DELTA: delta, WORDS: words, GIVEN: given}
+    changed = {DELTA + tower.delta.per_item: delta, WORDS: words, GIVEN: given}
     changed |= {FRESH: fresh | (rows < 0), TOUCHED: touched & (rows >= 0)}
     for names, graph in graphs.items():
         changed |= {TOWER + name: part for name, part in zip(names, graph, strict=True)}

@@ -1,6 +1,8 @@
-"""Sizes: how large the model is and how it learns, read from sizes/*.yaml and checked."""
+"""Sizes: how large the model is and how it learns, read from YAML and checked."""
 
 from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -24,11 +26,15 @@ class Shape(BaseModel):
         ge=0, lt=1, description="share of given vectors that an item is shown without"
     )
     temperature: float = Field(ge=0.02, description="of the softmax; exp(1 / it) must be finite")
+    item_codes: int = Field(
+        0, ge=0, description="bytes that an item's own vector is put together of; 0: a whole one"
+    )
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> "Shape":
-        if self.dim % self.heads:
-            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+    def _parts_divide(self) -> "Shape":
+        for name, parts in (("heads", self.heads), ("item_codes", self.item_codes)):
+            if parts and self.dim % parts:
+                raise ValueError(f"dim {self.dim} is not a multiple of {name} {parts}")
         return self
 
 
@@ -64,22 +70,46 @@ class Recipe(BaseModel):
     model: Shape
     learning: Learning
 
+    @model_validator(mode="after")
+    def _codes_have_neighbours(self) -> "Recipe":
+        if self.model.item_codes and not self.learning.neighbours:
+            raise ValueError("item_codes are found by neighbours: let there be some")
+        return self
+
     def flat(self) -> dict[str, float]:
         """Every number of it, by its name."""
         return {**self.model.model_dump(), **self.learning.model_dump()}
 
 
 def load_recipe(size: str) -> Recipe:
-    """The recipe of a size. Raises ConfigError when there is none or it is wrong."""
+    """The recipe of a size, or of a YAML file, which may tell only how it differs from a size.
+
+    Such a file says which size it is `like`. Raises ConfigError when there is none or it is wrong.
+    """
+    own = Path(size)
+    if own.suffix in (".yaml", ".yml") and own.is_file():
+        return parse_recipe(own.read_text(), name=own.name)
     source = files("training").joinpath("sizes", f"{size}.yaml")
     if not source.is_file():
-        raise ConfigError(f"no model size {size!r}: training/sizes has small, base and large")
-    return parse_recipe(source.read_text(), name=f"{size}.yaml")
+        raise ConfigError(
+            f"no model size {size!r}: training/sizes has small, base and large; "
+            "a size of your own is a path that ends in .yaml"
+        )
+    return parse_recipe(source.read_text(), name=source.name)
 
 
 def parse_recipe(text: str, *, name: str) -> Recipe:
     """A recipe from YAML. Raises ConfigError that names the key and the value."""
     try:
-        return Recipe.model_validate(yaml.safe_load(text))
+        told = yaml.safe_load(text)
+        if isinstance(told, dict) and "like" in told:
+            told = _completed(told, load_recipe(told.pop("like")))
+        return Recipe.model_validate(told)
     except (ValidationError, yaml.YAMLError) as error:
         raise ConfigError(f"model size {name}: {error}") from error
+
+
+def _completed(told: dict[str, Any], like: Recipe) -> dict[str, Any]:
+    """What a file tells, and for the rest what another recipe has."""
+    parts = like.model_dump()
+    return {**told, **{part: parts[part] | (told.get(part) or {}) for part in parts}}

@@ -24,6 +24,19 @@ def test_a_wrong_setting_names_variable_and_value(
         settings()
 
 
+def test_a_size_is_one_of_three_or_a_file(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.yaml"
+    monkeypatch.setenv("NEARLINE_MODEL_SIZE", str(own))
+    with pytest.raises(ConfigError, match=r"NEARLINE_MODEL_SIZE=.*a YAML file that is there"):
+        settings()
+    own.write_text("like: small")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NEARLINE_MODEL_SIZE", "own.yaml")
+    assert settings().model_size == str(own)
+
+
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_built_in_domains_have_positive_events(name: str) -> None:
     domain = load_domain(name)

@@ -1,6 +1,7 @@
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,6 +163,7 @@ def test_every_size_is_right(size: str) -> None:
     ("change", "message"),
     [
         ("heads: 2", "multiple of heads"),
+        ("item_codes: 2", "multiple of item_codes"),
         ("temperature: 0", "temperature"),
         ("surprise: 1", "surprise"),
         (": :", "bad.yaml"),
@@ -183,3 +185,35 @@ learning: {{epochs: 1, patience: 1, learning_rate: 1, weight_decay: 0, neighbour
 def test_an_unknown_size_is_named() -> None:
     with pytest.raises(ConfigError, match="no model size 'huge'"):
         load_recipe("huge")
+
+
+OWN = """
+like: base
+model: {item_codes: 16}
+learning: {negatives: 4096}
+"""
+
+
+def test_a_size_of_ones_own_tells_what_differs(tmp_path: Path) -> None:
+    path = tmp_path / "wide.yaml"
+    path.write_text(OWN)
+    found, base = load_recipe(str(path)), load_recipe("base")
+    assert (found.model.item_codes, found.learning.negatives) == (16, 4096)
+    assert found.model.model_copy(update={"item_codes": 0}) == base.model
+    assert found.learning.model_copy(update={"negatives": 0}) == base.learning
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("like: huge", "no model size 'huge'"),
+        ("like: small\nsurprise: 1", "surprise"),
+        ("like: small\nmodel: {dims: 3}", "dims"),
+        ("like: small\nmodel: {item_codes: 8}\nlearning: {neighbours: 0}", "by neighbours"),
+    ],
+)
+def test_a_wrong_size_of_ones_own_is_told(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(str(path))

@@ -198,15 +198,16 @@ def learn_periods(
     unknown = [name for name in asked if name not in periods.METHODS]
     if unknown:
         raise BadInput(f"no method {unknown[0]!r}: use {', '.join(periods.METHODS)}")
-    sessions, size = periods.read_periods(path), settings().model_size
+    sessions, recipe = periods.read_periods(path), load_recipe(settings().model_size)
     columns = (sessions.periods, sessions.sessions, sessions.items)
+    told = recipe.model_dump_json()
     return periods.play_periods(
         sessions,
         asked,
-        load_recipe(size),
+        recipe,
         seed=seed,
         max_minutes=max_minutes,
-        folder=settings().home / "replay" / digest(*columns, size, seed, code_version()),
+        folder=settings().home / "replay" / digest(*columns, told, seed, code_version()),
     )
 
 

@@ -17,6 +17,7 @@ from nearline.settings import settings
 from training.evaluation import Evaluation
 from training.learning import reproducible
 from training.publishing import code_version
+from training.recipe import load_recipe
 from training.replay.clocks import BASELINES, Clock, Policy, clocks_of
 from training.replay.memory import remembered
 from training.replay.models import ModelLine, learn_night
@@ -104,7 +105,7 @@ def key(timeline: Timeline, seed: int) -> str:
     """The name of all that figures depend on, policies apart: the data, the seed, the code."""
     data, config = timeline.everything, settings()
     learned = [
-        config.model_size,
+        load_recipe(config.model_size).model_dump_json(),
         config.sequence_length,
         config.replay_days,
         config.replay_events,
