@@ -10,6 +10,9 @@ _CHUNK_SCORES = 4_000_000
 _CHUNK_SCORES_ON_GPU = 128_000_000
 """Enough to keep a GPU busy."""
 
+_LEAST_CHUNK = 128
+"""Targets: a chunk passes over the whole matrix, and the scores of so few take no more than it."""
+
 _FAST_ON_CPU = ("amx_bf16", "avx512_bf16", "bf16")
 
 
@@ -83,7 +86,7 @@ class _Softmax(torch.autograd.Function):
         total = states.new_zeros(())
         to_states, to_matrix = torch.empty_like(states), torch.zeros_like(matrix)
         most = _CHUNK_SCORES_ON_GPU if matrix.is_cuda else _CHUNK_SCORES
-        size = max(most // len(matrix), 1)
+        size = max(most // len(matrix), _LEAST_CHUNK)
         for start in range(0, len(states), size):
             chunk = slice(start, start + size)
             u, wanted = states[chunk], matrix[targets[chunk]]

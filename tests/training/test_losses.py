@@ -32,6 +32,7 @@ def test_loss_and_gradients_are_those_of_the_formula(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(losses, "_CHUNK_SCORES", chunk)
+    monkeypatch.setattr(losses, "_LEAST_CHUNK", 1)
     both = directions(7, seed=1), directions(5, seed=2)
     for found, expected in zip(chunked(*both, torch.float32), plain(*both), strict=True):
         torch.testing.assert_close(found, expected)
@@ -54,6 +55,7 @@ def test_answers_of_another_model_add_their_cross_entropy(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(losses, "_CHUNK_SCORES", chunk)
+    monkeypatch.setattr(losses, "_LEAST_CHUNK", 1)
     both = directions(7, seed=1), directions(5, seed=2)
     kept, items = directions(7, seed=3).detach() / 0.2, directions(5, seed=4).detach()
     weights = torch.tensor([0, 1, 2, 0.5, 0, 3, 1])
