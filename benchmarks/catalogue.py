@@ -36,7 +36,7 @@ WHOLE = "every item"
 WAYS: dict[str, dict[str, int]] = {
     WHOLE: {},
     "8,192 drawn": {"negatives": 8192},
-    "8,192 drawn, 16 codes an item": {"negatives": 8192, "item_codes": 16},
+    "8,192 drawn, 8 codes an item": {"negatives": 8192, "item_codes": 8},
 }
 _USERS, _EVENTS, _WORDS = 20_000, 40, 8
 _MIB = 1 << 20

@@ -1,9 +1,10 @@
 """Vectors that are put together from parts which many items share.
 
 A vector of its own for each item is what grows with a catalogue: a million items of 64 numbers take
-a quarter of a gigabyte, and four times that while the model learns. Here an item has a few bytes
-instead, one for each part of its vector, which name one of 256 vectors of that part: Petrov &
-Macdonald 2024, RecJPQ: Training Large-Catalogue Sequential Recommenders.
+a quarter of a gigabyte, and four times that while the model learns. Here an item has a few whole
+numbers instead, one for each part of its vector, which name one of CHOICES vectors of that part:
+Petrov & Macdonald 2024, RecJPQ: Training Large-Catalogue Sequential Recommenders. They take 256;
+more cost nothing that grows, and tell items better apart.
 """
 
 import numpy as np
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from training.neighbours import Graph, sums
 
-CHOICES = 256
-"""Vectors of each part: as many as a byte can name."""
+CHOICES = 4096
+"""Vectors of each part."""
 
 _SPREAD = 0.02
 """Of the numbers that a vector begins with: little, beside what content says."""
@@ -43,7 +44,7 @@ class Whole(nn.Embedding):
 
 
 class Coded(nn.Module):
-    """A byte of each item for each of `size` parts of its vector."""
+    """A number of each item for each of `size` parts of its vector."""
 
     per_item = "codes"
     codes: Tensor
@@ -51,7 +52,7 @@ class Coded(nn.Module):
     def __init__(self, items: int, dim: int, size: int) -> None:
         super().__init__()
         self.parts = nn.Parameter(torch.empty(size, CHOICES, dim // size))
-        self.register_buffer("codes", torch.zeros(items, size, dtype=torch.uint8))
+        self.register_buffer("codes", torch.zeros(items, size, dtype=torch.int16))
         nn.init.normal_(self.parts, std=_SPREAD)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -83,8 +84,9 @@ class Coded(nn.Module):
         told = torch.cat([self.all(), torch.ones(len(known), 1)], dim=1) * known.unsqueeze(1)
         total = sums(told, graph)[new]
         wanted = total[:, :-1] / total[:, -1:].clamp(min=1e-9)
-        parts = wanted.view(len(wanted), *self.parts.shape[::2]).transpose(0, 1)
-        return torch.cdist(parts, self.parts).argmin(dim=2).T.to(torch.uint8)
+        parts = wanted.chunk(len(self.parts), dim=1)
+        nearest = [torch.cdist(*pair).argmin(dim=1) for pair in zip(parts, self.parts, strict=True)]
+        return torch.stack(nearest, dim=1).to(self.codes.dtype)
 
 
 def own_vectors(items: int, dim: int, codes: int) -> Whole | Coded:
@@ -93,7 +95,7 @@ def own_vectors(items: int, dim: int, codes: int) -> Whole | Coded:
 
 
 def dealt(graph: Graph, size: int) -> np.ndarray:
-    """Codes uint8 (items, size), so that items which go together share some.
+    """Codes int16 (items, size), so that items which go together share some.
 
     Each is an item's place in an order by chance that neighbours have evened out in some rounds:
     random projections as of Chen et al. 2019, Fast and Accurate Network Embeddings via Very Sparse
@@ -106,4 +108,4 @@ def dealt(graph: Graph, size: int) -> np.ndarray:
     for _ in range(_ROUNDS):
         values = (values + share * (matrix @ values)) / 2
     places = np.argsort(np.argsort(values, axis=0), axis=0)
-    return (places * CHOICES // items).astype(np.uint8)
+    return (places * CHOICES // items).astype(np.int16)

@@ -39,8 +39,8 @@ class ModelConfig:
     """All that is needed to build the model.
 
     `length` is the longest sequence that it reads, `given` how long the vectors are that items
-    were given, for each modality (0 for one that is not there). `item_codes` says of how many bytes
-    an item's own vector is put together; 0: each has a whole one.
+    were given, for each modality (0 for one that is not there). `item_codes` says of how many
+    shared parts an item's own vector is put together; 0: each has a whole one.
     """
 
     items: int

@@ -27,7 +27,9 @@ class Shape(BaseModel):
     )
     temperature: float = Field(ge=0.02, description="of the softmax; exp(1 / it) must be finite")
     item_codes: int = Field(
-        0, ge=0, description="bytes that an item's own vector is put together of; 0: a whole one"
+        0,
+        ge=0,
+        description="shared parts that an item's own vector is put together of; 0: a whole one",
     )
 
     @model_validator(mode="after")

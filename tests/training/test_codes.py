@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import sparse
 
-from training.codes import CHOICES, Coded, dealt
+from training import codes
+from training.codes import Coded, dealt
 from training.dataset import Interactions
 from training.learning import fit, reproducible
 from training.model import Model, ModelConfig, rearranged
@@ -45,8 +46,8 @@ def model() -> Model:
 
 
 def test_a_vector_is_its_parts_side_by_side(coded: Coded) -> None:
-    coded.codes[2] = torch.tensor([7, 0, 255, 7])
-    expected = torch.cat([coded.parts[part, code] for part, code in enumerate([7, 0, 255, 7])])
+    coded.codes[2] = torch.tensor([7, 0, 4095, 7])
+    expected = torch.cat([coded.parts[part, code] for part, code in enumerate([7, 0, 4095, 7])])
     torch.testing.assert_close(coded(torch.tensor([0, 2]))[1], expected)
     torch.testing.assert_close(coded.all()[2], expected)
 
@@ -61,19 +62,25 @@ def test_no_weight_grows_with_the_items() -> None:
     assert counts[0] == counts[1]
 
 
-def test_items_are_dealt_out_evenly_and_those_that_go_together_lie_close() -> None:
-    codes = dealt(cliques(2 * CHOICES, 4), 8)
-    assert (codes.shape, codes.dtype) == ((2 * CHOICES, 8), np.uint8)
-    for part in codes.T:
-        assert (np.bincount(part, minlength=CHOICES) == 2).all()
-    places = codes.astype(int)
-    within = np.abs(places[::4] - places[1::4]).mean()
-    assert within < 0.35 * np.abs(places[::4] - np.roll(places[::4], 1, axis=0)).mean()
-    np.testing.assert_array_equal(codes, dealt(cliques(2 * CHOICES, 4), 8))
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many vectors a part has to choose of."""
+    monkeypatch.setattr(codes, "CHOICES", 64)
+    return 64
 
 
-def test_without_neighbours_items_are_dealt_out_all_the_same() -> None:
-    assert (np.bincount(dealt(Graph.empty(CHOICES), 1)[:, 0]) == 1).all()
+def test_items_are_dealt_out_evenly_and_those_that_go_together_lie_close(few: int) -> None:
+    found = dealt(cliques(2 * few, 4), 8)
+    assert (found.shape, found.dtype) == ((2 * few, 8), np.int16)
+    for part in found.T:
+        assert (np.bincount(part, minlength=few) == 2).all()
+    within = np.abs(found[::4] - found[1::4]).mean()
+    assert within < 0.35 * np.abs(found[::4] - np.roll(found[::4], 1, axis=0)).mean()
+    np.testing.assert_array_equal(found, dealt(cliques(2 * few, 4), 8))
+
+
+def test_without_neighbours_items_are_dealt_out_all_the_same(few: int) -> None:
+    assert (np.bincount(dealt(Graph.empty(few), 1)[:, 0]) == 1).all()
 
 
 def test_what_is_learned_later_begins_where_its_neighbours_are(model: Model) -> None:
