@@ -1,10 +1,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from nearline import bundle as names
 from nearline.errors import CorruptRelease, MissingPartition, ReleaseRefused, UnknownRelease
@@ -17,7 +19,10 @@ from nearline.windows import DAY, HOUR, Window
 from training import finetune as module
 from training.bundle import read_bundle
 from training.finetune import finetune, with_history
+from training.nightly import train_nightly
 from training.recipe import load_recipe
+
+from .conftest import SPEC
 
 NIGHT = datetime(2026, 1, 8, tzinfo=UTC)
 EVENING = Window(NIGHT + 12 * HOUR, NIGHT + 22 * HOUR)
@@ -200,3 +205,25 @@ def test_a_damaged_parent_is_named(trained: str) -> None:
     (ReleaseStore.open().root / version / names.WEIGHTS).write_bytes(b"")
     with pytest.raises(CorruptRelease, match=r"weights\.pt was changed"):
         finetune(EVENING, version)
+
+
+def test_an_hour_goes_on_from_a_night_of_a_size_of_ones_own(
+    full_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(
+        "like: small\nmodel: {item_codes: 8}\nlearning: {negatives: 10, epochs: 2, patience: 2}"
+    )
+    monkeypatch.setattr(settings(), "model_size", str(own))
+    night = train_nightly(Window(SPEC.start, NIGHT))
+    hour = finetune(EVENING, night)
+    assert hour is not None
+    old, new = (read_bundle(ReleaseStore.open().load(version)) for version in (night, hour))
+    assert new.learning.negatives == 10
+    codes = [bundle.model.item_tower.delta.state_dict()["codes"] for bundle in (old, new)]
+    known = len(old.vocabulary.item_ids)
+    assert codes[0].shape == (known, 8)
+    assert len(codes[1]) == len(new.vocabulary.item_ids) > known
+    learned = old.model.item_tower.touched
+    assert (codes[0][learned] == codes[1][:known][learned]).all(), "they stay until the next night"
+    assert not torch.equal(old.model.item_matrix(), new.model.item_matrix()[:known])
