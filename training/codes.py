@@ -74,10 +74,10 @@ class Coded(nn.Module):
         At first, by what they go with. Later each begins as near as can be to what its `known`
         neighbours have on average.
         """
-        if known.any():
-            self.codes[new] = self._nearest(new, known, graph)
-        else:
+        if not known.any():
             self.codes.copy_(torch.from_numpy(dealt(graph, self.codes.shape[1])))
+        elif new.any():
+            self.codes[new] = self._nearest(new, known, graph)
 
     @torch.no_grad()
     def _nearest(self, new: Tensor, known: Tensor, graph: Graph) -> Tensor:
