@@ -1,8 +1,6 @@
 """What a step of learning takes where the catalogue is large, by each way to learn it.
 
-Example: python -m benchmarks.catalogue --items 10000,100000,1000000
-
-A thousand users come back to some of the items (Zipf), each item says eight words and has
+Twenty thousand users come back to some of the items (Zipf), each item says eight words and has
 neighbours. Each way runs in a process of its own: the same steps of a training of size `small`,
 with the average of the weights that a night keeps. The way `every item` is what the others are
 compared with.
@@ -29,14 +27,15 @@ from training.learning import reproducible
 from training.model import Model, ModelConfig
 from training.negatives import few_compared
 from training.neighbours import neighbours
-from training.recipe import Recipe, load_recipe
+from training.recipe import parse_recipe
 from training.teacher import Course, Teacher, batch_loss, constant, training_batches
 
 WHOLE = "every item"
-WAYS: dict[str, dict[str, int]] = {
-    WHOLE: {},
-    "8,192 drawn": {"negatives": 8192},
-    "8,192 drawn, 8 codes an item": {"negatives": 8192, "item_codes": 8},
+_DRAWN = "like: small\nlearning: {negatives: 8192}"
+WAYS = {
+    WHOLE: "like: small",
+    "8,192 drawn": _DRAWN,
+    "8,192 drawn, 8 codes an item": f"{_DRAWN}\nmodel: {{item_codes: 8}}",
 }
 _USERS, _EVENTS, _WORDS = 20_000, 40, 8
 _MIB = 1 << 20
@@ -67,20 +66,9 @@ def sessions(items: int) -> Interactions:
     return arranged(names, users, found + 1, ones, times, ones.astype(bool))
 
 
-def recipe_of(way: str) -> Recipe:
-    """The size `small`, learned in a way."""
-    small, told = load_recipe("small"), WAYS[way]
-    shape = {name: value for name, value in told.items() if name == "item_codes"}
-    learning = {name: value for name, value in told.items() if name not in shape}
-    return Recipe(
-        model=small.model.model_copy(update=shape),
-        learning=small.learning.model_copy(update=learning),
-    )
-
-
 def learn(items: int, way: str, steps: int) -> Figures:
     """Take some steps here, in this process."""
-    data, recipe = sessions(items), recipe_of(way)
+    data, recipe = sessions(items), parse_recipe(WAYS[way], name=way)
     learning, shape = recipe.learning, recipe.model.model_dump()
     targets = data.targets()
     words = np.random.default_rng(1).integers(1, shape["content_buckets"] + 1, (items, _WORDS))

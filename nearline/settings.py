@@ -20,6 +20,12 @@ SIZES = ("small", "base", "large")
 """The model's sizes that come along."""
 
 
+def own_size(size: str) -> Path | None:
+    """The YAML file that a size of one's own names; None where it names none that is there."""
+    path = Path(size).expanduser()
+    return path.resolve() if path.suffix in (".yaml", ".yml") and path.is_file() else None
+
+
 class Settings(BaseSettings):
     """All settings with their defaults: embedded, one machine, nothing to start beforehand."""
 
@@ -189,10 +195,10 @@ class Settings(BaseSettings):
     @field_validator("model_size")
     @classmethod
     def _know_the_size(cls, size: str) -> str:
-        own = Path(size).expanduser()
-        if size not in SIZES and not (own.suffix in (".yaml", ".yml") and own.is_file()):
+        own = own_size(size)
+        if size not in SIZES and own is None:
             raise ValueError(f"must be {', '.join(SIZES)}, or a YAML file that is there")
-        return size if size in SIZES else str(own.resolve())
+        return size if own is None else str(own)
 
     @model_validator(mode="after")
     def _keep_the_secret_apart(self) -> "Settings":

@@ -27,7 +27,10 @@ from training.recipe import Learning
 
 _OPSET = 17
 
-_UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError)
+_UNREADABLE = (
+    *(OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError),
+    pickle.UnpicklingError,
+)
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ def read_bundle(release: Release) -> Bundle:
         learning = Learning.model_validate(config["learning"])
         popularity = np.load(folder / names.POPULARITY)
         ranker = (folder / names.RANKER).read_text() if _has_ranker(release) else None
-    except (*_UNREADABLE, pickle.UnpicklingError) as error:
+    except _UNREADABLE as error:
         raise CorruptRelease(
             f"release {release.version} cannot be learned from ({error}): train anew"
         ) from error

@@ -63,9 +63,9 @@ class Graph(NamedTuple):
 
     def part(self, rows: Tensor, columns: Tensor) -> "Graph":
         """Some items' neighbours, by their places in `columns` (ascending)."""
-        starts = F.pad(self.starts.diff()[rows].cumsum(0), (1, 0))
-        items = torch.searchsorted(columns, self.around(rows))
-        return Graph(starts.int(), items.int(), self.closeness[self._entries(rows)])
+        starts, entries = F.pad(self.starts.diff()[rows].cumsum(0), (1, 0)), self._entries(rows)
+        items = torch.searchsorted(columns, self.items[entries].long())
+        return Graph(starts.int(), items.int(), self.closeness[entries])
 
     def _entries(self, rows: Tensor) -> Tensor:
         """Where the neighbours of some items stand."""

@@ -1,13 +1,13 @@
 """Sizes: how large the model is and how it learns, read from YAML and checked."""
 
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nearline.errors import ConfigError
+from nearline.settings import SIZES, own_size
 
 
 class Shape(BaseModel):
@@ -88,15 +88,15 @@ def load_recipe(size: str) -> Recipe:
 
     Such a file says which size it is `like`. Raises ConfigError when there is none or it is wrong.
     """
-    own = Path(size)
-    if own.suffix in (".yaml", ".yml") and own.is_file():
+    own = own_size(size)
+    if own is not None:
         return parse_recipe(own.read_text(), name=own.name)
-    source = files("training").joinpath("sizes", f"{size}.yaml")
-    if not source.is_file():
+    if size not in SIZES:
         raise ConfigError(
-            f"no model size {size!r}: training/sizes has small, base and large; "
+            f"no model size {size!r}: training/sizes has {', '.join(SIZES)}; "
             "a size of your own is a path that ends in .yaml"
         )
+    source = files("training").joinpath("sizes", f"{size}.yaml")
     return parse_recipe(source.read_text(), name=source.name)
 
 

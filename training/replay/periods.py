@@ -137,11 +137,10 @@ class Continual:
                 passes, loss = self._mixed(self.model, data, targets, period)
             graph = neighbours(data, targets, items=items, most=learning.neighbours)
             self.model.item_tower.link(graph)
-            learned = np.unique(np.concatenate(passes))
             fit(
                 self.model,
                 data,
-                learned,
+                targets,
                 learning,
                 watch=None,
                 seed=self.seed,
