@@ -26,6 +26,12 @@ def own_size(size: str) -> Path | None:
     return path.resolve() if path.suffix in (".yaml", ".yml") and path.is_file() else None
 
 
+def size_name(size: str) -> str:
+    """What a release calls a size: a file's name alone, as its folder is one machine's."""
+    own = own_size(size)
+    return size if own is None else own.name
+
+
 class Settings(BaseSettings):
     """All settings with their defaults: embedded, one machine, nothing to start beforehand."""
 

@@ -12,7 +12,7 @@ from nearline.errors import BadInput, CorruptRelease, NotReady
 from nearline.lake import Lake
 from nearline.releases import ReleaseStore
 from nearline.sequence import Vocabulary, microseconds
-from nearline.settings import settings
+from nearline.settings import settings, size_name
 from nearline.windows import Window
 from training import gate
 from training.baselines import all_baselines, decayed_popularity
@@ -111,7 +111,7 @@ def train_nightly(window: Window) -> str:
         }
         warm(model, data, split.held_out, split.earlier, recipe.learning, seed=config.seed)
         counts = decayed_popularity(data, items=model.config.items, now=microseconds(window.end))
-        size = config.model_size
+        size = size_name(config.model_size)
         bundle = Bundle(model, vocabulary, counts, size, recipe.learning, trees, encoder)
         version = publish(
             bundle,

@@ -220,6 +220,7 @@ def test_an_hour_goes_on_from_a_night_of_a_size_of_ones_own(
     assert hour is not None
     old, new = (read_bundle(ReleaseStore.open().load(version)) for version in (night, hour))
     assert new.learning.negatives == 10
+    assert new.size == "own.yaml", "the same bytes wherever the file lies"
     codes = [bundle.model.item_tower.delta.state_dict()["codes"] for bundle in (old, new)]
     known = len(old.vocabulary.item_ids)
     assert codes[0].shape == (known, 8)
