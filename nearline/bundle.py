@@ -20,6 +20,8 @@
 - `config.json`: the model's hyper-parameters and `length`, the longest sequence that it reads.
 - `ranker.txt`: the ranker as LightGBM writes it; its columns are those of nearline/ranking.py. Not
   in every release.
+- `answers.npy`: int64 (targets, 2), what the release's night was asked before it learned it, and
+  the rank that each target got (training/champion.py). Not in releases of an earlier Nearline.
 - `weights.pt`: the parameters that a fine-tune starts from; serving never reads it.
 
 A user vector (length 1) and an item vector of the same release meet in a dot product, the cosine.
@@ -43,9 +45,13 @@ GIVEN_VECTORS = "given_vectors.npy"
 ITEM_INDEX = "item_index.faiss"
 ENCODER = "encoder.onnx"
 ENCODER_COMPRESSED = "encoder.int8.onnx"
+ENCODERS = {"full": ENCODER, "compressed": ENCODER_COMPRESSED}
+"""By the names that NEARLINE_ENCODER takes."""
+
 POPULARITY = "popularity.npy"
 CONFIG = "config.json"
 RANKER = "ranker.txt"
+ANSWERS = "answers.npy"
 WEIGHTS = "weights.pt"
 
 

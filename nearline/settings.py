@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     gate_coverage: float = Field(
         0.02, ge=0, lt=1, description="least share of items that a release's lists must show"
     )
+    gate_latency_ms: float = Field(
+        50.0, gt=0, description="longest that a release may take to encode a user's events"
+    )
     drift_bound: float = Field(
         0.25,
         gt=0,

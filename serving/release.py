@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 Encoder = Literal["full", "compressed"]
 
-_FILES: dict[str, str] = {"full": bundle.ENCODER, "compressed": bundle.ENCODER_COMPRESSED}
-
 
 @dataclass(frozen=True, eq=False)
 class LoadedRelease:
@@ -115,7 +113,7 @@ def best(scores: np.ndarray, limit: int, allowed: np.ndarray) -> tuple[np.ndarra
 
 
 def _read(release: Release, encoder: Encoder) -> LoadedRelease:
-    file = _FILES[encoder]
+    file = bundle.ENCODERS[encoder]
     if file not in release.manifest.files:
         raise CorruptRelease(
             f"release {release.version} has no {encoder} encoder ({file}): set NEARLINE_ENCODER to "

@@ -39,7 +39,8 @@ class Bundle:
 
     `popularity` is float32 (items,), `size` names the recipe, `learning` is its part on learning.
     `ranker` is the ranker as text, if there is one; `text_encoder` names what made vectors of the
-    items' texts, if something here did.
+    items' texts, if something here did; `answers` are what the line's night answered to its exam
+    (training/champion.py).
     """
 
     model: Model
@@ -49,6 +50,7 @@ class Bundle:
     learning: Learning
     ranker: str | None = None
     text_encoder: str | None = None
+    answers: np.ndarray | None = None
 
 
 class LastState(nn.Module):
@@ -102,6 +104,8 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
     torch.save(model.state_dict(), folder / names.WEIGHTS)
     if bundle.ranker is not None:
         (folder / names.RANKER).write_text(bundle.ranker)
+    if bundle.answers is not None:
+        np.save(folder / names.ANSWERS, bundle.answers)
 
 
 @torch.no_grad()
@@ -174,17 +178,19 @@ def read_bundle(release: Release) -> Bundle:
         model = Model.restored(shape, weights)
         learning = Learning.model_validate(config["learning"])
         popularity = np.load(folder / names.POPULARITY)
-        ranker = (folder / names.RANKER).read_text() if _has_ranker(release) else None
+        ranker = (folder / names.RANKER).read_text() if _has(release, names.RANKER) else None
+        answers = np.load(folder / names.ANSWERS) if _has(release, names.ANSWERS) else None
     except _UNREADABLE as error:
         raise CorruptRelease(
             f"release {release.version} cannot be learned from ({error}): train anew"
         ) from error
     vocabulary, encoder = names.read_vocabulary(folder), config.get("text_encoder")
-    return Bundle(model.eval(), vocabulary, popularity, config["size"], learning, ranker, encoder)
+    size, known = config["size"], model.eval()
+    return Bundle(known, vocabulary, popularity, size, learning, ranker, encoder, answers)
 
 
-def _has_ranker(release: Release) -> bool:
-    return names.RANKER in release.manifest.files
+def _has(release: Release, file: str) -> bool:
+    return file in release.manifest.files
 
 
 def with_items(bundle: Bundle, item_ids: tuple[str, ...], catalogue: pa.Table) -> Model:

@@ -76,6 +76,7 @@ def finetune(window: Window, parent: str) -> str | None:
         clock.lap("evaluate")
         link_fresh(model, data, most=bundle.learning.neighbours)
         steps = warm(model, data, hours.new, hours.old, bundle.learning, seed=config.seed)
+        clock.lap("learn the newest")
         kept = _measure(model, data, hours.kept_back)
         moved = drift(
             model, vocabulary.item_ids, catalogue, data, parent=release.manifest, window=window
@@ -83,6 +84,7 @@ def finetune(window: Window, parent: str) -> str | None:
         counts = popularity(
             bundle, data, learned_until, microseconds(window.end), model.config.items
         )
+        clock.lap("measure")
         version = publish(
             replace(bundle, model=model, vocabulary=vocabulary, popularity=counts),
             window,

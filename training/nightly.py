@@ -1,14 +1,14 @@
 """The night: the whole model learned again from the lake, measured, judged and published."""
 
-import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from nearline.domains import load_domain
-from nearline.errors import BadInput, CorruptRelease, NotReady
+from nearline.errors import BadInput
 from nearline.lake import Lake
 from nearline.releases import ReleaseStore
 from nearline.sequence import Vocabulary, microseconds
@@ -16,7 +16,8 @@ from nearline.settings import settings, size_name
 from nearline.windows import Window
 from training import gate
 from training.baselines import all_baselines, decayed_popularity
-from training.bundle import Bundle, read_bundle, with_items
+from training.bundle import Bundle
+from training.champion import Champion, kept_answers, keys
 from training.content import content_ids, given_vectors, given_widths
 from training.dataset import (
     Interactions,
@@ -33,11 +34,9 @@ from training.neighbours import neighbours
 from training.publishing import Clock, learned_last, publish
 from training.ranking.night import RankerSchool
 from training.recipe import Learning, Recipe, load_recipe
-from training.texts import encoded, encoded_by
+from training.texts import encoded
 from training.together import leave_the_rest_to_the_leader
 from training.tracking import tracked
-
-log = logging.getLogger(__name__)
 
 HELD_OUT = 0.1
 """Share of the events, the newest ones, that the model is measured on before it learns them."""
@@ -47,8 +46,6 @@ WATCHED = 0.05
 
 _MOST_SCORES = 400_000_000
 """Held-out events times items that each method is asked for, at most."""
-
-OURS, CHAMPION = "this release", "champion"
 
 
 @dataclass(frozen=True)
@@ -88,31 +85,44 @@ def train_nightly(window: Window) -> str:
         model = new_model(recipe, vocabulary, catalogue)
         watch = run.watched(watched_loss(split.watched, recipe.learning))
         stop_at = clock.began + 60 * config.max_train_minutes
-        passes = learn(model, data, split, recipe.learning, watch=watch, stop_at=stop_at)
+        passes = learn(
+            model,
+            data,
+            split,
+            recipe.learning,
+            watch=watch,
+            seed=config.seed,
+            stop_at=stop_at,
+            checkpoint=config.home / "training.pt",
+        )
         leave_the_rest_to_the_leader()
         clock.lap("learn")
         school = RankerSchool(data, vocabulary, catalogue)
         ranker = school.taught(model, split.watched, asked)
         clock.lap("learn the ranker")
-        warm(model, data, split.watched, split.learned, recipe.learning, seed=config.seed)
+        learn_watched(model, data, split, recipe.learning, seed=config.seed)
         clock.lap("learn the watched")
         exam = Exam(data, asked, split.earlier, model.item_tower.content.words.numpy())
-        found, others = measure(model, exam, _champion(vocabulary, catalogue), before=split.cut)
+        found = exam.ask(model_scorer(model, data))
+        baselines = all_baselines(data, exam.words, before=split.cut, seed=config.seed)
+        others = {name: exam.ask(score) for name, score in baselines.items()}
         clock.lap("evaluate")
         ranking, trees = school.judged(ranker, model, asked, found)
         clock.lap("judge the ranker")
-        rivals = unseen_by_champion(found, others.pop(CHAMPION, None), data.times[asked])
-        checks = compare(found, others, rivals, fresher=is_fresher(window))
-        if rivals is not None and len(rivals[1].ranks):
-            others[CHAMPION] = rivals[1]
-        figures = {
-            name: exam.told(each, seed=config.seed)
-            for name, each in {OURS: found, **others}.items()
-        }
-        warm(model, data, split.held_out, split.earlier, recipe.learning, seed=config.seed)
-        counts = decayed_popularity(data, items=model.config.items, now=microseconds(window.end))
-        size = size_name(config.model_size)
-        bundle = Bundle(model, vocabulary, counts, size, recipe.learning, trees, encoder)
+        which = keys(data, asked, vocabulary)
+        checks = compare(found, others, which, window)
+        learn_held_out(model, data, split, recipe.learning, seed=config.seed)
+        clock.lap("learn the newest")
+        bundle = Bundle(
+            model,
+            vocabulary,
+            decayed_popularity(data, items=items, now=microseconds(window.end)),
+            size_name(config.model_size),
+            recipe.learning,
+            trees,
+            encoder,
+            kept_answers(found, which),
+        )
         version = publish(
             bundle,
             window,
@@ -120,8 +130,8 @@ def train_nightly(window: Window) -> str:
             last_hour=last_hour,
             ranking=ranking,
             checks=checks,
-            metrics=figures.pop(OURS),
-            baselines=figures,
+            metrics=exam.told(found, seed=config.seed),
+            baselines={name: exam.told(each, seed=config.seed) for name, each in others.items()},
             counts=_counts(data, split, passes),
             clock=clock,
         )
@@ -175,11 +185,13 @@ def learn(
     learning: Learning,
     *,
     watch: Watch | None,
+    seed: int,
     stop_at: float,
+    checkpoint: Path | None = None,
 ) -> int:
     """Learn what is before the watched events; returns the passes made.
 
-    A night that was killed goes on after its last whole pass.
+    With a file as `checkpoint`, a night that was killed goes on after its last whole pass.
     """
     items, most = model.config.items, learning.neighbours
     model.item_tower.link(neighbours(data, split.learned, items=items, most=most))
@@ -189,89 +201,45 @@ def learn(
         split.learned,
         learning,
         watch=watch,
-        seed=settings().seed,
+        seed=seed,
         stop_at=stop_at,
-        checkpoint=settings().home / "training.pt",
+        checkpoint=checkpoint,
     )
 
 
-def measure(
-    model: Model, exam: Exam, champion: Model | None, *, before: int
-) -> tuple[Evaluation, dict[str, Evaluation]]:
-    """The model, and by name the baselines, which know what is `before` a moment, and the champion.
-
-    The champion is the active release's model, if there is one to compare.
-    """
-    baselines = all_baselines(exam.data, exam.words, before=before, seed=settings().seed)
-    others = {name: exam.ask(score) for name, score in baselines.items()}
-    if champion is not None:
-        others[CHAMPION] = exam.ask(model_scorer(champion, exam.data))
-    return exam.ask(model_scorer(model, exam.data)), others
+def learn_watched(
+    model: Model, data: Interactions, split: Split, learning: Learning, *, seed: int
+) -> None:
+    """Learn at last what told when to stop."""
+    warm(model, data, split.watched, split.learned, learning, seed=seed)
 
 
-def _champion(vocabulary: Vocabulary, catalogue: pa.Table) -> Model | None:
-    """The active release's model for these items; None without one that can be compared.
-
-    A damaged one must not keep a new one from being made.
-    """
-    store = ReleaseStore.open()
-    version = store.active()
-    if version is None:
-        return None
-    try:
-        bundle = read_bundle(store.load(version))
-        if bundle.vocabulary.event_types != vocabulary.event_types:
-            return None
-        items = encoded_by(catalogue, bundle.text_encoder)
-        return with_items(bundle, vocabulary.item_ids, items)
-    except (CorruptRelease, BadInput, NotReady) as error:
-        log.warning("not compared with the active release: %s", error)
-        return None
-
-
-def unseen_by_champion(
-    found: Evaluation, champion: Evaluation | None, times: np.ndarray
-) -> tuple[Evaluation, Evaluation] | None:
-    """This model and the active release on the events that neither has learned.
-
-    `times` are those of the events that they were asked for.
-    """
-    store = ReleaseStore.open()
-    version = store.active()
-    if champion is None or version is None:
-        return None
-    learned_until = microseconds(store.load(version).manifest.window_end)
-    new = times >= learned_until
-    return found.only(new), champion.only(new)
-
-
-def is_fresher(window: Window) -> bool:
-    """Whether `window` ends after the data of the active release; true without one."""
-    store = ReleaseStore.open()
-    version = store.active()
-    return version is None or store.load(version).manifest.window_end < window.end
+def learn_held_out(
+    model: Model, data: Interactions, split: Split, learning: Learning, *, seed: int
+) -> None:
+    """Learn the newest slice at last, once the model was measured on it."""
+    warm(model, data, split.held_out, split.earlier, learning, seed=seed)
 
 
 def compare(
-    found: Evaluation,
-    baselines: dict[str, Evaluation],
-    rivals: tuple[Evaluation, Evaluation] | None,
-    *,
-    fresher: bool,
+    found: Evaluation, baselines: dict[str, Evaluation], asked: np.ndarray, window: Window
 ) -> list[gate.Check]:
-    """The gate's questions that the held-out slice answers."""
-    config, version = settings(), ReleaseStore.open().active()
+    """The gate's questions that the held-out slice answers; `asked` are its targets' keys."""
+    config, champion = settings(), Champion.active()
     seed, tolerance = config.seed, config.gate_tolerance
+    fresher = champion is None or champion.night_end < window.end
     checks = [
         gate.beats_baselines(found, baselines, fresher=fresher, seed=seed),
         gate.covers(found, floor=config.gate_coverage),
     ]
-    if version is not None and rivals is None:
-        reason = f"the active release {version} cannot be read, or reads other types or vectors"
-        checks.append(gate.Check(True, f"{reason}: it was not compared"))
-    elif version is not None and rivals is not None:
-        for asked in (gate.keeps_up, gate.keeps_segments):
-            checks.append(asked(*rivals, version=version, tolerance=tolerance, seed=seed))
+    if champion is not None:
+        rivals, version = champion.beside(found, asked), champion.version
+        checks += [
+            gate.keeps_up(
+                *rivals, version=version, tolerance=tolerance, fresher=fresher, seed=seed
+            ),
+            gate.keeps_segments(*rivals, version=version, tolerance=tolerance, seed=seed),
+        ]
     return checks
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nearline import __version__
+from nearline import bundle as names
 from nearline.lake import EVENTS, Lake
 from nearline.releases import Drift, Kind, Ranking, ReleaseManifest, ReleaseStore
 from nearline.settings import settings
@@ -53,12 +54,14 @@ def publish(
     `last_hour` is what `learned_last` told before the events were read.
     A release that the gate refuses is published too, marked so, for people to look at.
     """
-    store = ReleaseStore.open()
-    clock.lap("learn the newest")
+    store, config = ReleaseStore.open(), settings()
     with store.stage() as folder:
         write_bundle(folder, bundle)
         index = write_index(folder, bundle.model)
-        verdict = gate.judge([*checks, *gate.answers(folder, bundle.model)])
+        encoder, budget_ms = names.ENCODERS[config.encoder], config.gate_latency_ms
+        answered = gate.answers(folder, bundle.model)
+        in_time = gate.quick(folder, bundle.model, file=encoder, budget_ms=budget_ms)
+        verdict = gate.judge([*checks, *answered, in_time])
         clock.lap("export and judge")
         manifest = ReleaseManifest(
             kind=kind,
@@ -77,7 +80,7 @@ def publish(
                 "code": code_version(),
                 "feature_service": FEATURE_SERVICE,
                 "size": bundle.size,
-                "seed": settings().seed,
+                "seed": config.seed,
                 "items": len(bundle.vocabulary.item_ids),
                 **({"index": index} if index else {}),
                 "window": [window.start.isoformat(), window.end.isoformat()],

@@ -35,6 +35,7 @@ def nothing() -> Evaluation:
         (0.3, 0.3, 60, False, False, "not better beyond noise"),
         (0.3, 0.3, 60, True, True, "fresher than what is live"),
         (0.1, 0.4, 5, True, True, "5 users with too few events"),
+        (0.1, 0.4, 12, True, False, "worse than the best baseline"),
         (0.3, 0.3, 5, False, True, "5 users with too few events"),
     ],
 )
@@ -72,12 +73,23 @@ def test_no_part_of_users_or_items_may_pay_for_the_others() -> None:
     assert fair == gate.Check(True, "not worse beyond noise for any of 2 parts of users and items")
 
 
-@pytest.mark.parametrize(("hits", "passed"), [(0.5, True), (0.46, True), (0.2, False)])
-def test_the_champion_may_not_be_undercut(hits: float, passed: bool) -> None:
-    champion = evaluation(0.5, seed=1)
-    found = gate.keeps_up(evaluation(hits), champion, version="v1", tolerance=0.1, seed=0)
+@pytest.mark.parametrize(
+    ("hits", "fresher", "passed"),
+    [
+        (0.5, True, True),
+        (0.46, True, True),
+        (0.2, True, False),
+        (0.5, False, False),
+        (0.8, False, True),
+    ],
+)
+def test_the_champion_may_not_be_undercut(hits: float, fresher: bool, passed: bool) -> None:
+    champion, told = evaluation(0.5, seed=1), {"version": "v1", "tolerance": 0.1, "seed": 0}
+    found = gate.keeps_up(evaluation(hits), champion, fresher=fresher, **told)  # type: ignore[arg-type]
     assert found.passed is passed
     assert "the active release v1" in found.reason
+    same = gate.keeps_up(champion, champion, fresher=fresher, **told)  # type: ignore[arg-type]
+    assert same.passed, "the same model again"
 
 
 def test_forgetting_is_refused() -> None:

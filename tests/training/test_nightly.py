@@ -16,12 +16,14 @@ from nearline.releases import ReleaseStore
 from nearline.schema import EVENT_SCHEMA, ITEM_SCHEMA
 from nearline.settings import settings
 from nearline.sources.dataset import conform
-from nearline.windows import Window
+from nearline.windows import HOUR, Window
 from training import gate, nightly
 from training.dataset import Interactions
+from training.finetune import finetune
 from training.learning import fit
 from training.model import Model
 from training.nightly import train_nightly
+from training.recipe import load_recipe
 
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 9, tzinfo=UTC)
 WINDOW = Window(START, END)
@@ -59,12 +61,13 @@ def test_a_night_publishes_a_whole_release_and_moves_no_pointer(full_lake: Lake)
         "popularity.npy",
         "config.json",
         "weights.pt",
+        "answers.npy",
     }
     assert manifest.metrics["targets"] > 20
     assert {"novelty@10", "popularity@10", "diversity@10", "recall@20"} <= set(manifest.metrics)
     assert manifest.metrics["targets of cold items"] < manifest.metrics["targets"]
     assert set(manifest.baselines["popular"]) == set(manifest.metrics)
-    assert len(manifest.reasons) == 6
+    assert len(manifest.reasons) == 7
     assert manifest.lineage["feature_service"] == "serving_v1"
     assert json.loads((release.path / names.CONFIG).read_text())["length"] == 50
     assert np.load(release.path / names.POPULARITY).sum() > 0
@@ -88,6 +91,7 @@ def test_an_order_is_learned_and_a_model_of_shuffled_labels_is_refused(
     fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gate, "ENOUGH_USERS", 8)
+    monkeypatch.setattr(gate, "LEAST_USERS", 8)
     fill(orderly(), [f"i{n:02}" for n in range(80)], days=7)
     week = Window(START, START.replace(day=8))
     good = ReleaseStore.open().load(train_nightly(week)).manifest
@@ -120,23 +124,57 @@ def fit_on_shuffled_labels(
     return fit(model, replace(data, items=items), *args, **options)  # type: ignore[arg-type]
 
 
-def test_the_active_release_is_asked_the_same(
-    full_lake: Lake,
+def test_nights_are_compared_on_what_both_were_asked_before_they_learned_it(
+    fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = ReleaseStore.open()
-    store.promote(train_nightly(Window(START, START.replace(day=6))))
-    manifest = store.load(train_nightly(WINDOW)).manifest
-    assert "champion" in manifest.baselines
-    assert any("the active release" in reason for reason in manifest.reasons)
+    fill(orderly(), [f"i{n:02}" for n in range(80)], days=8)
+    store, week = ReleaseStore.open(), Window(START, START.replace(day=8))
+    good = train_nightly(week)
+    store.promote(good)
+    assert train_nightly(week) == good, "the same again"
+    hour = finetune(Window(START.replace(day=6), week.end), good)
+    assert hour is not None
+    answers = [np.load(store.root / version / names.ANSWERS) for version in (good, hour)]
+    np.testing.assert_array_equal(*answers)
+
+    bound(monkeypatch, epochs=1)
+    hasty = store.load(train_nightly(week)).manifest
+    assert not hasty.promoted
+    assert f"not better beyond noise than the active release {good}" in hasty.reasons[0]
+    later = store.load(train_nightly(Window(START, week.end + HOUR))).manifest
+    assert not later.promoted, "fresher, and much worse"
+    asked = len(answers[0])
+    assert f"more than 10% worse than the active release {good}" in later.reasons[0]
+    assert f"on {asked} events" in later.reasons[0]
 
 
-def test_a_damaged_champion_does_not_keep_a_new_one_from_being_made(full_lake: Lake) -> None:
+def bound(monkeypatch: pytest.MonkeyPatch, *, epochs: int) -> None:
+    """Let nights learn for so many passes."""
+    recipe = load_recipe("small")
+    learning = recipe.learning.model_copy(update={"epochs": epochs})
+    hasty = recipe.model_copy(update={"learning": learning})
+    monkeypatch.setattr(nightly, "load_recipe", lambda _: hasty)
+
+
+def test_a_damaged_champion_does_not_keep_a_new_one_from_being_made(
+    full_lake: Lake, caplog: pytest.LogCaptureFixture
+) -> None:
     store = ReleaseStore.open()
     champion = train_nightly(DAY_THREE)
     store.promote(champion)
-    (store.root / champion / names.WEIGHTS).write_bytes(b"")
+    (store.root / champion / names.ANSWERS).write_bytes(b"")
     manifest = store.load(train_nightly(WINDOW)).manifest
-    assert any("cannot be read" in reason for reason in manifest.reasons)
+    assert f"not compared with the active release {champion}" in caplog.text
+    assert any("no events to compare it" in reason for reason in manifest.reasons)
+
+
+def test_a_release_that_answers_too_slowly_is_refused(
+    full_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings(), "gate_latency_ms", 0.001)
+    manifest = ReleaseStore.open().load(train_nightly(DAY_THREE)).manifest
+    assert not manifest.promoted
+    assert "ms for a user of 50 events (at most 0.001)" in manifest.reasons[0]
 
 
 @pytest.mark.parametrize(

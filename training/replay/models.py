@@ -19,7 +19,7 @@ from training.evaluation import Scorer
 from training.finetune import link_fresh, nothing_new, popularity, split_hours, with_history
 from training.learning import reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
-from training.nightly import learn, new_model, split_by_time
+from training.nightly import learn, learn_held_out, learn_watched, new_model, split_by_time
 from training.recipe import Learning, load_recipe
 from training.replay.clocks import Clock, How, encoded_at
 from training.replay.states import ENCODERS, encode_states, known_states
@@ -46,8 +46,9 @@ def learn_night(timeline: Timeline, moment: int, *, seed: int, stop_at: float) -
     with reproducible(seed):
         model = new_model(recipe, vocabulary, catalogue)
         watch = watched_loss(split.watched, recipe.learning)
-        learn(model, data, split, recipe.learning, watch=watch, stop_at=stop_at)
-        warm(model, data, split.held_out, split.earlier, recipe.learning, seed=seed)
+        learn(model, data, split, recipe.learning, watch=watch, seed=seed, stop_at=stop_at)
+        learn_watched(model, data, split, recipe.learning, seed=seed)
+        learn_held_out(model, data, split, recipe.learning, seed=seed)
     counts = decayed_popularity(data, items=items, now=moment)
     return Bundle(model.eval(), vocabulary, counts, size, recipe.learning)
 
