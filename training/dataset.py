@@ -233,6 +233,15 @@ def batches(
         yield Batch(inputs, (row, column), targets[order[places]], order[places])
 
 
+def batch_count(
+    data: Interactions, targets: np.ndarray, *, length: int, stride: int, tokens: int
+) -> int:
+    """How many batches `batches` makes of these."""
+    states = np.sort(data.states[targets])
+    starts, stops, _ = _sequences(states, data.begins[states], length, stride)
+    return len(_by_tokens(np.sort(stops - starts), tokens))
+
+
 def _sequences(
     states: np.ndarray, begins: np.ndarray, length: int, stride: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -75,7 +75,7 @@ def finetune(window: Window, parent: str) -> str | None:
         foreseen, kept_before = (_measure(model, data, t) for t in (asked, hours.kept_back))
         clock.lap("evaluate")
         link_fresh(model, data, most=bundle.learning.neighbours)
-        steps = warm(model, data, hours.new, hours.old, bundle.learning, seed=config.seed)
+        warmed = warm(model, data, hours.new, hours.old, bundle.learning, seed=config.seed)
         clock.lap("learn the newest")
         kept = _measure(model, data, hours.kept_back)
         moved = drift(
@@ -102,7 +102,12 @@ def finetune(window: Window, parent: str) -> str | None:
             ],
             metrics=_metrics(foreseen, kept, kept_before, config.seed),
             baselines={},
-            counts={"events": len(hours.new), "replayed_from": len(hours.old), "steps": steps},
+            counts={
+                "events": len(hours.new),
+                "learned": warmed.new,
+                "repeated": warmed.repeated,
+                "steps": warmed.steps,
+            },
             clock=clock,
         )
         run.released(ReleaseStore.open().load(version).manifest)

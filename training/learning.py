@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from training.teacher import (
     cosine,
     mean_loss,
     training_batches,
+    training_steps,
 )
 from training.together import any_of_all, leads, members, of_the_leader, shares, together
 
@@ -40,6 +42,9 @@ STEPS_A_PASS = 4
 
 PROGRESS = 0.001
 """The least share by which a pass must better the watched figure: less is not worth its time."""
+
+LARGEST_STEP = 8
+"""Times as many events as a size's step has, at most, in a warm start that has many to learn."""
 
 WARM_UP_STEPS = 100
 """Of the first pass, at most: the rate rises to its full height."""
@@ -119,8 +124,7 @@ def fit(
         passes = passes or [targets] * learning.epochs
         least = max(len(passes[0]) // STEPS_A_PASS, model.config.length)
         tokens = max(min(learning.batch_tokens, least) // members(), 1)
-        parts = sum(1 for _ in training_batches(model, data, passes[0], tokens))
-        steps = math.ceil(parts / members())
+        steps = math.ceil(training_steps(model, data, passes[0], tokens) / members())
         rates = constant(min(steps, WARM_UP_STEPS))
         rate, decay = learning.learning_rate, learning.weight_decay
         course = Course(Teacher(model, data, rate, decay, rates, loss))
@@ -189,6 +193,14 @@ def _checkpoint(
     return Checkpoint(path, key_of(*told, model.state_dict().values()))
 
 
+class Warmed(NamedTuple):
+    """What a warm start did: its steps, and how many new and older targets it learned from."""
+
+    steps: int
+    new: int
+    repeated: int
+
+
 def warm(
     model: Model,
     data: Interactions,
@@ -197,26 +209,26 @@ def warm(
     learning: Learning,
     *,
     seed: int,
-) -> int:
+) -> Warmed:
     """Go on learning from `new` targets, mixed with whole users drawn from the `old` ones.
 
     What the model answered to the old ones before, its parent's answers, holds it back: with the
-    weight `distillation`. One pass, and at most `warm_steps` steps, in which older targets leave
-    room for the new ones; returns the steps made. More passes at a higher rate fit the few users of
-    some hours, and foresee the next hours worse than no fine-tune does.
+    weight `distillation`. One pass, and at most `warm_steps` steps: where they are not enough the
+    new ones come first, then as many older ones as there is room for. More passes at a higher rate
+    fit the few users of some hours, and foresee the next hours worse than no fine-tune does.
     """
     if len(new) == 0:
-        return 0
+        return Warmed(0, 0, 0)
     rng = np.random.default_rng([seed, len(new)])
-    room = max(learning.warm_steps * learning.batch_tokens - len(new), 0)
-    repeated = replay(data, old, min(int(learning.replay_ratio * len(new)), room), rng)
+    repeated = whole_users(data, old, int(learning.replay_ratio * len(new)), rng)
+    tokens, new, repeated = _fitting(model, data, new, repeated, learning, rng)
     mixed = np.concatenate([new, repeated])
     model.item_tower.touch(data.items[mixed] - 1)
     loss: Loss = batch_loss
     if learning.distillation and len(repeated):
         loss = Parent(model, repeated, learning.distillation).loss
     loss = few_compared(loss, model, data, mixed, draws=learning.negatives)
-    batches = training_batches(model, data, mixed, learning.batch_tokens, rng)
+    batches = training_batches(model, data, mixed, tokens, rng)
     parts = list(batches)[: learning.warm_steps]
     # Adam steps as far for ten events as for thousands: a step counts for as much as it has seen.
     rate = learning.warm_learning_rate * min(len(mixed) / learning.batch_tokens, 1.0)
@@ -225,15 +237,46 @@ def warm(
         teacher = Teacher(model, data, rate, learning.weight_decay, rates, loss)
         for batch in parts:
             teacher.step(batch)
-    return len(parts)
+    return Warmed(len(parts), len(new), len(repeated))
 
 
-def replay(data: Interactions, old: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """About `count` of the `old` targets: those of whole users, drawn at random."""
-    users, sizes = np.unique(data.users[old], return_counts=True)
+def _fitting(
+    model: Model,
+    data: Interactions,
+    new: np.ndarray,
+    repeated: np.ndarray,
+    learning: Learning,
+    rng: np.random.Generator,
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """Events a step, and of both targets so many as fit into `warm_steps` of them, the new first.
+
+    A step over a large catalogue costs hardly more with twice the events: where the new ones do not
+    fit, steps grow, up to LARGEST_STEP times.
+    """
+    most, tokens = learning.warm_steps, learning.batch_tokens
+
+    def steps(targets: np.ndarray) -> int:
+        return training_steps(model, data, targets, tokens)
+
+    while (alone := steps(new)) > most and tokens < LARGEST_STEP * learning.batch_tokens:
+        tokens *= 2
+    if alone > most:
+        return tokens, whole_users(data, new, len(new) * most // alone, rng), repeated[:0]
+    both = steps(np.concatenate([new, repeated]))
+    if both > most:
+        count = len(repeated) * (most - alone) // (both - alone)
+        repeated = whole_users(data, repeated, count, rng)
+    return tokens, new, repeated
+
+
+def whole_users(
+    data: Interactions, targets: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """About `count` of the targets: those of whole users, drawn at random."""
+    users, sizes = np.unique(data.users[targets], return_counts=True)
     drawn = rng.permutation(len(users))
     enough = int(np.searchsorted(np.cumsum(sizes[drawn]), count)) + 1 if count else 0
-    chosen: np.ndarray = old[np.isin(data.users[old], users[drawn[:enough]])]
+    chosen: np.ndarray = targets[np.isin(data.users[targets], users[drawn[:enough]])]
     return chosen
 
 

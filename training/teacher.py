@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from nearline.errors import StepFailed
-from training.dataset import Batch, Interactions, batches
+from training.dataset import Batch, Interactions, batch_count, batches
 from training.device import device_of, placed
 from training.losses import Answers, catalogue_softmax, fast_precision
 from training.model import Model
@@ -186,6 +186,12 @@ def training_batches(
     """Half-overlapping sequences: every state has read at least half of what the model can read."""
     length = model.config.length
     return batches(data, targets, length=length, stride=length // 2, tokens=tokens, rng=rng)
+
+
+def training_steps(model: Model, data: Interactions, targets: np.ndarray, tokens: int) -> int:
+    """How many batches `training_batches` makes of these."""
+    length = model.config.length
+    return batch_count(data, targets, length=length, stride=length // 2, tokens=tokens)
 
 
 class Course:

@@ -2,16 +2,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from nearline.settings import settings
 from training import learning as module
-from training.dataset import Interactions
+from training.dataset import Batch, Interactions
 from training.evaluation import model_scorer
-from training.learning import reproducible, warm
+from training.learning import Warmed, reproducible, warm
 from training.model import Model
 from training.protocols import new_model
 from training.recipe import load_recipe
 from training.sequences import as_interactions, vocabulary_of
+from training.teacher import batch_loss
 
 SMALL = load_recipe("small")
 
@@ -43,27 +45,41 @@ def moved(
         return float(np.abs(model_scorer(model, data)(old) - before).mean())
 
 
-@pytest.mark.parametrize(("steps", "expected"), [(1, 4), (2, 20), (100, 60)])
-def test_older_events_leave_room_for_the_new_ones(
-    steps: int, expected: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [
+        (200, Warmed(steps=25, new=50, repeated=200)),
+        (20, Warmed(steps=20, new=50, repeated=116)),
+        (4, Warmed(steps=4, new=50, repeated=0)),
+        (1, Warmed(steps=1, new=25, repeated=0)),
+    ],
+)
+def test_new_events_come_first_where_steps_are_few(
+    most: int, expected: Warmed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    learned: list[int] = []
 
-    def counted(data: Interactions, old: np.ndarray, count: int, rng: Any) -> np.ndarray:
-        asked.append(count)
-        return old[:0]
+    def told(model: Model, data: Interactions, batch: Batch, **options: Any) -> Tensor:
+        learned.extend(batch.targets.tolist())
+        return batch_loss(model, data, batch, **options)
 
-    monkeypatch.setattr(module, "replay", counted)
-    users = {f"u{n}": [f"i{(n + step) % 5}" for step in range(4)] for n in range(10)}
+    monkeypatch.setattr(module, "batch_loss", told)
+    users = {f"u{n}": [f"i{(n + step) % 9}" for step in range(5)] for n in range(100)}
     data = as_interactions(users, vocabulary_of(users))
-    targets = data.targets()[:12]
+    targets = data.targets()
+    last = data.users[targets] != np.append(data.users[targets[1:]], -1)
+    late = data.users[targets] < 50
+    new, old = targets[late & last], targets[~late]
+    assert (len(new), len(old)) == (50, 200)
     learning = SMALL.learning.model_copy(
-        update={"warm_steps": steps, "batch_tokens": 16, "replay_ratio": 5.0}
+        update={"warm_steps": most, "batch_tokens": 16, "replay_ratio": 4.0}
     )
     with reproducible(0):
-        model = new_model(SMALL.model, np.ones((5, 1), dtype=np.int64))
-        warm(model, data, targets, targets, learning, seed=1)
-    assert asked == [expected]
+        model = new_model(SMALL.model, np.ones((9, 1), dtype=np.int64))
+        found = warm(model, data, new, old, learning, seed=1)
+    assert found == expected
+    assert len(learned) == len(set(learned)) == found.new + found.repeated
+    assert np.isin(learned, new).sum() == found.new
 
 
 def test_the_parents_answers_hold_a_fine_tune_back() -> None:

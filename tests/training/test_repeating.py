@@ -5,7 +5,7 @@ import pytest
 from torch import Tensor
 
 from training.dataset import Batch, Interactions
-from training.learning import fit, in_turn, replay
+from training.learning import fit, in_turn, whole_users
 from training.model import Model
 from training.protocols import new_model
 from training.recipe import load_recipe
@@ -75,5 +75,5 @@ def test_a_pass_learns_what_is_its_own(model: Model, data: Interactions) -> None
 def test_nothing_is_repeated_of_nothing(data: Interactions) -> None:
     _, old = parts(data)
     rng = np.random.default_rng(0)
-    assert len(replay(data, old, 0, rng)) == 0
-    assert len(replay(data, old[:0], 5, rng)) == 0
+    assert len(whole_users(data, old, 0, rng)) == 0
+    assert len(whole_users(data, old[:0], 5, rng)) == 0
