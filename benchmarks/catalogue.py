@@ -33,7 +33,7 @@ from training.teacher import Course, Teacher, batch_loss, constant, training_bat
 WHOLE = "every item"
 _DRAWN = "like: small\nlearning: {negatives: 8192}"
 WAYS = {
-    WHOLE: "like: small",
+    WHOLE: "like: small\nlearning: {negatives: 0}",
     "8,192 drawn": _DRAWN,
     "8,192 drawn, 8 codes an item": f"{_DRAWN}\nmodel: {{item_codes: 8}}",
 }
@@ -82,7 +82,7 @@ def learn(items: int, way: str, steps: int) -> Figures:
         model = Model(config, torch.from_numpy(words))
         model.item_tower.link(graph)
         model.item_tower.touch(np.arange(items))
-        loss = few_compared(batch_loss, model, data, targets, draws=learning.negatives)
+        loss = few_compared(batch_loss, model, data, targets, draws=learning.draws(items))
         rate, decay = learning.learning_rate, learning.weight_decay
         course = Course(Teacher(model, data, rate, decay, constant(1), loss))
         rng = np.random.default_rng(2)

@@ -38,7 +38,7 @@ class GivenVectors:
         or of another length than the release reads."""
         parts = [np.zeros(width, dtype=np.float16) for width in self.widths]
         for name, part in zip(MODALITIES, parts, strict=True):
-            vector = np.asarray(given.get(name, ()), dtype=np.float32)
+            vector = np.asarray(given.get(name, ()), dtype=np.float64)  # whose squares are finite
             if len(vector) == len(part):
                 part[:] = vector / max(float(np.linalg.norm(vector)), SHORTEST)
         return np.concatenate(parts)

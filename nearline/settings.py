@@ -16,6 +16,8 @@ from nearline.errors import ConfigError
 
 _ROOT = Path(__file__).resolve().parents[1]
 
+LARGEST_SEED = 2**32 - 1
+
 SIZES = ("small", "base", "large")
 """The model's sizes that come along."""
 
@@ -83,7 +85,7 @@ class Settings(BaseSettings):
         "small", description="size of the model: small, base, large, or a YAML file of one's own"
     )
     max_train_minutes: float = Field(30, gt=0, description="a nightly training stops after this")
-    seed: int = Field(17, description="seed of every random choice")
+    seed: int = Field(17, ge=0, le=LARGEST_SEED, description="seed of every random choice")
     train_threads: int = Field(
         0, ge=0, description="threads of a training; 0: one for every two cores"
     )

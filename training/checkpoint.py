@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import pickle
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +12,14 @@ import torch
 
 log = logging.getLogger(__name__)
 
+STAGED = ".staged"
+"""What a file ends in while it is written; one that a kill left behind is written over."""
+
+_UNREADABLE = (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError)
+
+RandomState = list[list[torch.Tensor]]
+"""Of each process, in the order of their ranks: its processor's state and that of its GPU."""
+
 
 class Checkpoint:
     """One file, replaced as a whole. `key` names the training: another one's state is not taken."""
@@ -20,27 +27,26 @@ class Checkpoint:
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Keep a state, and that of torch's random numbers."""
-        staged = self.path.with_suffix(f".{os.getpid()}")
+    def save(self, state: dict[str, Any], random: RandomState) -> None:
+        """Keep a state, and the `random_state` of each process that learns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = {"key": self.key, "random": torch.get_rng_state(), "state": state}
-        torch.save(kept, staged)
+        staged = self.path.with_name(self.path.name + STAGED)
+        torch.save({"key": self.key, "random": random, "state": state}, staged)
         staged.replace(self.path)
 
-    def load(self) -> dict[str, Any] | None:
-        """The state of this training, with its random numbers set; None without one."""
+    def load(self, *, rank: int = 0) -> dict[str, Any] | None:
+        """The state of this training, with this process's random numbers set; None without one."""
         if not self.path.is_file():
             return None
         try:
             kept = torch.load(self.path, map_location="cpu", weights_only=True)
             key, random, state = kept["key"], kept["random"], kept["state"]
-        except (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+        except _UNREADABLE as error:
             log.warning("%s cannot be read (%s): the training begins anew", self.path, error)
             return None
         if key != self.key:
             return None
-        torch.set_rng_state(random)
+        _go_on(random[rank])
         log.info("going on from %s", self.path)
         found: dict[str, Any] = state
         return found
@@ -48,6 +54,20 @@ class Checkpoint:
     def remove(self) -> None:
         """The training is over."""
         self.path.unlink(missing_ok=True)
+
+
+def random_state() -> list[torch.Tensor]:
+    """Where this process's random numbers stand: the processor's, and the GPU's that it uses."""
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available():
+        states.append(torch.cuda.get_rng_state())
+    return states
+
+
+def _go_on(states: list[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1 and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states[1])
 
 
 def key_of(*parts: str | np.ndarray | Iterable[torch.Tensor]) -> str:

@@ -17,6 +17,7 @@ from nearline.console import (
 )
 from nearline.errors import NotReady
 from nearline.releases import ReleaseManifest, ReleaseStore
+from nearline.settings import LARGEST_SEED
 from nearline.windows import Window
 
 Start = Annotated[str, typer.Option(help="First hour, as 2026-01-31T13:00Z.")]
@@ -93,7 +94,9 @@ def evaluate(
     max_minutes: Annotated[
         float, typer.Option(min=0.0, help="The training stops after this at the latest.")
     ] = 30.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 17,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every random choice.")
+    ] = 17,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="OUT", help="Write the figures there too.")
     ] = None,

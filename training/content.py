@@ -50,7 +50,7 @@ def given_vectors(items: pa.Table, widths: Sequence[int]) -> np.ndarray:
                 )
             there = items[name].is_valid().to_numpy()
             numbers = items[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            vectors = numbers.reshape(-1, width)
+            vectors = numbers.reshape(-1, width).astype(np.float64)  # whose squares are finite
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
             part[there] = vectors / np.maximum(lengths, SHORTEST)
     return np.concatenate(parts, axis=1)

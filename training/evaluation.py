@@ -2,7 +2,7 @@
 
 Every method is asked the same: given what the user had done before this instant, order all items.
 Items that the user had touched are left out, but never the very item that is asked for. Figures
-are at 10, means over events; intervals are bootstrapped over users, whose events belong together.
+are means over events; intervals are bootstrapped over users, whose events belong together.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,6 +27,7 @@ _MOST_DRAWN = 2000
 more where there are millions."""
 
 LEAST_ASKED = 2000
+"""Targets that are asked for in any case, where there are so many."""
 
 Scorer = Callable[[np.ndarray], np.ndarray]
 """Targets (positions) to scores, float32 (targets, items): the higher, the sooner."""
@@ -111,7 +112,7 @@ def evaluate(score: Scorer, data: Interactions, targets: np.ndarray, *, items: i
     step = max(_CHUNK_CELLS // max(items, 1), 1)
     for start in range(0, len(targets), step):
         part = targets[start : start + step]
-        scores = np.nan_to_num(score(part), copy=True, nan=-np.inf)
+        scores = np.nan_to_num(score(part), copy=True, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
         wanted = data.items[part] - 1
         own = np.take_along_axis(scores, wanted[:, None], axis=1)
         scores[touched(data, data.states[part])] = -np.inf

@@ -17,6 +17,7 @@ from training import gate
 from training.baselines import decay, decayed_popularity
 from training.bundle import Bundle, read_bundle, with_items
 from training.dataset import Interactions, interactions, read_catalogue, read_events
+from training.device import within_memory
 from training.drift import drift
 from training.evaluation import Evaluation, drawn, evaluate, model_scorer
 from training.learning import reproducible, warm
@@ -69,7 +70,8 @@ def finetune(window: Window, parent: str) -> str | None:
         return None
     clock.lap("read")
     told = {"window": window, "parent": parent, "seed": config.seed}
-    with reproducible(config.seed), tracked("hourly", str(window), **told) as run:
+    following = tracked("hourly", str(window), **told)
+    with reproducible(config.seed), within_memory(), following as run:
         model = with_items(bundle, vocabulary.item_ids, catalogue)
         asked = drawn(hours.unseen, items=model.config.items, scores=_MOST_SCORES, seed=config.seed)
         foreseen, kept_before = (_measure(model, data, t) for t in (asked, hours.kept_back))

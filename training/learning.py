@@ -14,9 +14,9 @@ import torch
 from tqdm import tqdm
 
 from nearline.settings import settings
-from training.checkpoint import Checkpoint, key_of
+from training.checkpoint import Checkpoint, key_of, random_state
 from training.dataset import Batch, Interactions
-from training.device import on_device
+from training.device import on_device, require_memory
 from training.lending import borrow
 from training.model import Model
 from training.negatives import few_compared
@@ -33,7 +33,16 @@ from training.teacher import (
     training_batches,
     training_steps,
 )
-from training.together import any_of_all, leads, members, of_the_leader, shares, together
+from training.together import (
+    any_of_all,
+    leads,
+    members,
+    of_all,
+    of_the_leader,
+    place,
+    shares,
+    together,
+)
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +94,13 @@ class Watch:
         return gain > PROGRESS * abs(best)
 
 
+class Fitted(NamedTuple):
+    """Passes made or begun, and seconds, those before a kill included."""
+
+    passes: int
+    seconds: float
+
+
 def watched_loss(targets: np.ndarray, learning: Learning) -> Watch | None:
     """The mean loss of targets that are not learned; None without any."""
     if len(targets) == 0:
@@ -104,7 +120,7 @@ def fit(
     loss: Loss = batch_loss,
     checkpoint: Path | None = None,
     passes: Sequence[np.ndarray] | None = None,
-) -> int:
+) -> Fitted:
     """Learn `targets` until the watched figure gets no better; keeps the best weights.
 
     The rate stays constant and the weights are averaged over the newest tenth of the steps or so,
@@ -114,12 +130,15 @@ def fit(
     to watch the last weights stay. With a file as `checkpoint`, the same training goes on after its
     last whole pass when it was killed, to the same end. Where torchrun started several processes,
     all of them learn (training/together.py). `passes` are the targets of each pass, some of
-    `targets`; without it each has all of them, `epochs` times at most. Returns the passes made or
-    begun. Raises StepFailed when the loss is no number.
+    `targets`; without it each has all of them, `epochs` times at most. Raises StepFailed when the
+    loss is no number, or the model needs more memory than there is.
     """
+    began = time.monotonic()
+    require_memory(model)
     model.item_tower.touch(data.items[targets] - 1)
     borrow(model)
-    loss = few_compared(loss, model, data, targets, draws=learning.negatives)
+    draws = learning.draws(model.config.items)
+    loss = few_compared(loss, model, data, targets, draws=draws)
     with together(seed), on_device(model):
         passes = passes or [targets] * learning.epochs
         least = max(len(passes[0]) // STEPS_A_PASS, model.config.length)
@@ -130,7 +149,7 @@ def fit(
         course = Course(Teacher(model, data, rate, decay, rates, loss))
         kept = _checkpoint(checkpoint, model, data, targets, learning, seed)
         if kept is not None:
-            course.go_on(kept.load())
+            course.go_on(kept.load(rank=place()))
         first = course.passes
         with _bar(first * steps, len(passes) * steps) as bar:
             for epoch in range(first, len(passes)):
@@ -143,12 +162,19 @@ def fit(
                 patience = max(learning.patience, epoch // 5)
                 if any_of_all(late or course.waited >= patience or time.monotonic() > stop_at):
                     break
-                if kept is not None and leads():
-                    kept.save(course.state())
+                if kept is not None:
+                    random = of_all(random_state())
+                    if leads():
+                        course.seconds, began = course.seconds + _since(began), time.monotonic()
+                        kept.save(course.state(), random)
         model.load_state_dict(course.weights or course.mean.state_dict())
         if kept is not None and leads():
             kept.remove()
-        return course.passes
+        return Fitted(course.passes, course.seconds + _since(began))
+
+
+def _since(moment: float) -> float:
+    return time.monotonic() - moment
 
 
 def _bar(begun: int, total: int) -> tqdm:
@@ -189,8 +215,9 @@ def _checkpoint(
     """Where this very training is kept; None without a file."""
     if path is None:
         return None
-    told = (f"{learning.model_dump_json()} {seed}", targets, data.items, data.types, data.times)
-    return Checkpoint(path, key_of(*told, model.state_dict().values()))
+    told = f"{model.config} {learning.model_dump_json()} {seed} {members()}"
+    begins = (targets, data.items, data.types, data.times, model.state_dict().values())
+    return Checkpoint(path, key_of(told, *begins))
 
 
 class Warmed(NamedTuple):
@@ -227,7 +254,7 @@ def warm(
     loss: Loss = batch_loss
     if learning.distillation and len(repeated):
         loss = Parent(model, repeated, learning.distillation).loss
-    loss = few_compared(loss, model, data, mixed, draws=learning.negatives)
+    loss = few_compared(loss, model, data, mixed, draws=learning.draws(model.config.items))
     batches = training_batches(model, data, mixed, tokens, rng)
     parts = list(batches)[: learning.warm_steps]
     # Adam steps as far for ten events as for thousands: a step counts for as much as it has seen.

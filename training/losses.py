@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 _CHUNK_SCORES = 4_000_000
-"""Scores that exist at a time: few enough to stay near the processor, whatever the catalogue."""
+"""Scores that exist at a time: few enough to stay near the processor, up to some 30,000 items."""
 _CHUNK_SCORES_ON_GPU = 128_000_000
 """Enough to keep a GPU busy."""
 
@@ -35,7 +35,8 @@ class Answers(NamedTuple):
         """Each item's chance times the answer's weight (P, N), in the precision of `among`."""
         precision = among.dtype
         q = (self.states.to(precision) @ self.matrix.to(precision).T).exp_().mul_(among)
-        return q.mul_((self.weights.unsqueeze(1) / q.sum(dim=1, keepdim=True)).to(precision))
+        whole = q.sum(dim=1, keepdim=True, dtype=torch.float32)
+        return q.mul_((self.weights.unsqueeze(1) / whole).to(precision))
 
 
 def catalogue_softmax(
@@ -52,8 +53,8 @@ def catalogue_softmax(
 
     -log( exp(u·v⁺/τ) / Σ_v exp(u·v/τ) ), the mean over the targets. `states` (P, D) and `matrix`
     (N, D) have length 1, `targets` are rows of `matrix` (P,). `among` (N,) says how often each item
-    is in the sum: all once without it, some where it is bool. The scores of items not wanted may be
-    of a lower `precision`; sums are not.
+    is in the sum: all once without it, some where it is bool. The scores of items not wanted, and
+    what they add to gradients, may be of a lower `precision`; the sum of chances is not.
 
     With `answers`, each target adds -w Σ_v q(v) log p(v), where q are the other model's chances and
     w is the answer's weight: Hinton et al. 2015, Distilling the Knowledge in a Neural Network; Mi
@@ -98,7 +99,7 @@ class _Softmax(torch.autograd.Function):
                 if learns:
                     to_matrix -= q.T @ u.to(precision)
             e = (u.to(precision) @ low.T).exp_().mul_(among)  # (chunk, N)
-            z = e.sum(dim=1, keepdim=True).float()
+            z = e.sum(dim=1, keepdim=True, dtype=torch.float32)
             total += (mass * z.log()).sum() - (u * wanted).sum()
             if learns:
                 to_states[chunk] = mass * (e @ low).float() / z - wanted

@@ -26,9 +26,10 @@ from training.dataset import (
     read_catalogue,
     read_events,
 )
+from training.device import within_memory
 from training.evaluation import Evaluation, drawn, model_scorer
 from training.exam import Exam
-from training.learning import Watch, fit, reproducible, warm, watched_loss
+from training.learning import Fitted, Watch, fit, reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
 from training.neighbours import neighbours
 from training.publishing import Clock, learned_last, publish
@@ -81,11 +82,12 @@ def train_nightly(window: Window) -> str:
     clock.lap("read")
     recipe = load_recipe(config.model_size)
     told = {"window": window, "size": config.model_size, "seed": config.seed}
-    with reproducible(config.seed), tracked("nightly", str(window), **told, **recipe.flat()) as run:
+    following = tracked("nightly", str(window), **told, **recipe.flat())
+    with reproducible(config.seed), within_memory(), following as run:
         model = new_model(recipe, vocabulary, catalogue)
         watch = run.watched(watched_loss(split.watched, recipe.learning))
         stop_at = clock.began + 60 * config.max_train_minutes
-        passes = learn(
+        fitted = learn(
             model,
             data,
             split,
@@ -132,7 +134,7 @@ def train_nightly(window: Window) -> str:
             checks=checks,
             metrics=exam.told(found, seed=config.seed),
             baselines={name: exam.told(each, seed=config.seed) for name, each in others.items()},
-            counts=_counts(data, split, passes),
+            counts=_counts(data, split, fitted.passes),
             clock=clock,
         )
         run.released(ReleaseStore.open().load(version).manifest)
@@ -188,8 +190,8 @@ def learn(
     seed: int,
     stop_at: float,
     checkpoint: Path | None = None,
-) -> int:
-    """Learn what is before the watched events; returns the passes made.
+) -> Fitted:
+    """Learn what is before the watched events.
 
     With a file as `checkpoint`, a night that was killed goes on after its last whole pass.
     """

@@ -8,6 +8,7 @@ Every item of the file is ranked. Items that the user has touched before are lef
 ranking; the item that is asked for never is, even where the user had touched it before.
 """
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ import torch
 
 from nearline.console import progress
 from nearline.errors import BadInput
+from nearline.settings import settings
 from training.dataset import NONE, Interactions
+from training.device import within_memory
 from training.evaluation import Evaluation, evaluate, model_scorer, sample
 from training.exam import Exam
 from training.learning import Watch, fit, reproducible
@@ -80,8 +83,8 @@ def judge_leave_one_out(
     """Train a model on users' items and tell how well it foresees the last of each.
 
     Users with one item are left out, and counted as `left_out`. The same seed gives the same
-    figures, unless the time runs out. MLflow is told of it by `name`. Raises BadInput when there is
-    nothing to learn.
+    figures, unless the time runs out; what was killed goes on after its last whole pass. MLflow is
+    told of it by `name`. Raises BadInput when there is nothing to learn.
     """
     kept = {user: items for user, items in sequences.items() if len(items) > 1}
     if not any(len(items) > 3 for items in kept.values()):
@@ -93,27 +96,39 @@ def judge_leave_one_out(
     data = as_interactions(kept, vocabulary)
     split = leave_one_out(data)
     content = attribute_ids(attributes, vocabulary, buckets=recipe.model.content_buckets)
-    with reproducible(seed), tracked("evaluate", name, seed=seed, **recipe.flat()) as run:
+    following = tracked("evaluate", name, seed=seed, **recipe.flat())
+    with reproducible(seed), within_memory(), following as run:
         model = new_model(recipe.model, content)
         most = recipe.learning.neighbours
         model.item_tower.link(neighbours(data, split.learned, items=len(content), most=most))
         watch = run.watched(watched_ndcg(split.validation, seed=seed))
-        began = time.monotonic()
-        stop_at = began + 60 * max_minutes
-        epochs = fit(
-            model, data, split.learned, recipe.learning, watch=watch, seed=seed, stop_at=stop_at
+        fitted = fit(
+            model,
+            data,
+            split.learned,
+            recipe.learning,
+            watch=watch,
+            seed=seed,
+            stop_at=time.monotonic() + 60 * max_minutes,
+            checkpoint=settings().home / "evaluate" / f"{run_name(name, recipe, seed)}.pt",
         )
         leave_the_rest_to_the_leader()
-        seconds = time.monotonic() - began
         with progress(f"test: rank {len(content)} items for {len(split.test)} users"):
             exam = Exam(data, split.test, split.learned, content)
             found = exam.ask(model_scorer(model, data))
         metrics = exam.told(found, seed=seed)
         metrics.pop("targets")
         counts = {"users": len(kept), "items": len(content), "left_out": len(sequences) - len(kept)}
-        figures = metrics | counts | {"epochs": epochs, "train_seconds": round(seconds, 2)}
+        took = {"epochs": fitted.passes, "train_seconds": round(fitted.seconds, 2)}
+        figures = metrics | counts | took
         run.note(figures=figures)
         return Judged(model, data, figures, found)
+
+
+def run_name(name: str, recipe: Recipe, seed: int) -> str:
+    """What a training's file is called: two that run side by side have one each."""
+    told = hashlib.sha256(f"{name} {recipe.model_dump_json()} {seed}".encode())
+    return told.hexdigest()[:16]
 
 
 def new_model(shape: Shape, content: np.ndarray) -> Model:

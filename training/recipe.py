@@ -9,11 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from nearline.errors import ConfigError
 from nearline.settings import SIZES, own_size
 
+EVERY_ITEM = 100_000
+"""Items that a step's targets are all compared with, where a size does not tell otherwise."""
+
+DRAWN = 8192
+"""Items that are drawn for a step beyond that."""
+
 
 class Shape(BaseModel):
     """How large the model is; what depends on the data (items, types) is added by training."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     dim: int = Field(ge=4)
     heads: int = Field(ge=1)
@@ -43,7 +49,7 @@ class Shape(BaseModel):
 class Learning(BaseModel):
     """How the model learns: by night from nothing, by the hour from a release."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     epochs: int = Field(ge=1, description="most passes over the events")
     patience: int = Field(ge=1, description="passes without progress before it stops")
@@ -53,8 +59,11 @@ class Learning(BaseModel):
         ge=0, description="most items, of those that came with an item, that lend it their vectors"
     )
     batch_tokens: int = Field(ge=16, description="events read in one step, padding included")
-    negatives: int = Field(
-        0, ge=0, description="items that a step's targets are compared with; 0: every item"
+    negatives: int | None = Field(
+        None,
+        ge=0,
+        description="items that a step's targets are compared with; 0: every item; without it "
+        f"every item up to {EVERY_ITEM:,}, {DRAWN:,} beyond",
     )
     warm_learning_rate: float = Field(gt=0)
     warm_steps: int = Field(ge=1, description="most steps of a warm start")
@@ -62,6 +71,12 @@ class Learning(BaseModel):
     distillation: float = Field(
         ge=0, description="weight of the parent's answers to the older events in a warm start"
     )
+
+    def draws(self, items: int) -> int:
+        """Items that are drawn for a step where there are so many; 0: every item is compared."""
+        if self.negatives is not None:
+            return self.negatives
+        return DRAWN if items > EVERY_ITEM else 0
 
 
 class Recipe(BaseModel):
@@ -79,8 +94,11 @@ class Recipe(BaseModel):
         return self
 
     def flat(self) -> dict[str, float]:
-        """Every number of it, by its name."""
-        return {**self.model.model_dump(), **self.learning.model_dump()}
+        """Every number of it that is told, by its name."""
+        return {
+            **self.model.model_dump(exclude_none=True),
+            **self.learning.model_dump(exclude_none=True),
+        }
 
 
 def load_recipe(size: str) -> Recipe:
@@ -90,7 +108,10 @@ def load_recipe(size: str) -> Recipe:
     """
     own = own_size(size)
     if own is not None:
-        return parse_recipe(own.read_text(), name=own.name)
+        try:
+            return parse_recipe(own.read_text(), name=own.name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"model size {own} cannot be read as text: {error}") from error
     if size not in SIZES:
         raise ConfigError(
             f"no model size {size!r}: training/sizes has {', '.join(SIZES)}; "
@@ -105,13 +126,20 @@ def parse_recipe(text: str, *, name: str) -> Recipe:
     try:
         told = yaml.safe_load(text)
         if isinstance(told, dict) and "like" in told:
-            told = _completed(told, load_recipe(told.pop("like")))
+            like = told.pop("like")
+            if like not in SIZES:
+                raise ConfigError(f"model size {name}: `like` is {like!r}: use {', '.join(SIZES)}")
+            told = _completed(told, load_recipe(like))
         return Recipe.model_validate(told)
     except (ValidationError, yaml.YAMLError) as error:
         raise ConfigError(f"model size {name}: {error}") from error
 
 
 def _completed(told: dict[str, Any], like: Recipe) -> dict[str, Any]:
-    """What a file tells, and for the rest what another recipe has."""
-    parts = like.model_dump()
-    return {**told, **{part: parts[part] | (told.get(part) or {}) for part in parts}}
+    """What a file tells, and for the rest what another recipe has; a part that is no mapping stays
+    as it is, to be refused.
+    """
+    for part, whole in like.model_dump().items():
+        own = told.get(part, {})
+        told[part] = whole | own if isinstance(own, dict) else own
+    return told

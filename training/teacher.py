@@ -202,6 +202,7 @@ class Course:
         self.average = AveragedModel(teacher.model, multi_avg_fn=newest_tenth)
         self.mean = cast(Model, self.average.module)
         self.passes = self.waited = 0
+        self.seconds = 0.0
         self.best: float | None = None
         self.weights: dict[str, Tensor] = {}
 
@@ -241,7 +242,7 @@ class Course:
         }
 
 
-_TOLD = ("passes", "waited", "best", "weights")
+_TOLD = ("passes", "waited", "seconds", "best", "weights")
 
 
 def newest_tenth(average: Tensors, weights: Tensors, steps: Tensor | int) -> None:

@@ -1,6 +1,6 @@
 """Several processes that learn one model: each takes its share of every step.
 
-torchrun starts them: `torchrun --nproc-per-node=2 --no-python nearline evaluate …`. A step goes
+torchrun starts them: `torchrun --nproc-per-node=2 --no-python -- nearline evaluate …`. A step goes
 down the mean loss of all shares, as one process would have made it of the same events, and the
 weights stay the same everywhere. This is data-parallel training as of Li et al. 2020, "PyTorch
 Distributed"; shares count by their targets, as they are of unequal size. A process alone does none
@@ -20,6 +20,7 @@ from torch import Tensor
 from training.device import learning_device
 
 Share = TypeVar("Share")
+Told = TypeVar("Told")
 
 
 @contextmanager
@@ -47,6 +48,11 @@ def members() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def place() -> int:
+    """This process's number among them."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def leads() -> bool:
     """Whether this process tells, keeps and publishes what all have learned."""
     return os.environ.get("RANK", "0") == "0"
@@ -63,9 +69,9 @@ def shares(parts: Iterable[Share]) -> Iterator[Share | None]:
 
     None where the last step has none for it.
     """
-    rest, place = iter(parts), dist.get_rank() if dist.is_initialized() else 0
+    rest, own = iter(parts), place()
     while step := list(islice(rest, members())):
-        yield step[place] if place < len(step) else None
+        yield step[own] if own < len(step) else None
 
 
 def mean_of_all(parameters: Sequence[Tensor], loss: Tensor, targets: int) -> Tensor:
@@ -93,6 +99,15 @@ def any_of_all(here: bool) -> bool:
     told = torch.tensor(int(here), device=learning_device())
     dist.all_reduce(told, dist.ReduceOp.MAX)
     return bool(told)
+
+
+def of_all(here: Told) -> list[Told]:
+    """What each process tells, in the order of their places."""
+    if members() == 1:
+        return [here]
+    told: list[Told] = [here] * members()
+    dist.all_gather_object(told, here)
+    return told
 
 
 def of_the_leader(figure: Callable[[], float]) -> float:

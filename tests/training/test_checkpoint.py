@@ -1,15 +1,18 @@
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from nearline.settings import settings
+from training import learning as module
 from training.dataset import Interactions
-from training.learning import Watch, fit, reproducible
+from training.learning import Fitted, Watch, fit, reproducible
 from training.model import Model
 from training.protocols import leave_one_out, new_model
-from training.recipe import Learning, load_recipe
+from training.recipe import Learning, Shape, load_recipe
 from training.sequences import as_interactions, vocabulary_of
 
 PASSES = 5
@@ -31,7 +34,7 @@ def one_thread(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(
-    file: Path | None, *, kill_at: int = 0, learning: Learning = LEARNING
+    file: Path | None, *, kill_at: int = 0, learning: Learning = LEARNING, shape: Shape = SHAPE
 ) -> tuple[State, list[int]]:
     """The weights at the end, and the numbers of the passes that were watched."""
     sequences = {f"u{n}": [f"i{(7 * n + step) % 40:02}" for step in range(8)] for n in range(30)}
@@ -46,7 +49,7 @@ def train(
         return next(figures)
 
     with reproducible(0):
-        model = new_model(SHAPE, np.zeros((40, 1), dtype=np.int64))
+        model = new_model(shape, np.zeros((40, 1), dtype=np.int64))
         watch = Watch("figure", figure, rises=True)
         targets = leave_one_out(data).learned
         fit(model, data, targets, learning, watch=watch, seed=1, checkpoint=file)
@@ -75,6 +78,31 @@ def test_another_training_is_not_taken_up(tmp_path: Path) -> None:
         train(file, kill_at=4)
     _, looks = train(file, learning=LEARNING.model_copy(update={"learning_rate": 0.01}))
     assert len(looks) == PASSES
+    for told in ({"dropout": 0.1}, {"heads": 1}, {"temperature": 0.2}):
+        with pytest.raises(Killed):
+            train(file, kill_at=4)
+        _, looks = train(file, shape=SHAPE.model_copy(update=told))
+        assert len(looks) == PASSES, told
+
+
+def test_seconds_before_a_kill_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, clock = tmp_path / "training.pt", itertools.count(0, 10)
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with pytest.raises(Killed):
+        train(file, kill_at=4)
+    seconds = torch.load(file, weights_only=True)["state"]["seconds"]
+    assert 0 < seconds < next(clock)
+    told: list[float] = []
+    original = fit
+
+    def timed(*arguments: Any, **options: Any) -> Fitted:
+        found = original(*arguments, **options)
+        told.append(found.seconds)
+        return found
+
+    monkeypatch.setitem(globals(), "fit", timed)
+    train(file)
+    assert told[0] > seconds
 
 
 def test_a_damaged_file_is_told_and_passed_over(

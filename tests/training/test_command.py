@@ -1,9 +1,11 @@
+import itertools
 import json
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -11,10 +13,19 @@ from typer.testing import CliRunner
 from nearline.cli import build
 from nearline.errors import BadInput, ConfigError, NotReady, ReleaseRefused, UnknownRelease
 from nearline.releases import ReleaseManifest, ReleaseStore
+from training import protocols
 from training.command import evaluate
+from training.dataset import Interactions
+from training.evaluation import Evaluation
+from training.model import Model
+from training.protocols import measure
 
 END = datetime(2026, 1, 8, tzinfo=UTC)
 HOURS = ["--start", "2026-01-08T12:00Z", "--end", "2026-01-08T20:00Z"]
+
+
+class Killed(BaseException):
+    """What the operating system does."""
 
 
 def run(*words: str) -> str:
@@ -125,6 +136,34 @@ def test_a_file_of_sequences_is_judged(home: Path) -> None:
     assert (told["users"], told["items"], told["left_out"], told["seed"]) == (20, 9, 1, 3)
     assert told["protocol"] in shown
     assert str(told["ndcg@10"]) in shown
+
+
+def test_a_killed_evaluation_goes_on_and_tells_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequences, figures = home / "s.txt", home / "figures.json"
+    lines = [f"{n} " + " ".join(f"i{(n + step) % 9}" for step in range(5)) for n in range(20)]
+    sequences.write_text("\n".join(lines))
+    asked = ("--sequences", sequences, "--json", figures, "--seed", "3")
+    run_evaluate(*asked)
+    whole = json.loads(figures.read_text())
+    looks = itertools.count(1)
+
+    def killed(model: Model, data: Interactions, targets: np.ndarray) -> Evaluation:
+        if next(looks) == 2:
+            raise Killed
+        return measure(model, data, targets)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(protocols, "measure", killed)
+        with pytest.raises(Killed):
+            run_evaluate(*asked)
+    (kept,) = (home / "evaluate").iterdir()
+    run_evaluate(*asked)
+    again = json.loads(figures.read_text())
+    del again["train_seconds"], whole["train_seconds"]
+    assert again == whole
+    assert not kept.exists()
 
 
 def test_last_items_are_taken_from_a_file_of_their_own(home: Path) -> None:

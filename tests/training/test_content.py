@@ -45,13 +45,14 @@ def test_given_vectors_stand_side_by_side_each_of_length_one() -> None:
         {"item_id": "b"},
         {"item_id": "c", "image_vector": [0.0, -2.0], "audio_vector": None},
         {"item_id": "d", "image_vector": [0.0, 0.0]},
+        {"item_id": "e", "image_vector": [3e30, 4e30]},
     )
     assert given_widths(table) == (0, 2, 3)
     found = given_vectors(table, (0, 2, 3))
     assert found.dtype == np.float16
-    expected = [[0.6, 0.8, 1, 0, 0], [0] * 5, [0, -1, 0, 0, 0], [0] * 5]
+    expected = [[0.6, 0.8, 1, 0, 0], [0] * 5, [0, -1, 0, 0, 0], [0] * 5, [0.6, 0.8, 0, 0, 0]]
     np.testing.assert_allclose(found, expected, atol=1e-3)
-    assert given_vectors(table, (0, 2, 0)).shape == (4, 2), "a sound that the model does not hear"
+    assert given_vectors(table, (0, 2, 0)).shape == (5, 2), "a sound that the model does not hear"
     assert given_vectors(table, (7, 2, 3))[:, :7].max() == 0, "a text that no item has any more"
 
 

@@ -194,19 +194,39 @@ learning: {negatives: 4096}
 """
 
 
+def test_a_large_catalogue_is_compared_in_part_unless_told_otherwise() -> None:
+    learning = load_recipe("small").learning
+    assert [learning.draws(items) for items in (50, 100_000, 100_001)] == [0, 0, 8192]
+    for told in (0, 10):
+        own = learning.model_copy(update={"negatives": told})
+        assert own.draws(1_000_000) == told
+
+
+def test_a_size_that_is_no_text_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read as text"):
+        load_recipe(str(path))
+
+
 def test_a_size_of_ones_own_tells_what_differs(tmp_path: Path) -> None:
     path = tmp_path / "wide.yaml"
     path.write_text(OWN)
     found, base = load_recipe(str(path)), load_recipe("base")
     assert (found.model.item_codes, found.learning.negatives) == (16, 4096)
     assert found.model.model_copy(update={"item_codes": 0}) == base.model
-    assert found.learning.model_copy(update={"negatives": 0}) == base.learning
+    assert found.learning.model_copy(update={"negatives": None}) == base.learning
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("like: huge", "no model size 'huge'"),
+        ("like: huge", "`like` is 'huge': use small, base, large"),
+        ("like: [small]", r"`like` is \['small'\]"),
+        ("like:", "`like` is None"),
+        ("like: own.yaml", "`like` is 'own.yaml'"),
+        ("like: small\nmodel: 3", "model"),
+        ("like: small\nlearning: {learning_rate: .inf}", "learning_rate"),
         ("like: small\nsurprise: 1", "surprise"),
         ("like: small\nmodel: {dims: 3}", "dims"),
         ("like: small\nmodel: {item_codes: 8}\nlearning: {neighbours: 0}", "by neighbours"),

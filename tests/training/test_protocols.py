@@ -242,7 +242,7 @@ def learn(figures: list[float], *, rises: bool, patience: int) -> tuple[int, int
     with reproducible(0):
         model = new_model(recipe().model, np.zeros((40, 1), dtype=np.int64))
         watch = Watch("figure", figure, rises=rises)
-        passes = fit(model, data, leave_one_out(data).learned, learning, watch=watch, seed=0)
+        passes = fit(model, data, leave_one_out(data).learned, learning, watch=watch, seed=0).passes
     (stayed,) = [n for n, state in enumerate(states) if same(state, model.state_dict())]
     return passes, stayed + 1
 
@@ -287,5 +287,6 @@ def test_nothing_to_watch_keeps_the_last_weights() -> None:
     with reproducible(0):
         model = new_model(recipe().model, np.zeros((40, 1), dtype=np.int64))
         started = {name: value.clone() for name, value in model.state_dict().items()}
-        assert fit(model, data, leave_one_out(data).learned, learning, watch=watch, seed=0) == 3
+        fitted = fit(model, data, leave_one_out(data).learned, learning, watch=watch, seed=0)
+        assert fitted.passes == 3
     assert not same(started, model.state_dict())

@@ -69,7 +69,7 @@ def test_a_pass_learns_what_is_its_own(model: Model, data: Interactions) -> None
     passes = [new, old[:1], new]
     learned = np.concatenate([new, old[:1]])
     made = fit(model, data, learned, learning, watch=None, seed=1, loss=loss, passes=passes)
-    assert (made, told) == (3, [part.tolist() for part in passes])
+    assert (made.passes, told) == (3, [part.tolist() for part in passes])
 
 
 def test_nothing_is_repeated_of_nothing(data: Interactions) -> None:

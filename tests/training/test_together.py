@@ -25,9 +25,9 @@ from training import learning, protocols
 weights = f"{sys.argv.pop()}/{os.environ['RANK']}.pt"
 
 def fit(model, data, targets, *arguments, **options):
-    passes = learning.fit(model, data, targets, *arguments, **options)
+    fitted = learning.fit(model, data, targets, *arguments, **options)
     torch.save(model.state_dict(), weights)
-    return passes
+    return fitted
 
 protocols.fit = fit
 main()
@@ -50,7 +50,7 @@ def evaluated(sequences: Path, *, processes: int) -> dict[str, Any]:
     """What `nearline evaluate` finds, started by torchrun; its weights lie beside the file."""
     told = sequences.with_name("figures.json")
     torchrun = ["-m", "torch.distributed.run", "--master-port", str(free_port()), "--no-python"]
-    learn = ["--nproc-per-node", str(processes), sys.executable, "-c", LEARN]
+    learn = ["--nproc-per-node", str(processes), "--", sys.executable, "-c", LEARN]
     asked = ["evaluate", "--sequences", str(sequences), "--json", str(told), "--seed", "3"]
     command = [sys.executable, *torchrun, *learn, *asked, str(sequences.parent)]
     done = run(command, capture_output=True, text=True)
@@ -107,4 +107,5 @@ def test_each_takes_its_own_of_every_step(alone: None, monkeypatch: pytest.Monke
 def test_a_process_alone_does_none_of_it() -> None:
     assert list(together.shares("abc")) == ["a", "b", "c"]
     assert together.of_the_leader(lambda: 0.5) == 0.5
+    assert (together.of_all("a"), together.place()) == (["a"], 0)
     together.leave_the_rest_to_the_leader()

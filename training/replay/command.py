@@ -10,6 +10,7 @@ import typer
 from nearline.console import out, print_table, require_writable, write_json
 from nearline.errors import BadInput
 from nearline.schema import RAW_SCHEMA
+from nearline.settings import LARGEST_SEED
 from nearline.sources.files import TimeUnit, parse_mapping
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def replay(
     workers: Annotated[
         int, typer.Option(min=0, help="Model clocks side by side; 0: one for each core.")
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 17,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every random choice.")
+    ] = 17,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="OUT", help="Write the figures there.")
     ] = None,
