@@ -63,7 +63,7 @@ def sessions(items: int) -> Interactions:
     users = np.repeat(np.arange(_USERS), _EVENTS)
     names, ones = tuple(map(str, range(_USERS))), np.ones(len(found), np.int64)
     times = microseconds(END) + 60_000_000 * np.arange(len(found))
-    return arranged(names, users, found + 1, ones, times, ones.astype(bool))
+    return arranged(names, users, found + 1, ones, times, 0 * ones, ones.astype(bool))
 
 
 def learn(items: int, way: str, steps: int) -> Figures:

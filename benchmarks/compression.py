@@ -134,7 +134,7 @@ def _milliseconds(encode: UserEncoder, length: int) -> tuple[float, float]:
     rng, took = np.random.default_rng(length), []
     for _ in range(_WARM_UP + _ASKED):
         ones = np.ones((1, length), dtype=np.int64)
-        inputs = ModelInput(rng.integers(1, 1001, (1, length)), ones, ones)
+        inputs = ModelInput(rng.integers(1, 1001, (1, length)), ones, ones, ones, ones)
         began = time.perf_counter()
         encode(inputs)
         took.append(1000 * (time.perf_counter() - began))

@@ -12,9 +12,9 @@
   in that space, and which items lend by them. Only in releases whose items were given some.
 - `item_index.faiss`: nearline/item_index.py's index of that matrix. Only in releases of more than
   `NEARLINE_EXACT_ITEMS` items.
-- `encoder.onnx`: the user encoder; `items`, float32 (batch, length, dim), with `types` and `gaps`,
-  int64 (batch, length), padded as nearline/sequence.py pads, give `user`, float32 (batch, dim),
-  every row of length 1. See nearline/encoder.py.
+- `encoder.onnx`: the user encoder; `items`, float32 (batch, length, dim), with `types`, `gaps`,
+  `values` and `hours`, int64 (batch, length), padded as nearline/sequence.py pads, give `user`,
+  float32 (batch, dim), every row of length 1. See nearline/encoder.py.
 - `encoder.int8.onnx`: the same, compressed: weights in int8.
 - `popularity.npy`: float32 (items,), recent popularity, for whoever is not known at all.
 - `config.json`: the model's hyper-parameters and `length`, the longest sequence that it reads.

@@ -47,6 +47,7 @@ class UserEncoder:
         rows = inputs.items - 1  # of padding, some item's: its length is set to 0
         lengths = np.where(inputs.items == PAD, np.float32(0), self.norms[rows])
         vectors = self.matrix[rows] * lengths[..., None]  # (batch, length, dim)
-        read = {"items": vectors, "types": inputs.types, "gaps": inputs.gaps}
+        told = {**inputs._asdict(), "items": vectors}
+        read = {put.name: told[put.name] for put in self.session.get_inputs()}
         (found,) = self.session.run(["user"], read)
         return np.asarray(found)

@@ -1,8 +1,9 @@
 """What the model reads of a user, made the same way for training, for evaluation and for serving.
 
-A sequence of events becomes three rows of whole numbers, oldest event first: the item, the event
-type, and the gap, which is the time from that event to the next one. The last event's gap runs to
-the moment of prediction, which a request knows. Index 0 is padding, at the right end.
+A sequence of events becomes five rows of whole numbers, oldest event first: the item, the event
+type, the event's value, the gap, which is the time from that event to the next one, and the hour of
+the day at which that next one happens. After the last event comes the moment of prediction, which a
+request knows. Index 0 is padding, at the right end.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,13 @@ PAD = 0
 GAP_BUCKETS = 32
 """Gap bucket b holds gaps of [2^(b-1), 2^b) seconds; the last one holds everything longer."""
 
+VALUE_BUCKETS = 192
+"""Buckets of values, four to each power of two: from 2^-8 to 2^16, then the same below 0."""
+
+HOURS = 24
+
 _MICROSECONDS = 1_000_000
+_HOUR = 3600 * _MICROSECONDS
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -31,11 +38,15 @@ def at_microseconds(ts_us: int) -> datetime:
 
 
 class History(NamedTuple):
-    """Parallel columns of a user's events, oldest first; `event_ts` in microseconds since 1970."""
+    """Parallel columns of a user's events, oldest first; `event_ts` in microseconds since 1970.
+
+    An event without a value has 0.
+    """
 
     item_ids: Sequence[str]
     event_types: Sequence[str]
     event_ts: Sequence[int]
+    values: Sequence[float]
 
 
 class ModelInput(NamedTuple):
@@ -44,6 +55,8 @@ class ModelInput(NamedTuple):
     items: np.ndarray
     types: np.ndarray
     gaps: np.ndarray
+    values: np.ndarray
+    hours: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -75,12 +88,19 @@ def model_input(
     types are left out, as the model has no vector for them.
     """
     known = [
-        (vocabulary.item_row[item] + 1, vocabulary.type_row[kind] + 1, ts)
-        for item, kind, ts in zip(*history, strict=True)
+        (vocabulary.item_row[item] + 1, vocabulary.type_row[kind] + 1, ts, value)
+        for item, kind, ts, value in zip(*history, strict=True)
         if item in vocabulary.item_row and kind in vocabulary.type_row
     ][-length:]
-    columns = np.array(known, dtype=np.int64).reshape(-1, 3)
-    return ModelInput(columns[:, 0], columns[:, 1], gap_buckets(columns[:, 2], now_us))
+    items, types, times, values = zip(*known, strict=True) if known else ((),) * 4
+    times_us = np.array(times, dtype=np.int64)
+    return ModelInput(
+        np.array(items, dtype=np.int64),
+        np.array(types, dtype=np.int64),
+        gap_buckets(times_us, now_us),
+        value_bucket(np.array(values, dtype=np.float64)),
+        hour_of_day(np.append(times_us, now_us)[1:]),
+    )
 
 
 def gap_buckets(event_ts: np.ndarray, now_us: int) -> np.ndarray:
@@ -99,9 +119,31 @@ def gap_bucket(gaps_us: np.ndarray) -> np.ndarray:
     return np.minimum(exponent, GAP_BUCKETS - 1).astype(np.int64) + 1
 
 
+def value_bucket(values: np.ndarray) -> np.ndarray:
+    """The bucket (1 to VALUE_BUCKETS) of each value, whatever its unit; PAD for 0 and no number.
+
+    A rating of 4 and one of 5, a fifth and a quarter of a film stand apart; 1,100 and 1,200 do not.
+    """
+    told = np.isfinite(values) & (values != 0)
+    share, exponent = np.frexp(np.where(told, np.abs(values), 1.0))
+    quarter = ((share - 0.5) * 8).astype(np.int64)  # of [0.5, 1), as share lies there
+    half = VALUE_BUCKETS // 2
+    place = np.clip(4 * (exponent.astype(np.int64) + 7) + quarter, 0, half - 1)
+    return np.where(told, place + 1 + half * (values < 0), PAD)
+
+
+def hour_of_day(moments_us: np.ndarray) -> np.ndarray:
+    """The hour (1 to HOURS, UTC) of each moment in microseconds since 1970.
+
+    Files without times count from there: on its first day nothing has an hour, and gets PAD.
+    """
+    hours = moments_us // _HOUR
+    return np.where(hours < HOURS, PAD, hours % HOURS + 1).astype(np.int64)
+
+
 def pad(inputs: Sequence[ModelInput], length: int) -> ModelInput:
     """Many users' inputs as arrays of shape (batch, length), padded at the right with PAD."""
-    batch = np.zeros((3, len(inputs), length), dtype=np.int64)
+    batch = np.zeros((len(ModelInput._fields), len(inputs), length), dtype=np.int64)
     for row, columns in enumerate(inputs):
         for part, column in enumerate(columns):
             batch[part, row, : len(column)] = column

@@ -26,6 +26,7 @@ _COLUMNS = pa.schema(
         ("item_ids", pa.list_(pa.string())),
         ("event_types", pa.list_(pa.string())),
         ("event_ts", pa.list_(pa.int64())),
+        ("values", pa.list_(pa.float64())),
     ]
 )
 _BATCH = 256
@@ -61,7 +62,7 @@ def _newest(window: Window) -> dict[str, History]:
         last = {user: at for at, user in enumerate(rows[USER_ID].to_pylist())}
         new = [at for user, at in last.items() if user not in found]
         for row in rows.take(pa.array(new, pa.int64())).to_pylist():
-            found[row[USER_ID]] = History(row["item_ids"], row["event_types"], row["event_ts"])
+            found[row[USER_ID]] = History(*(row[name] for name in History._fields))
         end = part.start
     return found
 

@@ -102,3 +102,4 @@ class SessionEvent:
     item_id: str
     event_type: str | None = None
     event_ts: datetime | None = None
+    value: float | None = None

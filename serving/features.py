@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-EMPTY = History((), (), ())
+EMPTY = History((), (), (), ())
 
 _USER = [
-    *(f"user_sequence:{name}" for name in ("item_ids", "event_types", "event_ts")),
+    *(f"user_sequence:{name}" for name in History._fields),
     *(f"user_embedding:{name}" for name in ("release", "embedding")),
 ]
 _OWN_VIEWS = ("user_sequence", "user_embedding")

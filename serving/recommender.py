@@ -242,12 +242,18 @@ class Recommender:
     def _session_history(self, events: Sequence[SessionEvent], now: datetime) -> History:
         touch = self._domain.touch
         rows = [
-            (microseconds(min(e.event_ts or now, now)), e.item_id, e.event_type or touch)
+            (
+                microseconds(min(e.event_ts or now, now)),
+                e.item_id,
+                e.event_type or touch,
+                e.value or 0.0,
+            )
             for e in events
         ]
-        ordered = sorted(rows, key=lambda row: row[0])
-        times, items, types = zip(*ordered, strict=True) if ordered else ((), (), ())
-        return History(items, types, times)
+        if not rows:
+            return EMPTY
+        times, items, types, values = zip(*sorted(rows, key=lambda row: row[0]), strict=True)
+        return History(items, types, times, values)
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ def _check(loaded: LoadedRelease) -> None:
     if loaded.content:
         _check_content(loaded, loaded.content)
     one = np.ones(1, dtype=np.int64)
-    vector = loaded.encode([ModelInput(one, one, one)])
+    vector = loaded.encode([ModelInput(one, one, one, one, one)])
     if vector.shape != (1, loaded.dim) or not np.isfinite(vector).all():
         raise CorruptRelease(
             f"release {loaded.version}: its encoder gives {vector.dtype} {vector.shape}, not a "

@@ -257,6 +257,9 @@ class SessionEventIn(BaseModel):
     event_ts: Annotated[datetime, AfterValidator(as_utc)] | None = Field(
         None, description="ISO 8601, UTC without a zone; default: just now."
     )
+    value: float | None = Field(
+        None, allow_inf_nan=False, description="As in an event: stars, a price, a share."
+    )
 
 
 class SessionRequest(ListQuery):
@@ -413,6 +416,7 @@ class KnownEvent(BaseModel):
     title: str | None
     event_type: str
     event_ts: datetime
+    value: float = Field(description="0 where the event had none.")
 
 
 class KnownVector(BaseModel):

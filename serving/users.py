@@ -35,6 +35,7 @@ class LiveEvent(NamedTuple):
     event_id: str
     item_id: str
     event_type: str
+    value: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ class LiveEvents:
 
 
 def _live(event: Event, item_id: str) -> LiveEvent:
-    return LiveEvent(microseconds(event.event_ts), event.event_id, item_id, event.event_type)
+    told = microseconds(event.event_ts), event.event_id, item_id, event.event_type
+    return LiveEvent(*told, event.value or 0.0)
 
 
 @dataclass(frozen=True)
@@ -177,17 +179,18 @@ def merged(stored: History, live: Iterable[LiveEvent], length: int) -> History:
 
     An event is told by (time, item, type); one that happened twice at once, in one source, stays.
     """
-    there = list(zip(stored.event_ts, stored.item_ids, stored.event_types, strict=True))
-    unseen = Counter(there)
+    columns = stored.event_ts, stored.item_ids, stored.event_types, stored.values
+    there = list(zip(*columns, strict=True))
+    unseen = Counter(event[:3] for event in there)
     for event in live:
         key = (event.ts_us, event.item_id, event.event_type)
         if unseen[key] > 0:
             unseen[key] -= 1
         else:
-            there.append(key)
+            there.append((*key, event.value))
     # Sorting by time alone is stable: events of one moment keep their sources' order.
     newest = sorted(there, key=lambda event: event[0])[-length:]
     if not newest:
         return EMPTY
-    times, items, types = zip(*newest, strict=True)
-    return History(items, types, times)
+    times, items, types, values = zip(*newest, strict=True)
+    return History(items, types, times, values)

@@ -19,7 +19,7 @@ from torch import Tensor
 from nearline import bundle as names
 from nearline.errors import CorruptRelease, StepFailed
 from nearline.releases import Release
-from nearline.sequence import PAD, Vocabulary
+from nearline.sequence import PAD, ModelInput, Vocabulary
 from training.content import content_ids, given_vectors, in_order
 from training.lending import borrow, by_given, lenders
 from training.model import Model, ModelConfig, input_table, rearranged
@@ -60,8 +60,10 @@ class LastState(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, items: Tensor, types: Tensor, gaps: Tensor) -> Tensor:
-        states = self.encoder(items, types, gaps)  # (B, L, D)
+    def forward(
+        self, items: Tensor, types: Tensor, gaps: Tensor, values: Tensor, hours: Tensor
+    ) -> Tensor:
+        states = self.encoder(items, types, gaps, values, hours)  # (B, L, D)
         last = ((types != PAD).sum(dim=1) - 1).clamp(min=0)  # (B,)
         index = last.view(-1, 1, 1).expand(-1, 1, states.shape[2])
         return states.gather(1, index).squeeze(1)  # (B, D)
@@ -77,8 +79,8 @@ class ServedEncoder(nn.Module):
         self.last = LastState(model.user_encoder)
         self.register_buffer("table", input_table(model.item_tower()).detach())
 
-    def forward(self, items: Tensor, types: Tensor, gaps: Tensor) -> Tensor:
-        vectors: Tensor = self.last(F.embedding(items, self.table), types, gaps)
+    def forward(self, items: Tensor, *told: Tensor) -> Tensor:
+        vectors: Tensor = self.last(F.embedding(items, self.table), *told)
         return vectors  # (B, D)
 
 
@@ -128,9 +130,9 @@ def export_encoder(model: Model, path: Path) -> None:
     The exporter by tracing is used: it takes a fifth of a second where the newer one takes ten,
     and writes no paths of this machine into the file, so the same model gives the same bytes.
     """
-    numbers = torch.ones(2, 2, dtype=torch.int64)
-    example = torch.ones(2, 2, model.config.dim), numbers, numbers
-    inputs = ["items", "types", "gaps"]
+    inputs = list(ModelInput._fields)
+    numbers = [torch.ones(2, 2, dtype=torch.int64)] * (len(inputs) - 1)
+    example = torch.ones(2, 2, model.config.dim), *numbers
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -25,8 +25,17 @@ from nearline.schema import (
     ITEM_SCHEMA,
     TIMESTAMP,
     USER_ID,
+    VALUE,
 )
-from nearline.sequence import PAD, ModelInput, Vocabulary, gap_bucket, gap_buckets
+from nearline.sequence import (
+    PAD,
+    ModelInput,
+    Vocabulary,
+    gap_bucket,
+    gap_buckets,
+    hour_of_day,
+    value_bucket,
+)
 from nearline.windows import Window
 
 NONE = -1
@@ -35,7 +44,7 @@ NONE = -1
 _NO_GAP = 1
 
 EVENTS_READ = pa.schema(
-    [EVENT_SCHEMA.field(name) for name in (USER_ID, ITEM_ID, EVENT_TYPE, EVENT_TS, EVENT_ID)]
+    [EVENT_SCHEMA.field(name) for name in (USER_ID, ITEM_ID, EVENT_TYPE, EVENT_TS, EVENT_ID, VALUE)]
 )
 
 
@@ -44,9 +53,10 @@ class Interactions:
     """The known events, by user and time; arrays of int64 (events,), `target` of bool.
 
     `users` is a user's number, `begins` the position of that user's first event, `items` and
-    `types` are rows of the vocabulary plus 1, `times` microseconds since 1970, `gaps` buckets.
-    `states` is the position that an event is predicted from (NONE without one). `target` marks
-    what is learned and measured: positive, foreseeable, and on an item new to the user.
+    `types` are rows of the vocabulary plus 1, `times` microseconds since 1970; `gaps`, `values` and
+    `hours` are as nearline.sequence has them. `states` is the position that an event is predicted
+    from (NONE without one). `target` marks what is learned and measured: positive, foreseeable, and
+    on an item new to the user.
     """
 
     user_ids: tuple[str, ...]
@@ -56,6 +66,8 @@ class Interactions:
     types: np.ndarray
     times: np.ndarray
     gaps: np.ndarray
+    values: np.ndarray
+    hours: np.ndarray
     states: np.ndarray
     target: np.ndarray
 
@@ -115,8 +127,9 @@ def interactions(events: pa.Table, vocabulary: Vocabulary, positive: Sequence[st
     types = _rows(known[EVENT_TYPE], vocabulary.event_types)
     times = known[EVENT_TS].cast(pa.int64()).to_numpy().astype(np.int64)
     user_ids = tuple(encoded.dictionary.to_pylist())
-    positive_types = [vocabulary.type_row[name] + 1 for name in positive]
-    return arranged(user_ids, users, items, types, times, np.isin(types, positive_types))
+    values = known[VALUE].fill_null(0.0).to_numpy()
+    wanted = np.isin(types, [vocabulary.type_row[name] + 1 for name in positive])
+    return arranged(user_ids, users, items, types, times, value_bucket(values), wanted)
 
 
 def arranged(
@@ -125,11 +138,12 @@ def arranged(
     items: np.ndarray,
     types: np.ndarray,
     times: np.ndarray,
+    values: np.ndarray,
     positive: np.ndarray,
 ) -> Interactions:
     """Columns that are ordered by user and time, with all that follows from them.
 
-    `positive` (bool) marks the events that may be targets.
+    `values` are buckets; `positive` (bool) marks the events that may be targets.
     """
     begins = run_starts(users)
     states = _states(begins, times)
@@ -141,6 +155,8 @@ def arranged(
         types=types,
         times=times,
         gaps=_gaps(users, times),
+        values=values,
+        hours=_hours(users, times),
         states=states,
         target=positive & (states != NONE) & first_touch(users, items),
     )
@@ -172,8 +188,20 @@ def _states(begins: np.ndarray, times: np.ndarray) -> np.ndarray:
 def _gaps(users: np.ndarray, times: np.ndarray) -> np.ndarray:
     """The gap bucket from each event to the user's next one; nothing follows the last one."""
     gaps = gap_buckets(times, 0)
-    gaps[np.append(users[1:] != users[:-1], True)[: len(gaps)]] = _NO_GAP
+    gaps[_last(users)] = _NO_GAP
     return gaps
+
+
+def _hours(users: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The hour of the user's next event; PAD where nothing follows."""
+    hours = hour_of_day(np.append(times[1:], 0)[: len(times)])
+    hours[_last(users)] = PAD
+    return hours
+
+
+def _last(users: np.ndarray) -> np.ndarray:
+    """Whether an event is its user's last one."""
+    return np.append(users[1:] != users[:-1], True)[: len(users)]
 
 
 def first_touch(users: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -279,7 +307,7 @@ def _inputs(data: Interactions, starts: np.ndarray, stops: np.ndarray) -> ModelI
     places = starts[:, None] + np.arange((stops - starts).max())
     inside = places < stops[:, None]
     places = np.minimum(places, len(data) - 1)
-    columns = (data.items, data.types, data.gaps)
+    columns = (data.items, data.types, data.gaps, data.values, data.hours)
     return ModelInput(*(np.where(inside, column[places], PAD) for column in columns))
 
 
@@ -288,12 +316,14 @@ def requests(
 ) -> ModelInput:
     """What requests at `moments` (microseconds) read: the newest `length` events up to `states`.
 
-    The gap of the last event runs to the moment, as serving has it. int64 (states, longest), padded
-    at the right. No state may be NONE.
+    After the last event comes the moment, as serving has it. int64 (states, longest), padded at the
+    right. No state may be NONE.
     """
     starts = np.maximum(data.begins[states], states + 1 - length)
     inputs = _inputs(data, starts, states + 1)
-    inputs.gaps[np.arange(len(states)), states - starts] = gap_bucket(moments - data.times[states])
+    last = np.arange(len(states)), states - starts
+    inputs.gaps[last] = gap_bucket(moments - data.times[states])
+    inputs.hours[last] = hour_of_day(moments)
     return inputs
 
 

@@ -196,8 +196,8 @@ def encode(model: Model, vectors: Tensor, data: Interactions, targets: np.ndarra
     states = np.zeros((len(targets), model.config.dim), dtype=np.float32)
     parts = batches(data, targets, length=model.config.length, stride=1, tokens=_ENCODE_TOKENS)
     for batch in parts:
-        items, types, gaps = (placed(column, table.device) for column in batch.inputs)
-        found = model.user_encoder(F.embedding(items, table), types, gaps)
+        items, *told = (placed(column, table.device) for column in batch.inputs)
+        found = model.user_encoder(F.embedding(items, table), *told)
         states[batch.order] = found.cpu().numpy()[batch.cells]
     return states
 

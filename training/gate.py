@@ -14,7 +14,7 @@ import torch
 
 from nearline import bundle as names
 from nearline.encoder import UserEncoder
-from nearline.sequence import GAP_BUCKETS, PAD, ModelInput
+from nearline.sequence import GAP_BUCKETS, HOURS, PAD, VALUE_BUCKETS, ModelInput
 from training.bundle import ServedEncoder
 from training.evaluation import TOP, Evaluation, interval
 from training.model import Model
@@ -107,7 +107,7 @@ def made_up_users(model: Model, *, users: int = 16) -> ModelInput:
     config, rng = model.config, np.random.default_rng(0)
     lengths = np.linspace(1, config.length, users).astype(int)
     inside = np.arange(config.length) < lengths[:, None]
-    tops = (config.items, config.types, GAP_BUCKETS)
+    tops = (config.items, config.types, GAP_BUCKETS, VALUE_BUCKETS, HOURS)
     columns = (rng.integers(1, top + 1, inside.shape) for top in tops)
     return ModelInput(*(np.where(inside, column, PAD) for column in columns))
 

@@ -7,7 +7,7 @@ References
 - Borisyuk et al. 2025, From Features to Transformers: Redefining Ranking for Scalable Impact (LiGR:
   a gate decides how much of each part's answer is added).
 
-It does not know users: a user is what the events say. It does not know the clock either, only gaps.
+It does not know users: a user is what the events say.
 Shapes in comments: B sequences, L events each, D = dim, N items, H heads.
 """
 
@@ -20,7 +20,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from nearline.sequence import GAP_BUCKETS, PAD
+from nearline.sequence import GAP_BUCKETS, HOURS, PAD, VALUE_BUCKETS
 from training.codes import own_vectors
 from training.neighbours import Graph, spread, sums
 
@@ -269,11 +269,21 @@ class UserEncoder(nn.Module):
         tables = (self.type_embedding, self.gap_embedding, self.position_embedding)
         for embedding in tables:
             nn.init.normal_(embedding.weight, std=0.02)
+        # At first these say nothing, and where data have none they never do.
+        self.value_embedding, self.hour_embedding = (
+            nn.Embedding.from_pretrained(
+                torch.zeros(rows + 1, config.dim), freeze=False, padding_idx=PAD
+            )
+            for rows in (VALUE_BUCKETS, HOURS)
+        )
 
-    def forward(self, items: Tensor, types: Tensor, gaps: Tensor) -> Tensor:
+    def forward(
+        self, items: Tensor, types: Tensor, gaps: Tensor, values: Tensor, hours: Tensor
+    ) -> Tensor:
         """States of length 1; `items` are vectors (B, L, D), the others numbers (B, L)."""
         position = self.position_embedding.weight[: types.shape[1]]  # (L, D)
-        x = self.drop(items + self.type_embedding(types) + self.gap_embedding(gaps) + position)
+        x = items + self.type_embedding(types) + self.gap_embedding(gaps) + position
+        x = self.drop(x + self.value_embedding(values) + self.hour_embedding(hours))
         for block in self.blocks:
             x = block(x)
         return F.normalize(self.norm(x), dim=-1)  # (B, L, D)
@@ -304,17 +314,18 @@ class Model(nn.Module):
         return model
 
     def forward(
-        self, items: Tensor, types: Tensor, gaps: Tensor, rows: Tensor | None = None
+        self, items: Tensor, *told: Tensor, rows: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The state after each event (B, L, D) and the item matrix (N, D), both of length 1.
 
-        `items`, `types` and `gaps` are int64 (B, L) as nearline.sequence makes them. With `rows`
-        (R,), int64 and ascending, the matrix has these items alone; all of `items` must be there.
+        `items` and what else is `told` are int64 (B, L), as nearline.sequence makes them. With
+        `rows` (R,), int64 and ascending, the matrix has these items alone; all of `items` must be
+        there.
         """
         vectors = self.item_tower(rows)
         if rows is not None:
             items = torch.where(items == PAD, PAD, torch.searchsorted(rows, items - 1) + 1)
-        states = self.user_encoder(F.embedding(items, input_table(vectors)), types, gaps)
+        states = self.user_encoder(F.embedding(items, input_table(vectors)), *told)
         return states, F.normalize(vectors, dim=-1)
 
     def item_matrix(self) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from nearline.errors import BadInput
-from nearline.schema import EVENT_ID, EVENT_TS, EVENT_TYPE, ITEM_ID, TIMESTAMP, USER_ID
+from nearline.schema import EVENT_ID, EVENT_TS, EVENT_TYPE, ITEM_ID, TIMESTAMP, USER_ID, VALUE
 from nearline.sequence import PAD, Vocabulary
 from training.content import content_ids
 from training.dataset import Interactions, interactions
@@ -120,6 +120,7 @@ def as_interactions(sequences: Mapping[str, Sequence[str]], vocabulary: Vocabula
             EVENT_TYPE: [EVENT] * len(steps),
             EVENT_TS: pa.array(steps).cast(TIMESTAMP),
             EVENT_ID: pa.array(steps).cast(pa.string()),
+            VALUE: pa.nulls(len(steps), pa.float64()),
         }
     )
     return interactions(table, vocabulary, [EVENT])

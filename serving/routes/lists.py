@@ -68,7 +68,7 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
     def session_recommendations(request: Request, body: SessionRequest) -> Response:
         """What a visitor is recommended of whom only these events are known."""
         now = clock()
-        events = [SessionEvent(e.item_id, e.event_type, e.event_ts) for e in body.events]
+        events = [SessionEvent(e.item_id, e.event_type, e.event_ts, e.value) for e in body.events]
         answer = recommender.for_session(service.pin(now), events, body.asked(), now=now)
         listed = told(service, request, answer, shown_for(request, answer, "session", body))
         ignored = [IgnoredEvent(item_id=i.item_id, reason=i.reason) for i in answer.ignored]

@@ -67,8 +67,9 @@ def _events(service: Service, state: UserState) -> list[KnownEvent]:
             title=catalogue.title(item_id),
             event_type=event_type,
             event_ts=at_microseconds(ts_us),
+            value=value,
         )
-        for item_id, event_type, ts_us in reversed(list(zip(*state.history, strict=True)))
+        for item_id, event_type, ts_us, value in reversed(list(zip(*state.history, strict=True)))
     ]
 
 

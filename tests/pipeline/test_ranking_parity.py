@@ -142,6 +142,7 @@ def test_training_and_serving_read_the_same(known: None, reader: FeatureReader) 
         ("alien", "brazil"),
         ("play", "play"),
         (microseconds(T0 - 30 * HOUR), microseconds(T0 - 2 * HOUR)),
+        (0.0, 0.0),
     )
     release = LoadedRelease(manifest(), "full", vocabulary, vectors, vectors[:, 0], 4, None)  # type: ignore[arg-type]
     pinned = Pinned.of(release, Catalogue(Snapshot(catalogue)))

@@ -69,7 +69,9 @@ class TinyModel:
         others = [rng.normal(size=(n, DIM)) * 0.1 for n in (len(TYPES), GAP_BUCKETS)]
         return cls(*(np.vstack([np.zeros(DIM), t]).astype(np.float32) for t in (matrix, *others)))
 
-    def encode(self, items: np.ndarray, types: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    def encode(
+        self, items: np.ndarray, types: np.ndarray, gaps: np.ndarray, *_: np.ndarray
+    ) -> np.ndarray:
         summed = (self.items[items] + self.types[types] + self.gaps[gaps]).sum(axis=-2)
         return _rows_of_length_one(summed)
 

@@ -60,7 +60,8 @@ def test_a_known_user_is_answered_from_the_sequence(world: Any, release: str) ->
     world.store.put_sequence("ann", events)
     with world.client() as client:
         answer = get(client, "/v1/users/ann/recommendations", limit=8)
-    history = History(*zip(*((i, t, microseconds(ts)) for i, t, ts in events), strict=True))
+    rows = [(item, kind, microseconds(ts), 0.0) for item, kind, ts in events]
+    history = History(*zip(*rows, strict=True))
     assert ids(answer) == expected_items(world, release, history, 8)
     assert (answer["source"], answer["reason"], answer["release"]) == ("live", None, release)
     assert answer["items"][0]["title"] == answer["items"][0]["item_id"].upper()
@@ -83,6 +84,7 @@ def test_feedback_changes_the_next_answer(world: Any, release: str) -> None:
             microseconds(HOUR_END - timedelta(hours=3)),
             microseconds(world.now - timedelta(seconds=5)),
         ),
+        (0.0, 0.0),
     )
     assert ids(after) == expected_items(world, release, history, 5)
     assert (after["source"], after["state_age_seconds"]) == ("live", 5.0)
@@ -160,7 +162,7 @@ def test_a_vector_of_another_release_is_never_used(world: Any, release: str) -> 
         outcome = 'nearline_user_vectors_total{outcome="stored_other_release"}'
         assert figure(client, outcome) == 1
         assert figure(client, 'nearline_user_vectors_total{outcome="encoded"}') == 1
-    history = History(("i1",), ("play",), (microseconds(HOUR_END - timedelta(seconds=1)),))
+    history = History(("i1",), ("play",), (microseconds(HOUR_END - timedelta(seconds=1)),), (0,))
     assert answer["source"] == "live"
     assert ids(answer) == expected_items(world, release, history, 10)
 
@@ -236,7 +238,7 @@ def test_a_session_is_answered_from_its_events_alone(world: Any, release: str) -
     with world.client() as client:
         answer = client.post("/v1/sessions/recommendations", json=body).json()
     times = (microseconds(world.now - timedelta(minutes=1)), microseconds(world.now))
-    history = History(("i2", "i4"), ("rating", "play"), times)
+    history = History(("i2", "i4"), ("rating", "play"), times, (0, 0))
     expected = [i for i in expected_items(world, release, history, 8) if i != "i5"][:6]
     assert ids(answer) == expected
     assert answer["source"] == "live"

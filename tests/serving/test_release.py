@@ -36,8 +36,10 @@ def spoil(world: Any, version: str, name: str, content: bytes) -> str:
 
 def test_the_encoder_gives_what_the_model_computes(world: Any) -> None:
     version = world.publish(ITEMS)
-    short = ModelInput(*(np.array(x, dtype=np.int64) for x in ([3], [1], [7])))
-    long = ModelInput(*(np.array(x, dtype=np.int64) for x in ([1, 2, 8], [1, 2, 3], [1, 32, 2])))
+    one, three = [[0]] * 2, [[0] * 3] * 2
+    short = ModelInput(*(np.array(x, dtype=np.int64) for x in ([3], [1], [7], *one)))
+    told = [1, 2, 8], [1, 2, 3], [1, 32, 2]
+    long = ModelInput(*(np.array(x, dtype=np.int64) for x in (*told, *three)))
     vectors = loaded(world, version).encode([short, long])
     expected = [world.models[version].encode(*inputs) for inputs in (short, long)]
     assert vectors.dtype == np.float32

@@ -19,7 +19,7 @@ def live_events(length: int = 3, hours: int = 2, domain: str = "entertainment") 
     return LiveEvents(load_domain(domain), length=length, hours=hours)
 
 
-STORED = History(["a", "b"], ["play", "rating"], [10, 20])
+STORED = History(["a", "b"], ["play", "rating"], [10, 20], [0.0, 4.0])
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,16 @@ def test_what_both_hold_counts_once(live: list[LiveEvent], expected: str) -> Non
     assert STORED.event_ts == [10, 20]
 
 
+def test_values_stay_with_their_events() -> None:
+    live = [LiveEvent(20, "e", "b", "rating", 5.0), LiveEvent(15, "f", "c", "play", 0.7)]
+    assert list(merged(STORED, live, 4).values) == [0.0, 0.7, 4.0]
+    kept = live_events()
+    kept.add([event("e1", "i1", value=0.3), event("e2", "i2")], accepted=NOON)
+    assert [e.value for e in kept.of("ann").events] == [0.3, 0.0]
+
+
 def test_two_nothings_are_nothing() -> None:
-    assert merged(History((), (), ()), [], 4) == History((), (), ())
+    assert merged(History((), (), (), ()), [], 4) == History((), (), (), ())
 
 
 def test_the_newest_events_are_kept_in_their_order() -> None:

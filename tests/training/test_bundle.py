@@ -56,6 +56,9 @@ def make() -> Bundle:
     with torch.random.fork_rng():
         torch.manual_seed(5)
         model = Model(config, torch.randint(1, 65, (30, LONGEST))).eval()
+        with torch.no_grad():
+            for table in (model.user_encoder.value_embedding, model.user_encoder.hour_embedding):
+                table.weight[1:].normal_(std=0.1)
     vocabulary = Vocabulary(tuple(f"i{n}" for n in range(30)), ("view", "like"))
     popularity = np.arange(30, dtype=np.float32)
     return Bundle(model, vocabulary, popularity, "small", load_recipe("small").learning)
@@ -78,7 +81,7 @@ def release(folder: Path) -> Release:
 
 def history(length: int, padding: int = 0) -> list[np.ndarray]:
     rng = np.random.default_rng(length)
-    columns = [rng.integers(1, top + 1, (4, length)) for top in (30, 2, 32)]
+    columns = [rng.integers(1, top + 1, (4, length)) for top in (30, 2, 32, 192, 24)]
     return [np.pad(column, ((0, 0), (0, padding))) for column in columns]
 
 

@@ -67,6 +67,7 @@ def random_events(seed: int) -> pa.Table:
             "item_id": rng.choice([f"i{n}" for n in range(60)] + ["unknown"], rows),
             "event_type": rng.choice(["view", "skip", "strange"], rows),
             "event_ts": pd.Timestamp(START) + pd.to_timedelta(seconds, unit="s"),
+            "value": rng.choice([None, 0.5, 4.0, -1.0], rows),
         }
     )
     return conform(frame, EVENT_SCHEMA)
@@ -80,12 +81,14 @@ def test_inputs_are_those_that_a_request_would_make(seed: int) -> None:
     targets = data.targets()
     frame = table.to_pandas().sort_values(["event_ts", "event_id"])
     frame["us"] = frame["event_ts"].astype("datetime64[us, UTC]").astype("int64")
+    frame["value"] = frame["value"].fillna(0.0)
     seen = []
     for batch in batches(data, targets, length=length, stride=1, tokens=64):
         for row, column, target in zip(*batch.cells, batch.targets, strict=True):
             mine = frame[frame["user_id"] == data.user_ids[data.users[target]]]
             past = mine[mine["us"] < data.times[target]]
-            history = History(*(past[c].tolist() for c in ("item_id", "event_type", "us")))
+            columns = ("item_id", "event_type", "us", "value")
+            history = History(*(past[c].tolist() for c in columns))
             now = int(data.times[target])
             expected = model_input(history, vocabulary, now_us=now, length=length)
             found = [part[row, : column + 1].tolist() for part in batch.inputs]

@@ -39,12 +39,17 @@ def model() -> Iterator[Model]:
         model = Model(CONFIG, content).eval()
         model.item_tower.link(CHAIN)
         model.item_tower.touch(np.arange(CONFIG.items))
+        with torch.no_grad():
+            for table in (model.user_encoder.value_embedding, model.user_encoder.hour_embedding):
+                table.weight[1:].normal_(std=0.1)
         yield model
 
 
 def inputs(length: int, seed: int = 1) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randint(1, top + 1, (3, length), generator=generator) for top in (9, 2, 32)]
+    return [
+        torch.randint(1, top + 1, (3, length), generator=generator) for top in (9, 2, 32, 192, 24)
+    ]
 
 
 def test_states_and_items_have_length_one(model: Model) -> None:
@@ -55,7 +60,7 @@ def test_states_and_items_have_length_one(model: Model) -> None:
         torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(vectors.shape[:-1]))
 
 
-@pytest.mark.parametrize("part", [0, 1, 2])
+@pytest.mark.parametrize("part", range(5))
 def test_no_state_looks_ahead(model: Model, part: int) -> None:
     columns = inputs(6)
     before, _ = model(*columns)
@@ -63,6 +68,27 @@ def test_no_state_looks_ahead(model: Model, part: int) -> None:
     after, _ = model(*columns)
     torch.testing.assert_close(after[:, :4], before[:, :4], rtol=0, atol=0)
     assert not torch.equal(after[:, 4:], before[:, 4:])
+
+
+def test_without_values_and_hours_it_is_the_model_that_has_no_place_for_them() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Model(CONFIG, torch.ones(CONFIG.items, CONFIG.content_width).long())
+        drawn = torch.rand(1)
+        torch.manual_seed(0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                torch.nn.Embedding, "from_pretrained", lambda *_, **__: torch.nn.Identity()
+            )
+            Model(CONFIG, torch.ones(CONFIG.items, CONFIG.content_width).long())
+        assert torch.equal(drawn, torch.rand(1)), "they draw no random numbers"
+    columns = inputs(6)
+    columns[3:] = [torch.zeros_like(column) for column in columns[3:]]
+    states, _ = model(*columns)
+    states.sum().backward()
+    encoder = model.user_encoder
+    for table in (encoder.value_embedding, encoder.hour_embedding):
+        assert not table.weight.grad.any(), "and learn nothing of nothing"
 
 
 def test_padding_at_the_right_changes_nothing(model: Model) -> None:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from nearline.errors import BadInput, MissingPartition
 from nearline.lake import CATALOGUE, EVENTS, Lake
-from nearline.schema import EVENT_ID, EVENT_TS, EVENT_TYPE, ITEM_SCHEMA, TIMESTAMP, USER_ID
+from nearline.schema import EVENT_ID, EVENT_TS, EVENT_TYPE, ITEM_SCHEMA, TIMESTAMP, USER_ID, VALUE
 from nearline.settings import settings
 from nearline.sources.dataset import Dataset
 from nearline.sources.files import TimeUnit, read_events, read_items
@@ -77,7 +77,11 @@ def _clean(dataset: Dataset) -> tuple[pa.Table, pa.Table]:
     raw = dataset.events
     times = pd.to_datetime(raw[EVENT_TS].to_pandas(), utc=True, errors="coerce", format="ISO8601")
     when = pa.array(times.dt.as_unit("us"), from_pandas=True).cast(TIMESTAMP)
+    value = pd.to_numeric(raw[VALUE].to_pandas(), errors="coerce")
     events = raw.set_column(raw.schema.get_field_index(EVENT_TS), EVENT_TS, when)
+    events = events.set_column(
+        events.schema.get_field_index(VALUE), VALUE, pa.array(value, pa.float64(), from_pandas=True)
+    )
     events = events.select(EVENTS_READ.names)
     for name in (USER_ID, EVENT_TYPE, EVENT_TS):
         events = events.filter(pc.is_valid(events[name]))

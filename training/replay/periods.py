@@ -68,7 +68,7 @@ class Sessions:
         """Some clicks (bool) as events a microsecond apart; targets are those that follow one."""
         sessions, items = self.sessions[wanted], self.items[wanted] + 1
         ones, times = np.ones(len(items), np.int64), np.arange(len(items))
-        return arranged((), sessions, items, ones, times, ones.astype(bool))
+        return arranged((), sessions, items, ones, times, 0 * ones, ones.astype(bool))
 
     def tested(self, period: int) -> Interactions:
         """The sessions of a period, without clicks on unknown items."""

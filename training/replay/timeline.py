@@ -75,7 +75,10 @@ class Timeline:
         kept = (whole.times < before) & (whole.items <= items)
         if since is not None:
             kept &= whole.times >= since
-        columns = (whole.users, whole.items, whole.types, whole.times, self.positive)
+        columns = (
+            *(whole.users, whole.items, whole.types, whole.times, whole.values),
+            self.positive,
+        )
         data = arranged(whole.user_ids, *(column[kept] for column in columns))
         return Seen(data, np.where(kept, np.cumsum(kept) - 1, NONE))
 
