@@ -1,5 +1,6 @@
 """The night: the whole model learned again from the lake, measured, judged and published."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,8 @@ from training.recipe import Learning, Recipe, load_recipe
 from training.texts import encoded
 from training.together import leave_the_rest_to_the_leader
 from training.tracking import tracked
+
+log = logging.getLogger(__name__)
 
 HELD_OUT = 0.1
 """Share of the events, the newest ones, that the model is measured on before it learns them."""
@@ -167,8 +170,14 @@ def split_by_time(data: Interactions, window: Window) -> Split:
 def new_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: pa.Table) -> Model:
     """A model that has learned nothing yet, for the items of the catalogue."""
     content = content_ids(catalogue, buckets=recipe.model.content_buckets)
-    shape = recipe.model.model_dump()
-    shape["length"] = min(shape["length"], settings().sequence_length)
+    shape, kept = recipe.model.model_dump(), settings().sequence_length
+    if shape["length"] > kept:
+        log.warning(
+            "the model's size reads %d events, NEARLINE_SEQUENCE_LENGTH keeps %d: it reads these",
+            shape["length"],
+            kept,
+        )
+        shape["length"] = kept
     config = ModelConfig(
         items=len(vocabulary.item_ids),
         types=len(vocabulary.event_types),

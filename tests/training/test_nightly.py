@@ -168,6 +168,16 @@ def test_a_damaged_champion_does_not_keep_a_new_one_from_being_made(
     assert any("no events to compare it" in reason for reason in manifest.reasons)
 
 
+def test_a_size_that_reads_more_than_is_kept_is_told(
+    full_lake: Lake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(settings(), "sequence_length", 20)
+    bound(monkeypatch, epochs=1)
+    folder = ReleaseStore.open().load(train_nightly(DAY_THREE)).path
+    assert json.loads((folder / names.CONFIG).read_text())["length"] == 20
+    assert "reads 50 events, NEARLINE_SEQUENCE_LENGTH keeps 20" in caplog.text
+
+
 def test_a_release_that_answers_too_slowly_is_refused(
     full_lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
