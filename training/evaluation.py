@@ -57,30 +57,32 @@ class Evaluation:
         return _gain(self.ranks, TOP)
 
     def metrics(self, *, seed: int) -> dict[str, float]:
-        """Figures at 10 and other cuts, the interval of NDCG@10 (95 %), and on how much they rest.
+        """Figures at 10, with intervals (95 %), and at other cuts, and on how much they rest.
 
-        Then NDCG@10 of each segment, with its interval, and how many targets it has.
+        Then NDCG and recall of each segment that has targets, with intervals, and how many it has.
         """
-        low, high = interval(self.ndcg, self.users, seed=seed)
-        figures = {
-            "ndcg@10": _mean(self.ndcg),
-            "ndcg@10_low": low,
-            "ndcg@10_high": high,
-            "recall@10": _mean(self.ranks < TOP),
-            "mrr@10": self._mrr(TOP),
-            "coverage@10": _mean(self.shown),
-        }
+        at_ten = {"ndcg@10": self.ndcg, "recall@10": self._hits(TOP), "mrr@10": self._mrr(TOP)}
+        figures = self._told(at_ten, seed) | {"coverage@10": _mean(self.shown)}
         for cut in OTHER_CUTS:
             figures[f"ndcg@{cut}"] = _mean(_gain(self.ranks, cut))
-            figures[f"recall@{cut}"] = _mean(self.ranks < cut)
-            figures[f"mrr@{cut}"] = self._mrr(cut)
-        for name, part in self.segments.items():
-            low, high = interval(self.ndcg[part], self.users[part], seed=seed)
-            told = f"ndcg@10 of {name}"
-            figures |= {told: _mean(self.ndcg[part]), f"{told}_low": low, f"{told}_high": high}
+            figures[f"recall@{cut}"] = _mean(self._hits(cut))
+            figures[f"mrr@{cut}"] = _mean(self._mrr(cut))
         counts = {"targets": float(len(self.ranks)), "users": float(len(np.unique(self.users)))}
-        counts |= {f"targets of {name}": float(p.sum()) for name, p in self.segments.items()}
+        for name, part in self.segments.items():
+            counts[f"targets of {name}"] = float(part.sum())
+            if part.any():
+                some, two = self.only(part), ("ndcg@10", "recall@10")
+                told = {f"{figure} of {name}": at_ten[figure][part] for figure in two}
+                figures |= some._told(told, seed)
         return {name: round(value, 6) for name, value in figures.items()} | counts
+
+    def _told(self, values: Mapping[str, np.ndarray], seed: int) -> dict[str, float]:
+        """The mean of figures of each target, with its interval."""
+        found: dict[str, float] = {}
+        for name, each in values.items():
+            low, high = interval(each, self.users, seed=seed)
+            found |= {name: _mean(each), f"{name}_low": low, f"{name}_high": high}
+        return found
 
     def only(self, wanted: np.ndarray) -> "Evaluation":
         """The targets where `wanted` (bool) is true; `shown` stays that of all."""
@@ -88,8 +90,12 @@ class Evaluation:
         lists = self.lists[wanted] if len(self.lists) else self.lists
         return Evaluation(self.ranks[wanted], self.users[wanted], self.shown, lists, parts)
 
-    def _mrr(self, cut: int) -> float:
-        return _mean(np.where(self.ranks < cut, 1 / (self.ranks + 1.0), 0.0))
+    def _hits(self, cut: int) -> np.ndarray:
+        hits: np.ndarray = self.ranks < cut
+        return hits
+
+    def _mrr(self, cut: int) -> np.ndarray:
+        return np.where(self.ranks < cut, 1 / (self.ranks + 1.0), 0.0)
 
 
 def drawn(targets: np.ndarray, *, items: int, scores: int, seed: int) -> np.ndarray:
