@@ -181,14 +181,12 @@ class FeatureReader:
 
     def _user(self, user_id: str) -> UserFeatures:
         row = self._read_one(_USER, {USER_ID: user_id})
-        columns = [row[f"user_sequence__{name}"] for name in History._fields]
+        items, types, moments, values = (row[f"user_sequence__{name}"] for name in History._fields)
         release, vector = (row[f"user_embedding__{name}"] for name in ("release", "embedding"))
         history, stored, times = EMPTY, None, {}
-        if columns[0]:
-            history, times["user_sequence"] = (
-                History(*columns),
-                _time(row, "user_sequence__item_ids"),
-            )
+        if items:
+            history = History(items, types, moments, values or [0.0] * len(items))
+            times["user_sequence"] = _time(row, "user_sequence__item_ids")
         if release and vector is not None:
             times["user_embedding"] = ts = _time(row, "user_embedding__release")
             stored = StoredVector(release, np.asarray(vector, dtype=np.float32), ts)
