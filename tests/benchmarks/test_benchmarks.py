@@ -4,15 +4,18 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.backfill import Figures, fits
+from benchmarks.cold import left_out, parts, without
 from benchmarks.harness import run_command
 from benchmarks.history import compare
 from benchmarks.hour import Task, found
 from benchmarks.swaps import Request, Swap, judge
 from benchmarks.traits import measure
 from nearline.errors import BadInput, StepFailed
+from training.evaluation import Evaluation
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 COMMANDS = sorted(
@@ -39,6 +42,18 @@ def test_a_line_through_the_sizes_tells_fixed_cost_from_that_of_an_event() -> No
     figures = [Figures(n, "s", 5 + n / 1e5, 0, 0, 0) for n in (100_000, 200_000, 400_000)]
     (line,) = fits(figures)
     assert (line.fixed_s, line.us_per_event) == (pytest.approx(5), pytest.approx(10))
+
+
+def test_cold_items_are_left_out_of_all_but_what_is_asked() -> None:
+    items = [f"i{n}" for n in range(40)]
+    cold = left_out(items, 0.1, seed=1)
+    assert len(cold) == 4
+    assert cold == left_out(items, 0.1, seed=1) != left_out(items, 0.1, seed=2)
+    told = {"u": ["a", "b", "a", "c"], "v": ["b", "b", "b"], "w": ["a", "b"]}
+    assert without(told, {"b"}) == {"u": ["a", "a", "c"], "w": ["a", "b"]}
+    found = Evaluation(np.array([0, 99, 0, 0]), np.arange(4), np.zeros(9, dtype=bool))
+    first, others = parts(found, np.array([True, True, False, False]), seed=1)
+    assert (first.events, first.ndcg, first.share, others.share) == (2, 0.5, 0.5, 1.0)
 
 
 def test_hours_are_compared_by_their_medians() -> None:
