@@ -45,11 +45,16 @@ class ArmSettings(BaseModel):
     """What an arm sets otherwise than the settings of the same name.
 
     `ranker: off` leaves candidates as they are fused; on, a ranker is used as the setting says.
+    `promotions: off` leaves promoted items out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     category_cap: float | None = Field(None, gt=0, le=1)
+    freshness: float | None = Field(None, ge=0, le=10)
+    freshness_hours: float | None = Field(None, gt=0)
+    explore: float | None = Field(None, ge=0, le=0.5)
+    promotions: bool = True
     ranker: bool = True
 
 

@@ -176,6 +176,12 @@ class Settings(BaseSettings):
     experiments: Path = Field(
         Path(), description="YAML file of running experiments; empty: HOME/experiments.yaml"
     )
+    promotions: Path = Field(
+        Path(), description="YAML file of promoted items; empty: HOME/promotions.yaml"
+    )
+    promoted_places: int = Field(
+        2, ge=0, description="most promoted items of a list, and never more than half of it"
+    )
     kept_seconds: float = Field(
         60, ge=0, description="so long a list answers again while nothing has happened; 0: never"
     )
@@ -189,6 +195,23 @@ class Settings(BaseSettings):
     )
     category_cap: float = Field(
         0.6, gt=0, le=1, description="largest share of one category in a list, where there is more"
+    )
+    freshness: float = Field(
+        0,
+        ge=0,
+        le=10,
+        description="boost of an item that was just created, in the order of a list: 1 doubles "
+        "the worth of its place; 0: none",
+    )
+    freshness_hours: float = Field(
+        72, gt=0, description="the boost of an item halves every so many hours of its age"
+    )
+    explore: float = Field(
+        0,
+        ge=0,
+        le=0.5,
+        description="chance of each place but the first to show an item from further down, or a "
+        "new one; lists drawn by lot are not kept. 0: none",
     )
     live_hours: int = Field(
         48, ge=1, description="accepted events of the last hours are part of the live state"
@@ -264,6 +287,7 @@ class Settings(BaseSettings):
             "intake": "intake",
             "keys": "keys.json",
             "experiments": "experiments.yaml",
+            "promotions": "promotions.yaml",
             "duckdb_path": "marts.duckdb",
             "feast_registry": "feast/registry.db",
             "feast_online": "feast/online.db",

@@ -33,7 +33,7 @@ class Again:
         service = self._service
         if not service.caught_up(now):
             return False
-        return kept.holds(service.basis(kept.basis.user_id, kept.shown.surface), now)
+        return kept.holds(service.basis(kept.basis.user_id, kept.shown.surface, now), now)
 
     async def _answer(self, kept: Kept, scope: Scope, send: Send, now: datetime) -> None:
         request_id = scope["state"]["request_id"]

@@ -9,10 +9,25 @@ from serving.reasons import Reason, Retriever, Source
 
 
 @dataclass(frozen=True)
+class Arrangement:
+    """How candidates become a list: as the settings of these names say, or an arm of an experiment.
+
+    Without `promotions` promoted items are left out.
+    """
+
+    category_cap: float
+    freshness: float = 0.0
+    freshness_hours: float = 72.0
+    explore: float = 0.0
+    promotions: bool = True
+
+
+@dataclass(frozen=True)
 class Asked:
     """How a list is wanted. `fill`: a list that the filters left too short is filled up.
 
-    `category_cap` stands in for the setting of that name. Not `ranked`: in the order of the fusion.
+    `arrangement` stands in for that of the settings. Not `ranked`: in the order of the fusion.
+    `list_id` is the list's own, from which lots are drawn.
     """
 
     limit: int = 10
@@ -20,8 +35,10 @@ class Asked:
     exclude: frozenset[str] = frozenset()
     explain: bool = False
     fill: bool = True
-    category_cap: float | None = None
+    arrangement: Arrangement | None = None
     ranked: bool = True
+    surface: str | None = None
+    list_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,19 +56,21 @@ class Tie:
 class Why:
     """Why an item is in a list: the score of each source, and the user's events it is tied to.
 
-    `ranked` is the ranker's score, where it ordered the list.
+    `ranked` is the ranker's score, where it ordered the list; `boost` that of a new item's place.
     """
 
     scores: Mapping[Retriever, float]
     ties: tuple[Tie, ...] = ()
     ranked: float | None = None
+    boost: float = 1.0
 
 
 @dataclass(frozen=True)
 class ScoredItem:
     """A recommended item. Scores order one answer; those of different sources do not compare.
 
-    `matches` is False for an item that fills up a list which the filters left too short.
+    `matches` is False for an item that fills up a list which the filters left too short;
+    `propensity` is the chance that lots gave it this place.
     """
 
     item_id: str
@@ -60,6 +79,7 @@ class ScoredItem:
     source: Retriever
     matches: bool = True
     why: Why | None = None
+    propensity: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +113,12 @@ class Answer:
     state_age_seconds: float | None = None
     features: Mapping[str, datetime] = field(default_factory=dict)
     ignored: tuple[Ignored, ...] = ()
+
+    @property
+    def propensities(self) -> list[float] | None:
+        """The chance of each item to stand where it stands; None where no lot was drawn."""
+        found = [item.propensity for item in self.items]
+        return found if any(chance < 1 for chance in found) else None
 
 
 @dataclass(frozen=True)

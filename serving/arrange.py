@@ -17,7 +17,8 @@ from serving.retrieve import Retrieved
 class Candidate:
     """An item that may be shown: its rank score, and the score of each source that proposed it.
 
-    `ranked` is the ranker's score, where it ordered the list.
+    `ranked` is the ranker's score, where it ordered the list, `boost` what freshness made of its
+    place, and `propensity` the chance that exploration gave it the place.
     """
 
     item_id: str
@@ -25,6 +26,8 @@ class Candidate:
     scores: dict[Retriever, float] = field(default_factory=dict)
     matches: bool = True
     ranked: float | None = None
+    boost: float = 1.0
+    propensity: float = 1.0
 
     @property
     def source(self) -> Retriever:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from nearline.console import JsonFlag, err, print_json, print_table
 from nearline.errors import ConfigError
 from nearline.experiments import Experiments
+from nearline.promotions import open_promotions
 from nearline.settings import settings
 from serving.keys import Key, KeyFile, Role
 
@@ -50,6 +51,7 @@ def serve(
     host = host or config.serve_host
     check_exposure(host, KeyFile.open().read(), config.oidc_issuer)
     Experiments.open()  # a wrong file is told here, not by every worker
+    open_promotions()
     certificate = Certificate.of(config.tls_cert, config.tls_key)
     listener = _listen(host, config.serve_port if port is None else port)
     shown = f"[{host}]" if ":" in host else host

@@ -13,7 +13,7 @@ from nearline.errors import ConfigError
 from nearline.experiments import CONTROL, Arm, ArmSettings, Assigned, Experiments
 from nearline.settings import settings
 from serving.active import ActiveRelease
-from serving.answers import Answer, Asked
+from serving.answers import Answer, Arrangement, Asked
 from serving.guards import Breach, Guards, Outcome
 from serving.metrics import Metrics
 from serving.release import Pinned
@@ -22,6 +22,7 @@ from serving.watched import version_of
 log = logging.getLogger(__name__)
 
 _AS_SET = ArmSettings()
+_NUMBERS = ("category_cap", "freshness", "freshness_hours", "explore")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,19 @@ class Choice:
     def applied(self, asked: Asked) -> Asked:
         """A question under the arm's settings."""
         own = self.settings
-        return replace(asked, category_cap=own.category_cap, ranked=own.ranker)
+        return replace(asked, arrangement=arrangement(own), ranked=own.ranker)
+
+
+def arrangement(own: ArmSettings = _AS_SET) -> Arrangement:
+    """How lists are arranged by the settings, and by what an arm sets in their stead."""
+    config = settings()
+
+    def told(name: str) -> float:
+        value: float | None = getattr(own, name)
+        return getattr(config, name) if value is None else value
+
+    numbers = {name: told(name) for name in _NUMBERS}
+    return Arrangement(**numbers, promotions=own.promotions)
 
 
 class Trials:

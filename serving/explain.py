@@ -20,7 +20,7 @@ _EVENTS = 100
 def whys(pinned: Pinned, candidates: Sequence[Candidate], history: History) -> list[Why]:
     """The reason for each candidate, given the user's history."""
     ties = _ties(pinned, [candidate.item_id for candidate in candidates], history)
-    return [Why(c.scores, ties.get(c.item_id, ()), c.ranked) for c in candidates]
+    return [Why(c.scores, ties.get(c.item_id, ()), c.ranked, c.boost) for c in candidates]
 
 
 def _ties(pinned: Pinned, item_ids: Sequence[str], history: History) -> dict[str, tuple[Tie, ...]]:

@@ -1,10 +1,12 @@
 """Lists that are asked for again, answered from memory while nothing has happened since.
 
 A list is kept for a minute under the request that asked for it. It is given again while the
-release, the catalogue and the user's live events are what it was made from: an event accepted now,
-or a wish to be forgotten, changes the next answer all the same. What the online store knows of a
-user changes by the hour, so a minute makes no difference there. Items that expired meanwhile, a
-store in trouble, and whatever the framework would have to judge go the whole way.
+release, the catalogue, the promotions that run and the user's live events are what it was made
+from: an event accepted now, or a wish to be forgotten, changes the next answer all the same. What
+the online store knows of a user changes by the hour, so a minute makes no difference there. Items
+that expired meanwhile, a store in trouble, and whatever the framework would have to judge go the
+whole way. A list that was drawn by lot is not kept: the next request draws anew by its own id, so
+that the log holds as many draws as lists, each with the chance that it had.
 """
 
 from collections import OrderedDict
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 from starlette.types import Scope
 
 from nearline.intake import Impression
+from nearline.promotions import Promotion
 from nearline.sequence import microseconds
 from serving.answers import Answer
 from serving.experiments import Choice
@@ -41,6 +44,7 @@ class Basis(NamedTuple):
     choice: Choice
     user_id: str
     events: tuple[LiveEvent, ...]
+    promotions: tuple[Promotion, ...] = ()
     forgotten_since: datetime | None = None
 
 

@@ -13,9 +13,18 @@ neighbours: item vectors of the release; cooccurrence: what the same users touch
 categories; search: the words that were asked for; trending: what the site touches now; popular:
 what the release saw most."""
 
-Retriever = Literal["encoder", "vectors", "cooccurrence", "content", "words", "trending", "popular"]
-"""What proposed one item: encoder, a user's vector; vectors, an item's vector; the others as above.
-"""
+Retriever = Literal[
+    "encoder",
+    "vectors",
+    "cooccurrence",
+    "content",
+    "words",
+    "trending",
+    "popular",
+    "promotion",
+]
+"""What proposed one item: encoder, a user's vector; vectors, an item's vector; promotion, the file
+of promotions; the others as above."""
 
 
 class Reason(StrEnum):

@@ -14,12 +14,22 @@ from nearline.domains import Domain
 from nearline.ranking import POOL, TIED
 from nearline.sequence import History, microseconds
 from serving import retrieve
-from serving.answers import Answer, Asked, Filled, Ignored, ScoredItem, SessionEvent
-from serving.arrange import Candidate, filled, fused, spread
+from serving.answers import (
+    Answer,
+    Arrangement,
+    Asked,
+    Filled,
+    Ignored,
+    ScoredItem,
+    SessionEvent,
+)
+from serving.arrange import Candidate, filled, fused
+from serving.arranged import arranged
 from serving.errors import UnknownItem
 from serving.explain import whys
 from serving.features import EMPTY, FeatureReader, Trending
 from serving.metrics import Metrics
+from serving.promotions import Promotions, placed, slots
 from serving.ranking import Ranked, Ranking
 from serving.reasons import Reason, Retriever, Source
 from serving.release import Pinned
@@ -44,7 +54,7 @@ _SECOND_US = 1_000_000
 class Recommender:
     """Answers for users, sessions, items and the site. Safe to use from many threads.
 
-    `category_cap` is the largest share of one category in a list.
+    `arrangement` is that of the settings; a question may bring another.
     """
 
     def __init__(
@@ -54,8 +64,10 @@ class Recommender:
         domain: Domain,
         metrics: Metrics,
         index: SearchIndex,
+        promotions: Promotions,
         *,
-        category_cap: float,
+        arrangement: Arrangement,
+        promoted_places: int,
     ) -> None:
         self._users = users
         self._trends = TrendingList(reader)
@@ -64,7 +76,10 @@ class Recommender:
         self._vectors = UserVectors(metrics)
         self._domain = domain
         self._index = index
-        self._cap = category_cap
+        self._promotions = promotions
+        self._arrangement = arrangement
+        self._as_found = Arrangement(arrangement.category_cap)
+        self._promoted_places = promoted_places
 
     def for_user(self, pinned: Pinned, user_id: str, asked: Asked, *, now: datetime) -> Answer:
         """Recommendations for a user; for a stranger what is trending."""
@@ -126,13 +141,22 @@ class Recommender:
 
     def trending(self, pinned: Pinned, asked: Asked, *, now: datetime) -> Answer:
         """What the whole site touches now; without such a list, what the release saw most."""
-        return self._answer(_rules(pinned, asked, now), asked, [], self._site(now), now)
+        how, site = self._how(asked), self._site(now)
+        return self._answer(_rules(pinned, asked, now), asked, [], site, now, how=how)
 
     def _for_state(
         self, pinned: Pinned, state: UserState, asked: Asked, now: datetime, unknown: Reason
     ) -> Answer:
         """What is made for one user; without anything to go by, what is made for all."""
-        rules = _rules(pinned, asked, now, state.history.item_ids)
+        how, rules = self._how(asked), _rules(pinned, asked, now, state.history.item_ids)
+        promoted = slots(
+            self._promotions.running(now) if how.promotions else (),
+            rules,
+            surface=asked.surface,
+            categories=asked.filters.categories,
+            limit=asked.limit,
+            most=self._promoted_places,
+        )
         vector, source = self._vectors.of(pinned.release, state, now)
         # A store in trouble is not asked again: its deadline has passed once in this request.
         tied = () if state.trouble else state.history.item_ids[-TIED:]
@@ -146,17 +170,22 @@ class Recommender:
             if asked.ranked and pinned.release.ranker is not None and not state.trouble:
                 own.append(partial(retrieve.trending, trends=site.trends))
                 rank = partial(self._ranking.order, pinned, state, now=now)
-        return self._answer(
-            rules,
-            asked,
+        answer = self._answer(
+            rules.leaving_out(slot.item_id for slot in promoted),
+            replace(asked, limit=asked.limit - len(promoted)),
             own,
             site,
             now,
+            how=how,
             state=state,
             rank=rank,
             source=source if vector is not None else None,
             reason=state.trouble or (unknown if vector is None else None),
         )
+        return placed(answer, promoted, rules, explain=asked.explain)
+
+    def _how(self, asked: Asked) -> Arrangement:
+        return asked.arrangement or self._arrangement
 
     def _site(self, now: datetime) -> "_Site":
         trends, trouble = self._trends.at(now)
@@ -175,6 +204,7 @@ class Recommender:
         site: "_Site",
         now: datetime,
         *,
+        how: Arrangement | None = None,
         state: UserState = STRANGER,
         rank: Rank | None = None,
         source: Source | None = None,
@@ -183,9 +213,11 @@ class Recommender:
         """The list of the `own` sources, or of the site's where these have nothing, filled up.
 
         `source` is what the own list is called; without it, by what proposed its first item.
+        Without `how`, candidates keep their order but for the cap of categories.
         """
-        mine, unranked = self._chosen(rules, asked, own, rank)
-        main = mine or self._first(rules, asked, site.sources)
+        how = how or self._as_found
+        mine, unranked = self._chosen(rules, asked, own, how, rank)
+        main = mine or self._first(rules, asked, site.sources, how)
         full = self._filled(rules, asked, main, own, site.sources) if asked.fill else main
         made_from: Source = source if source and (mine or not main) else _made_from(main)
         few = Reason.FEW_MATCH if rules.filters else Reason.FEW_LEFT
@@ -200,7 +232,12 @@ class Recommender:
         )
 
     def _chosen(
-        self, rules: Rules, asked: Asked, sources: Sequence[Retrieve], rank: Rank | None = None
+        self,
+        rules: Rules,
+        asked: Asked,
+        sources: Sequence[Retrieve],
+        how: Arrangement,
+        rank: Rank | None = None,
     ) -> tuple[list[Candidate], Reason | None]:
         """What these sources propose, as one list, and why it was not ranked if it was to be."""
         pool = max(POOL, 2 * asked.limit)
@@ -209,18 +246,13 @@ class Recommender:
         trouble = None
         if rank is not None and (pooled := list(candidates)):
             candidates, trouble = rank(found, pooled)
-        catalogue, capped = rules.pinned.catalogue, not rules.filters.categories
+        return arranged(rules, asked, candidates, how), trouble
 
-        def category(item_id: str) -> str | None:
-            entry = catalogue.entry(item_id) if capped else None
-            return entry.categories[0] if entry and entry.categories else None
-
-        cap = self._cap if asked.category_cap is None else asked.category_cap
-        return spread(candidates, asked.limit, cap=cap, category=category), trouble
-
-    def _first(self, rules: Rules, asked: Asked, sources: Sequence[Retrieve]) -> list[Candidate]:
+    def _first(
+        self, rules: Rules, asked: Asked, sources: Sequence[Retrieve], how: Arrangement
+    ) -> list[Candidate]:
         """The list of the first source that has any."""
-        lists = (self._chosen(rules, asked, [source])[0] for source in sources)
+        lists = (self._chosen(rules, asked, [source], how)[0] for source in sources)
         return next(filter(None, lists), [])
 
     def _filled(
@@ -293,7 +325,15 @@ def _items(
     """Candidates as they are answered, each with its reason where the history is given."""
     reasons = whys(pinned, candidates, history) if history is not None else repeat(None)
     return [
-        ScoredItem(c.item_id, pinned.catalogue.title(c.item_id), c.score, c.source, c.matches, why)
+        ScoredItem(
+            item_id=c.item_id,
+            title=pinned.catalogue.title(c.item_id),
+            score=c.score,
+            source=c.source,
+            matches=c.matches,
+            why=why,
+            propensity=c.propensity,
+        )
         for c, why in zip(candidates, reasons, strict=False)
     ]
 

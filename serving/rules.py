@@ -1,5 +1,6 @@
 """What may be shown in one answer. Rules hold when an answer is read, whatever was made before."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -46,6 +47,10 @@ class Rules:
             return True
         entry = self.pinned.catalogue.entry(item_id)
         return entry is not None and self.filters.match(entry)
+
+    def leaving_out(self, item_ids: Iterable[str]) -> "Rules":
+        """These rules, with more that is left out."""
+        return replace(self, left_out=self.left_out.union(item_ids))
 
     def without_filters(self) -> "Rules":
         """The rules that hold even where a list is filled up."""

@@ -101,8 +101,8 @@ class ListQuery(BaseModel):
         True, description="Fill a list that is too short; what fills it is labelled."
     )
 
-    def asked(self) -> Asked:
-        """The same, as the recommender is asked."""
+    def asked(self, list_id: str) -> Asked:
+        """The same, as the recommender is asked for the list of that id."""
         values: dict[str, set[str]] = {}
         for pair in self.attribute:
             name, _, value = pair.partition(":")
@@ -113,7 +113,15 @@ class ListQuery(BaseModel):
             price_max=self.price_max,
             attributes=frozenset((name, frozenset(texts)) for name, texts in values.items()),
         )
-        return Asked(self.limit, filters, frozenset(self.exclude), self.explain, self.fill)
+        return Asked(
+            limit=self.limit,
+            filters=filters,
+            exclude=frozenset(self.exclude),
+            explain=self.explain,
+            fill=self.fill,
+            surface=self.surface,
+            list_id=list_id,
+        )
 
 
 class SearchQuery(ListQuery):
@@ -140,6 +148,10 @@ class WhyItem(BaseModel):
 
     scores: dict[Retriever, float] = Field(description="Score of each source that proposed it.")
     ranked: float | None = Field(None, description="The ranker's score, where it gave the order.")
+    boost: float = Field(1, description="What its age made of the worth of its place; 1: nothing.")
+    propensity: float = Field(
+        1, description="The chance that lots gave it this place; 1: none was drawn."
+    )
     because: list[OwnEvent] = Field(description="What the user touched that is most like it.")
 
 
@@ -149,7 +161,9 @@ class RankedItem(BaseModel):
     item_id: str
     title: str | None = Field(description="From the catalogue; null for an item that is not there.")
     score: float = Field(description="Orders the items of one source in this answer.")
-    source: Retriever = Field(description="What proposed the item.")
+    source: Retriever = Field(
+        description="What proposed the item; promotion: the site put it at its place."
+    )
     matches: bool = Field(description="False for an item that fills up a list against the filters.")
     why: WhyItem | None = Field(None, description="With `explain` only.")
 
@@ -179,7 +193,13 @@ def _why(item: ScoredItem) -> WhyItem | None:
         )
         for tie in item.why.ties
     ]
-    return WhyItem(scores=dict(item.why.scores), ranked=item.why.ranked, because=ties)
+    return WhyItem(
+        scores=dict(item.why.scores),
+        ranked=item.why.ranked,
+        boost=item.why.boost,
+        propensity=item.propensity,
+        because=ties,
+    )
 
 
 class FilledUp(BaseModel):

@@ -27,11 +27,12 @@ from nearline.lake import Lake
 from nearline.settings import settings
 from serving.active import ActiveRelease
 from serving.answers import Answer, Asked
-from serving.experiments import Choice, Trials
+from serving.experiments import Choice, Trials, arrangement
 from serving.features import FeatureReader
 from serving.following import CatalogueFollower
 from serving.kept import Basis, KeptLists
 from serving.metrics import Metrics
+from serving.promotions import Promotions
 from serving.recommender import Recommender
 from serving.release import Pinned
 from serving.search import SearchIndex
@@ -51,6 +52,7 @@ class Service:
     active: ActiveRelease
     trials: Trials
     shadow: Shadow
+    promotions: Promotions
     reader: FeatureReader
     live: LiveEvents
     journal: Journal
@@ -86,10 +88,12 @@ class Service:
         users = Users(reader, live, forgotten, length=config.sequence_length)
         catalogue = CatalogueFollower(lake, Follower(items.root))
         active = ActiveRelease.open(catalogue, metrics)
+        promotions = Promotions.open(metrics)
         return cls(
             active=active,
             trials=Trials.open(active, metrics),
             shadow=Shadow(metrics),
+            promotions=promotions,
             reader=reader,
             live=live,
             journal=journal or Journal.open(),
@@ -99,7 +103,14 @@ class Service:
             users=users,
             forgotten=forgotten,
             recommender=Recommender(
-                users, reader, domain, metrics, index, category_cap=config.category_cap
+                users,
+                reader,
+                domain,
+                metrics,
+                index,
+                promotions,
+                arrangement=arrangement(),
+                promoted_places=config.promoted_places,
             ),
             metrics=metrics,
             kept=KeptLists(seconds=config.kept_seconds),
@@ -139,11 +150,11 @@ class Service:
         self.catch_up(now)
         return self.active.pin()
 
-    def basis(self, user_id: str, surface: str | None) -> Basis:
+    def basis(self, user_id: str, surface: str | None, now: datetime) -> Basis:
         """What a list of a user is made from now. Raises NotReady without a release."""
         events, since = self.live.of(user_id).events, self.forgotten.since(user_id)
         choice = self.trials.choose(user_id, surface, self.active.pin())
-        return Basis(choice, user_id, events, since)
+        return Basis(choice, user_id, events, self.promotions.running(now), since)
 
     def list_for(self, choice: Choice, user_id: str, asked: Asked, *, now: datetime) -> Answer:
         """A user's list by what was chosen; its experiment's guard and shadow hear of it."""
@@ -230,6 +241,7 @@ class Service:
             self._flush()
 
     def _refresh(self) -> None:
+        self.promotions.refresh()
         try:
             self.trials.refresh()
         except Exception:  # the store may be out of reach for a while; what is loaded still answers

@@ -38,10 +38,14 @@ IMPRESSION_SCHEMA = pa.schema(
         ("item_ids", pa.list_(pa.string())),
         ("scores", pa.list_(pa.float64())),
         ("sources", pa.list_(pa.string())),
+        ("propensities", pa.list_(pa.float64())),
         (RECEIVED_TS, TIMESTAMP),
     ]
 )
-"""A list a row, `item_ids` in the order shown; `item_id` is the item whose like were asked for."""
+"""A list a row, `item_ids` in the order shown; `item_id` is the item whose like were asked for.
+
+`propensities` are the chances that lots gave each item its place; null where none was drawn, as in
+lists logged before there were any: each chance was 1."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Impression:
     item_ids: list[str]
     scores: list[float]
     sources: list[str]
+    propensities: list[float] | None = None
     reason: str | None = None
     user_id: str | None = None
     surface: str | None = None

@@ -38,12 +38,12 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         """What a user is recommended now; a stranger gets what is trending."""
         now, user_id = clock(), stored_id(user_id)
         service.catch_up(now)
-        basis = service.basis(user_id, asked.surface)
+        basis = service.basis(user_id, asked.surface, now)
         choice = basis.choice
-        answer = service.list_for(choice, user_id, asked.asked(), now=now)
+        answer = service.list_for(choice, user_id, asked.asked(list_id(request)), now=now)
         shown = shown_for(request, answer, "user", asked, user_id=user_id, by=choice.assigned)
         listed = told(service, request, answer, shown)
-        if answer.reason not in IN_TROUBLE:
+        if answer.reason not in IN_TROUBLE and answer.propensities is None:
             route = request.scope["route"]
             kept = Kept.of(listed, answer, shown, made=now, basis=basis, route=route)
             service.kept.keep(request.scope, kept)
@@ -52,11 +52,12 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
     @app.post("/v1/recommendations", response_model=Batch)
     def recommendations_of(request: Request, body: BatchRequest) -> Response:
         """What each of some users is recommended now, such as for a mailing."""
-        now, asked, lists = clock(), body.asked(), []
+        now, lists = clock(), []
         pinned = service.pin(now)
         for place, user_id in enumerate(body.user_ids):
             stored = stored_id(user_id)
             choice = service.trials.choose(stored, body.surface, pinned)
+            asked = body.asked(list_id(request, place))
             answer = service.list_for(choice, stored, asked, now=now)
             by = choice.assigned
             shown = shown_for(request, answer, "user", body, user_id=stored, place=place, by=by)
@@ -69,7 +70,8 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         """What a visitor is recommended of whom only these events are known."""
         now = clock()
         events = [SessionEvent(e.item_id, e.event_type, e.event_ts, e.value) for e in body.events]
-        answer = recommender.for_session(service.pin(now), events, body.asked(), now=now)
+        pinned, asked = service.pin(now), body.asked(list_id(request))
+        answer = recommender.for_session(pinned, events, asked, now=now)
         listed = told(service, request, answer, shown_for(request, answer, "session", body))
         ignored = [IgnoredEvent(item_id=i.item_id, reason=i.reason) for i in answer.ignored]
         return _sent(SessionItemList(**dict(listed), ignored=ignored))
@@ -77,8 +79,8 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
     @app.get("/v1/items/{item_id:path}/similar", response_model=ItemList)
     def similar_items(request: Request, item_id: Id, asked: Asked) -> Response:
         """Items like an item."""
-        now = clock()
-        answer = recommender.similar(service.pin(now), item_id, asked.asked(), now=now)
+        now, question = clock(), asked.asked(list_id(request))
+        answer = recommender.similar(service.pin(now), item_id, question, now=now)
         return _sent(
             told(
                 service,
@@ -91,9 +93,9 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
     @app.get("/v1/search", response_model=ItemList)
     def search(request: Request, asked: Annotated[SearchQuery, Query()]) -> Response:
         """Items by keywords of their titles, categories and texts, to the taste of a user."""
-        now = clock()
+        now, question = clock(), asked.asked(list_id(request))
         user_id = None if asked.user_id is None else stored_id(asked.user_id)
-        answer = recommender.search(service.pin(now), asked.q, user_id, asked.asked(), now=now)
+        answer = recommender.search(service.pin(now), asked.q, user_id, question, now=now)
         shown = shown_for(request, answer, "search", asked, user_id=user_id)
         return _sent(told(service, request, answer, shown))
 
@@ -101,7 +103,7 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
     def trending(request: Request, asked: Asked) -> Response:
         """What the whole site touches now."""
         now = clock()
-        answer = recommender.trending(service.pin(now), asked.asked(), now=now)
+        answer = recommender.trending(service.pin(now), asked.asked(list_id(request)), now=now)
         return _sent(told(service, request, answer, shown_for(request, answer, "trending", asked)))
 
 
@@ -118,6 +120,12 @@ def told(service: Service, request: Request, answer: Answer, shown: Impression) 
     return ItemList.of(answer, shown.request_id, by)
 
 
+def list_id(request: Request, place: int | None = None) -> str:
+    """A list's own id: that of its request, with its `place` where a request asks for several."""
+    request_id: str = request.state.request_id
+    return request_id if place is None else f"{request_id}.{place}"
+
+
 def shown_for(
     request: Request,
     answer: Answer,
@@ -129,13 +137,9 @@ def shown_for(
     place: int | None = None,
     by: Assigned | None = None,
 ) -> Impression:
-    """The list as the log has it, by the arm of an experiment where one was assigned.
-
-    Its id is that of its request, with its `place` where a request asks for several.
-    """
-    request_id: str = request.state.request_id
+    """The list as the log has it, by the arm of an experiment where one was assigned."""
     return Impression(
-        request_id=request_id if place is None else f"{request_id}.{place}",
+        request_id=list_id(request, place),
         kind=kind,
         release=answer.release,
         source=answer.source,
@@ -143,6 +147,7 @@ def shown_for(
         item_ids=[item.item_id for item in answer.items],
         scores=[item.score for item in answer.items],
         sources=[item.source for item in answer.items],
+        propensities=answer.propensities,
         user_id=user_id,
         surface=asked.surface,
         item_id=item_id,

@@ -1,0 +1,98 @@
+"""The promotions that run now, and their places in a list: nearline/promotions.py."""
+
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from nearline.errors import ConfigError
+from nearline.promotions import Promotion, read_promotions
+from nearline.settings import settings
+from serving.answers import Answer, ScoredItem, Why
+from serving.metrics import Metrics
+from serving.rules import Rules
+from serving.watched import version_of
+
+log = logging.getLogger(__name__)
+
+
+class Slot(NamedTuple):
+    """A promoted item's place in a list, counted from 1."""
+
+    place: int
+    item_id: str
+
+
+class Promotions:
+    """Follows the file of promotions; a wrong one is logged, counted and changes nothing."""
+
+    def __init__(self, path: Path, metrics: Metrics) -> None:
+        """Without promotions until the first `refresh`."""
+        self._path, self._metrics = path, metrics
+        self._seen: object = None
+        self._told: tuple[Promotion, ...] = ()
+
+    @classmethod
+    def open(cls, metrics: Metrics) -> "Promotions":
+        """The promotions of the file that the settings name."""
+        return cls(settings().promotions, metrics)
+
+    def running(self, now: datetime) -> tuple[Promotion, ...]:
+        """Those whose time it is, by their places."""
+        return tuple(each for each in self._told if each.since <= now < each.until)
+
+    def refresh(self) -> None:
+        """Take over the file if it changed. One thread calls this."""
+        version = version_of(self._path)
+        if version == self._seen:
+            return
+        self._seen = version
+        try:
+            self._told = read_promotions(self._path)
+        except ConfigError:
+            log.exception("the promotions stay as they are")
+            self._metrics.refresh_failures.labels("promotions").inc()
+        else:
+            log.info("promotions: %d", len(self._told))
+
+
+def slots(
+    running: Iterable[Promotion],
+    rules: Rules,
+    *,
+    surface: str | None,
+    categories: Collection[str],
+    limit: int,
+    most: int,
+) -> list[Slot]:
+    """The places of a list of `limit` that go to promotions: at most `most`, and half of the list.
+
+    Only what the rules allow and somebody knows. Of two for one place, the second takes the next.
+    """
+    taken: list[Slot] = []
+    for each in running:
+        place = max(each.place, taken[-1].place + 1 if taken else 1)
+        if len(taken) == min(most, limit // 2) or place > limit:
+            break
+        there = each.item_id not in (slot.item_id for slot in taken)
+        if there and each.fits(surface, categories) and _may_be_shown(each.item_id, rules):
+            taken.append(Slot(place, each.item_id))
+    return taken
+
+
+def _may_be_shown(item_id: str, rules: Rules) -> bool:
+    pinned = rules.pinned
+    known = item_id in pinned.catalogue or item_id in pinned.release.vocabulary.item_row
+    return known and rules.allow(item_id)
+
+
+def placed(answer: Answer, taken: Sequence[Slot], rules: Rules, *, explain: bool) -> Answer:
+    """The answer with promoted items at their places, or at its end where it is shorter."""
+    items = list(answer.items)
+    for place, item_id in taken:
+        title = rules.pinned.catalogue.title(item_id)
+        why = Why({}) if explain else None
+        items.insert(place - 1, ScoredItem(item_id, title, 0.0, "promotion", why=why))
+    return replace(answer, items=items)
