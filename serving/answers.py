@@ -9,6 +9,16 @@ from serving.reasons import Reason, Retriever, Source
 
 
 @dataclass(frozen=True)
+class Context:
+    """Where a list is shown: beside an item that the user looks at, on a page of a category."""
+
+    item_id: str | None = None
+    category: str | None = None
+    page: str | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
 class Arrangement:
     """How candidates become a list: as the settings of these names say, or an arm of an experiment.
 
@@ -38,7 +48,14 @@ class Asked:
     arrangement: Arrangement | None = None
     ranked: bool = True
     surface: str | None = None
+    context: Context = Context()
     list_id: str = ""
+
+    @property
+    def categories(self) -> frozenset[str]:
+        """The categories that the list is meant for: what is filtered by, and that of the page."""
+        page = self.context.category
+        return self.filters.categories | ({page} if page else set())
 
 
 @dataclass(frozen=True)

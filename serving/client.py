@@ -153,7 +153,9 @@ def _query(options: ListOptions) -> dict[str, Any]:
     """The options under the names of ListQuery; the service judges them."""
     given: dict[str, Any] = dict(options)
     values = given.pop("attributes", {}).items()
+    around = given.pop("context", {}).items()
     lists = {
+        "context": [f"{name}:{value}" for name, value in around],
         "category": given.pop("categories", ()),
         "attribute": [f"{name}:{text}" for name, texts in values for text in texts],
         "exclude": given.pop("exclude", ()),

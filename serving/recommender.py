@@ -148,28 +148,29 @@ class Recommender:
         self, pinned: Pinned, state: UserState, asked: Asked, now: datetime, unknown: Reason
     ) -> Answer:
         """What is made for one user; without anything to go by, what is made for all."""
-        how, rules = self._how(asked), _rules(pinned, asked, now, state.history.item_ids)
+        how, seen = self._how(asked), self._seeing(state, asked.context.item_id, now)
+        rules = _rules(pinned, asked, now, seen.history.item_ids)
         promoted = slots(
             self._promotions.running(now) if how.promotions else (),
             rules,
             surface=asked.surface,
-            categories=asked.filters.categories,
+            categories=asked.categories,
             limit=asked.limit,
             most=self._promoted_places,
         )
-        vector, source = self._vectors.of(pinned.release, state, now)
+        vector, source = self._vectors.of(pinned.release, seen, now)
         # A store in trouble is not asked again: its deadline has passed once in this request.
-        tied = () if state.trouble else state.history.item_ids[-TIED:]
+        tied = () if state.trouble else seen.history.item_ids[-TIED:]
         own: list[Retrieve] = [
             partial(retrieve.together, neighbours=self._neighbours.of(tied, now)),
-            partial(retrieve.new_to_taste, history=state.history),
+            partial(retrieve.new_to_taste, history=seen.history),
         ]
         site, rank = self._site(now), None
         if vector is not None:
             own.insert(0, partial(retrieve.nearest, vector=vector))
             if asked.ranked and pinned.release.ranker is not None and not state.trouble:
                 own.append(partial(retrieve.trending, trends=site.trends))
-                rank = partial(self._ranking.order, pinned, state, now=now)
+                rank = partial(self._ranking.order, pinned, seen, now=now)
         answer = self._answer(
             rules.leaving_out(slot.item_id for slot in promoted),
             replace(asked, limit=asked.limit - len(promoted)),
@@ -183,6 +184,19 @@ class Recommender:
             reason=state.trouble or (unknown if vector is None else None),
         )
         return placed(answer, promoted, rules, explain=asked.explain)
+
+    def _seeing(self, state: UserState, item_id: str | None, now: datetime) -> UserState:
+        """The state with the item that the user looks at as the last touch; nothing keeps it."""
+        history = state.history
+        if item_id is None or item_id in history.item_ids[-1:]:
+            return state
+        seen = History(
+            (*history.item_ids, item_id),
+            (*history.event_types, self._domain.touch),
+            (*history.event_ts, microseconds(now)),
+            (*history.values, 0.0),
+        )
+        return replace(state, history=seen, stored=None)
 
     def _how(self, asked: Asked) -> Arrangement:
         return asked.arrangement or self._arrangement

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from nearline.experiments import Assigned
 from nearline.schema import Id, as_utc
 from nearline.sequence import at_microseconds
-from serving.answers import Answer, Asked, ScoredItem
+from serving.answers import Answer, Asked, Context, ScoredItem
 from serving.filters import Filters
 from serving.reasons import Retriever, Source
 
@@ -17,6 +17,7 @@ MOST_ITEMS = 200
 MOST_SESSION_EVENTS = 500
 MOST_USERS = 100
 MOST_FILTERS = 50
+MOST_CONTEXT = 10
 MOST_EXCLUDED = 500
 MOST_ROWS = 10_000
 """Events or items of one request: each costs more than the two bytes that the shortest takes."""
@@ -62,6 +63,14 @@ NamedValue = Annotated[
 ]
 
 
+ContextValue = Annotated[
+    str,
+    StringConstraints(
+        max_length=300, pattern=r"^(item_id|category|page|device):[^\x00-\x1f\x7f]{1,256}$"
+    ),
+]
+
+
 class ListOptions(TypedDict, total=False):
     """How a list is wanted, as the client takes it; see ListQuery."""
 
@@ -72,6 +81,7 @@ class ListOptions(TypedDict, total=False):
     attributes: Mapping[str, Sequence[str]]
     exclude: Sequence[str]
     surface: str
+    context: Mapping[str, str]
     explain: bool
     fill: bool
 
@@ -96,10 +106,23 @@ class ListQuery(BaseModel):
     )
     exclude: list[Id] = Field([], max_length=MOST_EXCLUDED, description="Items to leave out.")
     surface: Id | None = Field(None, description="Where the list is shown, such as home.")
+    context: list[ContextValue] = Field(
+        [],
+        max_length=MOST_CONTEXT,
+        description="NAME:VALUE of what is around the list: item_id, the item that the user looks "
+        "at now, which lists for users and sessions take for the last touch; category, that of the "
+        "page; page and device, kinds of these. All are logged with the list. Of several values "
+        "for one name the last counts.",
+        examples=[["item_id:50", "page:detail", "device:phone"]],
+    )
     explain: bool = Field(False, description="Say of each item why it is there.")
     fill: bool = Field(
         True, description="Fill a list that is too short; what fills it is labelled."
     )
+
+    def around(self) -> Context:
+        """What is around the list."""
+        return Context(**dict(pair.split(":", 1) for pair in self.context))
 
     def asked(self, list_id: str) -> Asked:
         """The same, as the recommender is asked for the list of that id."""
@@ -120,6 +143,7 @@ class ListQuery(BaseModel):
             explain=self.explain,
             fill=self.fill,
             surface=self.surface,
+            context=self.around(),
             list_id=list_id,
         )
 

@@ -30,6 +30,9 @@ IMPRESSION_SCHEMA = pa.schema(
         ("surface", pa.string()),
         ("kind", pa.string()),
         (ITEM_ID, pa.string()),
+        ("category", pa.string()),
+        ("page", pa.string()),
+        ("device", pa.string()),
         ("release", pa.string()),
         ("source", pa.string()),
         ("reason", pa.string()),
@@ -42,7 +45,8 @@ IMPRESSION_SCHEMA = pa.schema(
         (RECEIVED_TS, TIMESTAMP),
     ]
 )
-"""A list a row, `item_ids` in the order shown; `item_id` is the item whose like were asked for.
+"""A list a row, `item_ids` in the order shown; `item_id` is the item whose like were asked for, or
+that the user looked at; `category`, `page` and `device` are what the caller told of the place.
 
 `propensities` are the chances that lots gave each item its place; null where none was drawn, as in
 lists logged before there were any: each chance was 1."""
@@ -64,6 +68,9 @@ class Impression:
     user_id: str | None = None
     surface: str | None = None
     item_id: str | None = None
+    category: str | None = None
+    page: str | None = None
+    device: str | None = None
     experiment: str | None = None
     arm: str | None = None
 

@@ -138,6 +138,7 @@ def shown_for(
     by: Assigned | None = None,
 ) -> Impression:
     """The list as the log has it, by the arm of an experiment where one was assigned."""
+    around = asked.around()
     return Impression(
         request_id=list_id(request, place),
         kind=kind,
@@ -150,7 +151,10 @@ def shown_for(
         propensities=answer.propensities,
         user_id=user_id,
         surface=asked.surface,
-        item_id=item_id,
+        item_id=item_id or around.item_id,
+        category=around.category,
+        page=around.page,
+        device=around.device,
         experiment=by.experiment if by else None,
         arm=by.arm if by else None,
     )
