@@ -152,6 +152,7 @@ def _bring_online(rng: np.random.Generator, ids: list[str], users: int) -> None:
             "event_types": [["play"] * EVENTS] * users,
             "event_ts": [times] * users,
             "values": [[1.0] * EVENTS] * users,
+            "taken_item_ids": [list(rng.choice(ids, EVENTS)) for _ in range(users)],
         }
     )
     feature_store().write_to_online_store("user_sequence", frame)

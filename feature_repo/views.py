@@ -137,6 +137,11 @@ user_sequence = FeatureView(
         _field("event_types", Array(String), "Type of each event."),
         _field("event_ts", Array(Int64), "Time of each event, Unix microseconds."),
         _field("values", Array(Float64), "Value of each event."),
+        _field(
+            "taken_item_ids",
+            Array(String),
+            "Items of events that hide theirs always, at most 1,000, newest first.",
+        ),
     ],
     source=user_sequence_source,
     description="The newest events of a user, as the model reads them.",

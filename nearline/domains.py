@@ -3,6 +3,7 @@
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -24,15 +25,32 @@ class ValueRange(BaseModel):
     required: bool = False
 
 
+Hides = Literal["always", "recently", "never"]
+"""Whether a user who did this with an item is shown the item again: not in the next year (of the
+newest TAKEN_ITEMS such items), not while the event is in the user's sequence, or at once."""
+
+
 class EventType(BaseModel):
-    """One kind of event. `weight` is its worth as a sign of interest; 0 tells nothing."""
+    """One kind of event. `weight` is its worth as a sign of interest; 0 tells nothing.
+
+    `hides` says whether its item is shown to the user again.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     positive: bool
     weight: float = Field(ge=0)
     requires_item: bool = True
+    hides: Hides = "recently"
     value: ValueRange | None = None
+
+    @model_validator(mode="after")
+    def _hides_what_is_remembered(self) -> "EventType":
+        if self.hides == "always" and not self.weight:
+            raise ValueError(
+                "hides: always needs a weight above 0: other events are not remembered"
+            )
+        return self
 
 
 class Domain(BaseModel):
@@ -60,6 +78,16 @@ class Domain(BaseModel):
     def telling(self) -> list[str]:
         """The event types that belong in a user's sequence: those with a weight."""
         return [name for name, kind in self.event_types.items() if kind.weight > 0]
+
+    @property
+    def taking(self) -> list[str]:
+        """The event types that hide their item always."""
+        return [name for name, kind in self.event_types.items() if kind.hides == "always"]
+
+    @property
+    def showing(self) -> list[str]:
+        """The event types after which an item is shown again at once."""
+        return [name for name, kind in self.event_types.items() if kind.hides == "never"]
 
     @property
     def touch(self) -> str:

@@ -24,7 +24,9 @@ _DOMAINS = """# Domains
 A domain file says which types of events a site has and what they are worth. `NEARLINE_DOMAIN` names
 one of these, or the path of your own YAML file of the same form. `weight` is how much an event says
 about interest; the model learns to predict items of positive events. An event whose value is out of
-its range is refused.
+its range is refused. `hides` says whether the user is shown the item again: `always`, not for 365
+days (of a user's newest 1,000 such items); `recently`, the default, not while the event is among
+the user's newest `NEARLINE_SEQUENCE_LENGTH`; `never`, at once.
 """
 _FEATURES = """# Features
 
@@ -59,8 +61,8 @@ def _domain(name: str) -> str:
     domain = load_domain(name)
     lines = [
         f"\n## {name}\n",
-        "| event type | positive | weight | item | value |",
-        "|---|---|---|---|---|",
+        "| event type | positive | weight | hides | item | value |",
+        "|---|---|---|---|---|---|",
     ]
     for kind, rules in domain.event_types.items():
         value = rules.value
@@ -68,8 +70,8 @@ def _domain(name: str) -> str:
         needed = "needed" if rules.requires_item else "may lack"
         required = " (needed)" if value and value.required else ""
         lines.append(
-            f"| `{kind}` | {'yes' if rules.positive else 'no'} | {rules.weight:g} | {needed} | "
-            f"{told}{required} |"
+            f"| `{kind}` | {'yes' if rules.positive else 'no'} | {rules.weight:g} | "
+            f"{rules.hides} | {needed} | {told}{required} |"
         )
     return "\n".join([*lines, "", f"Funnel: {' → '.join(domain.funnel)}.", ""])
 

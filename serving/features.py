@@ -30,6 +30,7 @@ EMPTY = History((), (), (), ())
 
 _USER = [
     *(f"user_sequence:{name}" for name in History._fields),
+    "user_sequence:taken_item_ids",
     *(f"user_embedding:{name}" for name in ("release", "embedding")),
 ]
 _OWN_VIEWS = ("user_sequence", "user_embedding")
@@ -59,12 +60,14 @@ class StoredVector:
 class UserFeatures:
     """What the online store knows of a user; an empty history and None for a stranger.
 
-    `times` says up to when each view that has a row was known.
+    `taken` are the items never to be shown again; `times` says up to when each view that has a row
+    was known.
     """
 
     history: History = EMPTY
     vector: StoredVector | None = None
     times: Mapping[str, datetime] = field(default_factory=dict)
+    taken: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,8 @@ class FeatureReader:
         if release and vector is not None:
             times["user_embedding"] = ts = _time(row, "user_embedding__release")
             stored = StoredVector(release, np.asarray(vector, dtype=np.float32), ts)
-        return UserFeatures(history, stored, times)
+        taken = frozenset(row["user_sequence__taken_item_ids"] or ())
+        return UserFeatures(history, stored, times, taken)
 
     def _profile(self, user_id: str) -> dict[str, Profile]:
         fields = {

@@ -1,7 +1,8 @@
 """What to recommend: retrieve, fuse, arrange, fill. Knows nothing of HTTP, reads no clock.
 
 Every answer is made from one pinned release and its catalogue. Items that the user has touched
-already, and items that may not be shown, are left out; see serving/rules.py.
+already, as far as the domain says so, and items that may not be shown, are left out; see
+serving/rules.py.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -74,7 +75,7 @@ class Recommender:
         self._neighbours = NeighbourLists(reader, metrics)
         self._ranking = Ranking(RankingFeatures(reader), metrics)
         self._vectors = UserVectors(metrics)
-        self._domain = domain
+        self._domain, self._showing = domain, set(domain.showing)
         self._index = index
         self._promotions = promotions
         self._arrangement = arrangement
@@ -149,7 +150,7 @@ class Recommender:
     ) -> Answer:
         """What is made for one user; without anything to go by, what is made for all."""
         how, seen = self._how(asked), self._seeing(state, asked.context.item_id, now)
-        rules = _rules(pinned, asked, now, seen.history.item_ids)
+        rules = _rules(pinned, asked, now, self._hidden(seen, asked.context.item_id))
         promoted = slots(
             self._promotions.running(now) if how.promotions else (),
             rules,
@@ -197,6 +198,12 @@ class Recommender:
             (*history.values, 0.0),
         )
         return replace(state, history=seen, stored=None)
+
+    def _hidden(self, state: UserState, seen: str | None) -> set[str]:
+        """What a user is not shown again, by the domain's choice, and what it looks at now."""
+        done = zip(state.history.item_ids, state.history.event_types, strict=True)
+        lately = {item_id for item_id, kind in done if kind not in self._showing}
+        return lately.union(state.taken, [seen] if seen else ())
 
     def _how(self, asked: Asked) -> Arrangement:
         return asked.arrangement or self._arrangement

@@ -85,7 +85,7 @@ class Service:
         items, index = items or ItemJournal.open(), SearchIndex(config.home / "search")
         live = LiveEvents(domain, length=config.sequence_length, hours=config.live_hours)
         forgotten = Forgotten(forgotten_root())
-        users = Users(reader, live, forgotten, length=config.sequence_length)
+        users = Users(reader, live, forgotten, domain, length=config.sequence_length)
         catalogue = CatalogueFollower(lake, Follower(items.root))
         active = ActiveRelease.open(catalogue, metrics)
         promotions = Promotions.open(metrics)

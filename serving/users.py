@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from nearline.domains import Domain
 from nearline.intake import Forgotten
+from nearline.reach import TAKEN_ITEMS
 from nearline.schema import Event
 from nearline.sequence import History, at_microseconds, microseconds
 from serving.features import (
@@ -50,11 +51,12 @@ class LiveEvents:
     """The newest accepted events of each user, kept for some hours. Safe from many threads.
 
     Only what belongs in a sequence is kept: events with an item, of a type with weight in the
-    domain file; the hourly sequences follow the same rule.
+    domain file; the hourly sequences follow the same rule. So do those that hide their item always,
+    which are kept beyond the `length` newest.
     """
 
     def __init__(self, domain: Domain, *, length: int, hours: int) -> None:
-        self._telling = set(domain.telling)
+        self._telling, self._taking = set(domain.telling), set(domain.taking)
         self._length = length
         self._kept_for = timedelta(hours=hours)
         self._users: OrderedDict[str, Recent] = OrderedDict()  # by last acceptance, oldest first
@@ -89,8 +91,10 @@ class LiveEvents:
         before = self._users.get(user_id, Recent())
         if any(event.event_id == known.event_id for known in before.events):
             return
-        events = sorted((*before.events, event))[-self._length :]
-        self._users[user_id] = Recent(tuple(events), accepted)
+        events = sorted((*before.events, event))
+        taking = [e for e in events[: -self._length] if e.event_type in self._taking]
+        kept = (*taking[-TAKEN_ITEMS:], *events[-self._length :])
+        self._users[user_id] = Recent(kept, accepted)
         self._users.move_to_end(user_id)
 
     def _forget(self, horizon: datetime) -> None:
@@ -111,9 +115,9 @@ class UserState:
     """What is known of a user now.
 
     `vector` is the pushed vector, whatever its release; `stored` is the same if it knows all these
-    events. `trouble` says why the online store has no part in this;
-    `features` up to when each of its views was known. `user_id` is whom the online store may be
-    asked about, if anybody.
+    events; `taken` are the items of events that hide theirs always. `trouble` says why the online
+    store has no part in this; `features` up to when each of its views was known. `user_id` is whom
+    the online store may be asked about, if anybody.
     """
 
     history: History
@@ -122,6 +126,7 @@ class UserState:
     trouble: Reason | None = None
     features: Mapping[str, datetime] = field(default_factory=dict)
     user_id: str | None = None
+    taken: frozenset[str] = frozenset()
 
     @property
     def last_us(self) -> int | None:
@@ -136,9 +141,16 @@ class Users:
     """
 
     def __init__(
-        self, reader: FeatureReader, live: LiveEvents, forgotten: Forgotten, *, length: int
+        self,
+        reader: FeatureReader,
+        live: LiveEvents,
+        forgotten: Forgotten,
+        domain: Domain,
+        *,
+        length: int,
     ) -> None:
         self._reader = reader
+        self._taking = set(domain.taking)
         self._live = live
         self._forgotten = forgotten
         self._length = length
@@ -163,7 +175,9 @@ class Users:
         vector = features.vector
         stored = vector if vector and _covers(vector, history, recent) else None
         asked = user_id if readable else None
-        return UserState(history, vector, stored, trouble, features.times, asked)
+        lately = (e.item_id for e in recent.events if e.event_type in self._taking)
+        taken = features.taken.union(lately)
+        return UserState(history, vector, stored, trouble, features.times, asked, taken)
 
 
 def _covers(stored: StoredVector, history: History, recent: Recent) -> bool:

@@ -4,7 +4,8 @@ An hour is computed from the events of its day and, for the hour's users only, f
 before it and the tails of the days since. One hour or a whole year go through the same queries.
 
 A sequence holds the events that belong in one (`spark_jobs.tails`), oldest first, by
-(event_ts, event_id).
+(event_ts, event_id). Beside it stand the items that the user is never shown again, whose events may
+be older than those of the sequence.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,9 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
+from nearline.domains import load_domain
 from nearline.lake import EVENTS, Lake
-from nearline.reach import SEQUENCE_DAYS
+from nearline.reach import SEQUENCE_DAYS, TAKEN_ITEMS
 from nearline.schema import (
     EVENT_ID,
     EVENT_TS,
@@ -60,9 +62,13 @@ SEQUENCE_SCHEMA = pa.schema(
         ("event_types", pa.list_(pa.string())),
         ("event_ts", pa.list_(pa.int64())),
         ("values", pa.list_(pa.float64())),
+        ("taken_item_ids", pa.list_(pa.string())),
     ]
 )
-"""One row a user active in the hour. `event_ts` are microseconds since 1970; no value is 0."""
+"""One row a user active in the hour. `event_ts` are microseconds since 1970; no value is 0.
+
+`taken_item_ids` are the last TAKEN_ITEMS items, newest first, of events that hide theirs always.
+"""
 
 
 def update_sequences(spark: SparkSession, window: Window) -> dict[str, int]:
@@ -72,17 +78,18 @@ def update_sequences(spark: SparkSession, window: Window) -> dict[str, int]:
     Returns the rows written, by dataset.
     """
     lake, length = Lake.open(), settings().sequence_length
+    taking = load_domain(settings().domain).taking
     hours = sorted({*hours_there(lake, EVENTS, window), *hours_there(lake, USER_SEQUENCE, window)})
     if not hours:
         return {USER_TAIL: 0, USER_SEQUENCE: 0}
     days = sorted({hour_start(hour).date() for hour in hours})
     USER_STATES.remove_later(lake, days[0])
     today = read_sequence_events(spark, lake, day_files(lake, days)).persist()
-    tails = write_tails(lake, day_tails(today, length))
+    tails = write_tails(lake, day_tails(today, length, taking))
     remove_stale_days(lake, USER_TAIL, days, tails, TAIL_SCHEMA)
     past = read_earlier(spark, lake, days, active_users(today, window))
     lake.expand(USER_SEQUENCE, window)
-    sequences = write_sequences(lake, sequences_at(today, past, window, length))
+    sequences = write_sequences(lake, sequences_at(today, past, window, length, taking))
     remove_stale(lake, USER_SEQUENCE, hours, sequences, SEQUENCE_SCHEMA)
     today.unpersist()
     return {USER_TAIL: _rows(tails), USER_SEQUENCE: _rows(sequences)}
@@ -110,10 +117,13 @@ def read_earlier(
     return read_files(spark, lake, files, TAIL_SCHEMA, among=(USER_ID, users))
 
 
-def sequences_at(today: DataFrame, past: DataFrame, window: Window, length: int) -> DataFrame:
+def sequences_at(
+    today: DataFrame, past: DataFrame, window: Window, length: int, taking: Sequence[str]
+) -> DataFrame:
     """The last `length` events of each user active in an `hour` of `window`, up to the hour's end.
 
-    `today` holds the events of all days with such hours, `past` what those users did on others.
+    With the items that events of the types `taking` took until then. `today` holds the events of
+    all days with such hours, `past` what those users did on others.
     """
     columns = TAIL_SCHEMA.names
     event = F.struct(
@@ -134,6 +144,7 @@ def sequences_at(today: DataFrame, past: DataFrame, window: Window, length: int)
     return (
         users.select(USER_ID, "events", F.explode("hours").alias("hour"))
         .withColumn("events", known)
+        .withColumn("taken", F.filter("events", lambda event: event[EVENT_TYPE].isin(list(taking))))
         .withColumn("events", newest)
         .select(
             "hour",
@@ -142,6 +153,9 @@ def sequences_at(today: DataFrame, past: DataFrame, window: Window, length: int)
             F.col("events.event_type").alias("event_types"),
             F.col("events.ts").alias("event_ts"),
             F.expr("transform(events.value, v -> coalesce(v, 0D))").alias("values"),
+            F.expr(f"slice(array_distinct(reverse(taken.item_id)), 1, {TAKEN_ITEMS})").alias(
+                "taken_item_ids"
+            ),
         )
     )
 

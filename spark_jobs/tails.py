@@ -1,7 +1,8 @@
 """User tails: the newest events of each user on each day, and which events belong in a sequence.
 
 `partials/user_tail` is what the days before tell of a user. An event belongs in a sequence when it
-has an item and a weight above 0 in the domain file.
+has an item and a weight above 0 in the domain file. Beside the newest events, a tail has the newest
+event that takes each item: one of a type that hides its item always.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from pyspark.sql import functions as F
 
 from nearline.domains import Domain, load_domain
 from nearline.lake import EVENTS, Lake
+from nearline.reach import TAKEN_ITEMS
 from nearline.schema import EVENT_ID, EVENT_SCHEMA, EVENT_TS, EVENT_TYPE, ITEM_ID, USER_ID, VALUE
 from nearline.settings import settings
 from nearline.windows import Window
@@ -45,17 +47,28 @@ def day_files(lake: Lake, days: Sequence[date]) -> list[str]:
     return [path for day in days for path in lake.files(EVENTS, Window.of_days(day, day))]
 
 
-def day_tails(events: DataFrame, length: int) -> DataFrame:
-    """The newest `length` events of each user on each day, with the day's first `hour`."""
+def day_tails(events: DataFrame, length: int, taking: Sequence[str]) -> DataFrame:
+    """What `newest` gives of each user on each day, with the day's first `hour`."""
     hour = F.expr(f"unix_seconds({EVENT_TS}) div 86400 * 24")
-    return newest(events.withColumn("hour", hour), [USER_ID, "hour"], length)
+    return newest(events.withColumn("hour", hour), [USER_ID, "hour"], length, taking)
 
 
-def newest(events: DataFrame, keys: Sequence[str], length: int) -> DataFrame:
-    """The last `length` events of each of `keys`, by (event_ts, event_id)."""
-    order = Over.partitionBy(*keys).orderBy(F.desc(EVENT_TS), F.desc(EVENT_ID))
-    placed = events.withColumn("place", F.row_number().over(order))
-    return placed.where(F.col("place") <= length).drop("place")
+def newest(events: DataFrame, keys: Sequence[str], length: int, taking: Sequence[str]) -> DataFrame:
+    """The last `length` events of each of `keys`, by (event_ts, event_id), and what takes items.
+
+    Of the events of the types `taking`, the last on each item, for the last TAKEN_ITEMS items.
+    """
+    order = F.desc(EVENT_TS), F.desc(EVENT_ID)
+    takes = F.col(EVENT_TYPE).isin(list(taking))
+    by_item = Over.partitionBy(*keys, ITEM_ID, takes).orderBy(*order)
+    by_key = Over.partitionBy(*keys).orderBy(*order)
+    placed = (
+        events.withColumn("takes", takes & (F.row_number().over(by_item) == 1))
+        .withColumn("taken", F.count_if("takes").over(by_key))
+        .withColumn("place", F.row_number().over(by_key))
+    )
+    kept = (F.col("place") <= length) | (F.col("takes") & (F.col("taken") <= TAKEN_ITEMS))
+    return placed.where(kept).drop("takes", "taken", "place")
 
 
 def write_tails(lake: Lake, tails: DataFrame) -> list[Row]:

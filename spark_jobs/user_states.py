@@ -1,7 +1,8 @@
 """User states: the newest events of every user before a day (see `spark_jobs.states`).
 
 `partials/user_state` of day X holds what the tails of the days before X tell: the newest
-`sequence_length` events of each user in the last SEQUENCE_DAYS. Sequences come out the same from
+`sequence_length` events of each user in the last SEQUENCE_DAYS, and the newest that takes each of
+the user's items. Sequences come out the same from
 any state, and from none.
 """
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from nearline.domains import load_domain
 from nearline.lake import Lake
 from nearline.reach import SEQUENCE_DAYS
 from nearline.schema import EVENT_TS, USER_ID
@@ -48,6 +50,7 @@ def roll_user_states(spark: SparkSession, end: datetime) -> None:
 
 
 def newest_before(past: DataFrame, day: date) -> DataFrame:
-    """The newest `sequence_length` events of each user in the SEQUENCE_DAYS before `day`."""
-    first = F.lit(midnight(day) - SEQUENCE_DAYS * DAY)
-    return newest(past.where(F.col(EVENT_TS) >= first), [USER_ID], settings().sequence_length)
+    """What `newest` gives of each user in the SEQUENCE_DAYS before `day`."""
+    first, config = F.lit(midnight(day) - SEQUENCE_DAYS * DAY), settings()
+    known, taking = past.where(F.col(EVENT_TS) >= first), load_domain(config.domain).taking
+    return newest(known, [USER_ID], config.sequence_length, taking)

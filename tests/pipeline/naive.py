@@ -168,8 +168,10 @@ def sequence(
     """user_sequence."""
     mine = events[(events.user_id == user) & (events.event_ts < at) & events.item_id.notna()]
     mine = mine[mine.event_type.isin(domain.telling)].sort_values(["event_ts", "event_id"])
+    takes = mine[mine.event_type.isin(domain.taking)]
     mine = mine.tail(length)
     return {
+        "taken_item_ids": takes.item_id[::-1].drop_duplicates().tolist(),
         "item_ids": mine.item_id.tolist(),
         "event_types": mine.event_type.tolist(),
         "event_ts": [ts.value // 1000 for ts in mine.event_ts],

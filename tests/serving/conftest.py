@@ -110,10 +110,17 @@ class FakeStore:
     ranking_error: Exception | None = None
     asked: list[tuple[list[str], list[dict[str, str]]]] = field(default_factory=list)
 
-    def put_sequence(self, user_id: str, events: Sequence[tuple[str, str, datetime]]) -> None:
+    def put_sequence(
+        self,
+        user_id: str,
+        events: Sequence[tuple[str, str, datetime]],
+        *,
+        taken: Sequence[str] = (),
+    ) -> None:
         items, types, times = zip(*events, strict=True)
         micros = [round(ts.timestamp() * 1e6) for ts in times]
         row = {"item_ids": list(items), "event_types": list(types), "event_ts": micros}
+        row["taken_item_ids"] = list(taken)
         for name, value in row.items():
             self.users.setdefault(user_id, {})[f"user_sequence__{name}"] = value
         self.users[user_id]["user_sequence__item_ids__ts"] = int(HOUR_END.timestamp())

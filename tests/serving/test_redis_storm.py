@@ -56,6 +56,7 @@ def bring_online(now: Any) -> None:
         "event_types": [["play"] * 3],
         "event_ts": [times],
         "values": [[1.0] * 3],
+        "taken_item_ids": [TOUCHED],
     }
     feature_store().write_to_online_store("user_sequence", pd.DataFrame(row))
 

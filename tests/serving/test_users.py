@@ -57,9 +57,18 @@ def test_two_nothings_are_nothing() -> None:
 def test_the_newest_events_are_kept_in_their_order() -> None:
     live = live_events()
     for n in (5, 1, 4, 2, 3):
-        live.add([event(f"e{n}", f"i{n}", seconds=n)], accepted=NOON)
+        live.add([event(f"e{n}", f"i{n}", seconds=n, event_type="comment")], accepted=NOON)
     assert [e.item_id for e in live.of("ann").events] == ["i3", "i4", "i5"]
     assert live.of("bob").events == ()
+
+
+def test_what_hides_its_item_always_is_kept_beyond_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.users.TAKEN_ITEMS", 2)
+    live = live_events()
+    kinds = ["play", "comment", "rating", "play", "comment", "comment", "comment"]
+    for n, kind in enumerate(kinds):
+        live.add([event(f"e{n}", f"i{n}", seconds=n, event_type=kind)], accepted=NOON)
+    assert [e.item_id for e in live.of("ann").events] == ["i2", "i3", "i4", "i5", "i6"]
 
 
 def test_only_what_belongs_in_a_sequence_is_kept() -> None:

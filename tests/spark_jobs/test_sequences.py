@@ -13,6 +13,7 @@ from nearline.settings import settings
 from nearline.windows import HOUR
 from spark_jobs.sequences import USER_SEQUENCE, sequences_at
 from spark_jobs.tails import TAIL_SCHEMA, USER_TAIL, day_tails, sequence_events
+from spark_jobs.user_states import USER_STATES
 
 # (event id, user, hours after START, item, type, value)
 EVENTS = [
@@ -26,6 +27,9 @@ EVENTS = [
     ("h", "cyd", 3.5, "brazil", "play", 0.1),
     ("i", "ada", 20.0, "alien", "play", 0.9),
 ]
+
+
+_COMMENTS = [{"item_id": "brazil", "event_type": "comment", "value": None}] * 3
 
 
 def frame(spark: SparkSession, world: Any, first: float, last: float) -> DataFrame:
@@ -46,7 +50,7 @@ def frame(spark: SparkSession, world: Any, first: float, last: float) -> DataFra
 
 def test_sequences_at_the_end_of_each_hour(spark: SparkSession, world: Any) -> None:
     today, past = frame(spark, world, 0, 24), frame(spark, world, -100, 0)
-    found = sequences_at(today, past, world.window(1, 4), 3).collect()
+    found = sequences_at(today, past, world.window(1, 4), 3, []).collect()
     hour = (world.at(0) - world.at(0).replace(year=1970, month=1, day=1)) // HOUR
     told = {
         (row.hour - hour, row.user_id): (row.item_ids, row.event_types, row["values"])
@@ -77,8 +81,8 @@ def test_what_happened_more_than_a_year_ago_is_left_out(spark: SparkSession, wor
         "user_id", "'alien' as item_id", "event_type", "event_ts - interval 366 day as event_ts",
         "value", "'old' as event_id",
     )  # fmt: skip
-    [row] = sequences_at(today, old, world.window(3, 4), 10).collect()
-    assert row.item_ids == ["brazil"]
+    [row] = sequences_at(today, old, world.window(3, 4), 10, ["play"]).collect()
+    assert row.item_ids == row.taken_item_ids == ["brazil"]
     [row] = sequences_at(
         today,
         old.selectExpr(
@@ -87,13 +91,53 @@ def test_what_happened_more_than_a_year_ago_is_left_out(spark: SparkSession, wor
         ),
         world.window(3, 4),
         10,
+        ["play"],
     ).collect()  # fmt: skip
-    assert row.item_ids == ["alien", "brazil"]
+    assert row.item_ids == row.taken_item_ids[::-1] == ["alien", "brazil"]
 
 
 def test_a_tail_holds_the_newest_events_of_a_day(spark: SparkSession, world: Any) -> None:
-    tails = day_tails(frame(spark, world, -100, 100), 2).collect()
+    tails = day_tails(frame(spark, world, -100, 100), 2, []).collect()
     assert sorted(row.event_id for row in tails) == ["a", "b", "c", "f", "g", "h", "i"]
+
+
+def test_a_tail_holds_the_newest_event_that_takes_each_item_too(
+    spark: SparkSession, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spark_jobs.tails.TAKEN_ITEMS", 2)
+    rows = [("a", "x", "rating"), ("b", "x", "rating"), ("c", "y", "rating"), ("d", "z", "rating")]
+    rows += [(name, "w", "play") for name in "efgh"]
+    events = [
+        {"user_id": "ada", "event_ts": world.at(n / 10), "event_id": e, "item_id": i}
+        | {"event_type": kind}
+        for n, (e, i, kind) in enumerate(rows)
+    ]
+    told = spark.createDataFrame(pa.Table.from_pylist(events, schema=TAIL_SCHEMA))
+    ids = {row.event_id for row in day_tails(told, 2, ["rating"]).collect()}
+    assert ids == {"c", "d", "g", "h"}
+    assert {row.event_id for row in day_tails(told, 7, ["rating"]).collect()} == set("bcdefgh")
+
+
+def test_items_taken_long_ago_are_known_however_much_was_done_since(
+    other_worlds: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEARLINE_SEQUENCE_LENGTH", "2")
+    monkeypatch.setenv("NEARLINE_LATE_HOURS", "2")
+    settings.cache_clear()
+    world = other_worlds()
+    since = [
+        world.row(f"c{n}", 24.0 * n + 5, item_id="casablanca", event_type="comment", value=None)
+        for n in range(1, 5)
+    ]
+    bought = [("p0", 1.5, "alien"), ("p1", 1.6, "brazil"), ("p2", 1.7, "alien")]
+    plays = [world.row(e, hours, item_id=item, event_type="play") for e, hours, item in bought]
+    world.arrive(*plays, *since, *(world.row(f"d{n}", 1.8) | c for n, c in enumerate(_COMMENTS)))
+    for first in range(0, 120, 24):
+        world.run(first, first + 24)
+    rows = world.rows(USER_SEQUENCE)
+    assert [row["taken_item_ids"] for row in rows] == [["alien", "brazil"]] * 5
+    assert rows[-1]["item_ids"] == ["casablanca"] * 2
+    assert USER_STATES.days(world.lake)
 
 
 def test_events_that_tell_nothing_are_left_out(spark: SparkSession, world: Any) -> None:
