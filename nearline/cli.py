@@ -13,8 +13,8 @@ from nearline.errors import NearlineError
 
 STORY = (
     *("load", "features", "train", "finetune", "releases", "evaluate", "replay"),
-    *("serve", "keys", "lookup", "experiments", "push", "status", "drift", "housekeeping"),
-    *("forget", "doctor"),
+    *("serve", "keys", "lookup", "experiments", "clicks", "push", "status"),
+    *("drift", "housekeeping", "forget", "doctor"),
     *("airflow", "demo", "traffic", "down"),
 )
 _PASSED_ON = {"airflow": {"allow_extra_args": True, "ignore_unknown_options": True}}

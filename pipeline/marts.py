@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nearline.domains import Domain, load_domain
+from nearline.intake.impressions import IMPRESSIONS, complete_columns
 from nearline.lake import CATALOGUE, EVENTS, QUARANTINE, Lake, hour_groups
 from nearline.schema import FEATURE_TS, TIMESTAMP
 from nearline.settings import settings
@@ -21,6 +22,7 @@ from pipeline.dbt import PROJECT, SCHEMA, Query, build, warehouse
 from spark_jobs import partials
 
 DOMAIN = "domain"
+HOURLY_CLICKS = "marts/hourly_clicks"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Export:
     """Where the rows of a mart go: `dataset` of the lake, made from `inputs`.
 
     The partition is told by the column `time`: by the hour that begins there, or with `daily` by
-    the day; by FEATURE_TS, it is the hour that ends there.
+    the day; by FEATURE_TS, it is the hour that ends there. `key` are the columns that order the
+    rows of one time, by name or number.
     """
 
     mart: str
@@ -36,6 +39,7 @@ class Export:
     inputs: tuple[str, ...]
     time: str = FEATURE_TS
     daily: bool = False
+    key: str = "1"
 
 
 def _features(name: str, *inputs: str) -> Export:
@@ -51,6 +55,13 @@ EXPORTS = (
     _features("item_conversion", partials.ITEM_HOURLY),
     _features("trending", partials.ITEM_HOURLY, CATALOGUE),
     Export("fct_hourly_quality", "marts/hourly_quality", (EVENTS, QUARANTINE), time="hour"),
+    Export(
+        "fct_hourly_clicks",
+        HOURLY_CLICKS,
+        (IMPRESSIONS, EVENTS),
+        time="hour",
+        key="surface, source, position",
+    ),
     Export("fct_sessions", "marts/sessions", (EVENTS,), time="session_start", daily=True),
 )
 FEATURES = {each.mart: each.dataset for each in EXPORTS if each.time == FEATURE_TS}
@@ -69,6 +80,9 @@ DOMAIN_SCHEMA = pa.schema(
     ]
 )
 _HOUR = "_hour"
+
+ATTRIBUTION = 24 * HOUR
+"""How far back lists are read that clicks may follow from: `attribution_hours` of the SQL."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,7 @@ def build_marts(window: Window) -> MartReport:
         lake.require_complete(dataset, window)
     lake.write_snapshot(DOMAIN, domain_table(load_domain(settings().domain)))
     changed = lake.changed(EVENTS, window)
+    complete_columns(lake, Window(changed.start - ATTRIBUTION, changed.end))
     with warehouse() as query:
         results = build(changed, query)
         rows = {each.dataset: export(lake, each, _rows(query, each), changed) for each in EXPORTS}
@@ -164,7 +179,7 @@ def _write_days(lake: Lake, to: Export, table: pa.Table, window: Window) -> None
 
 def _rows(query: Query, of: Export) -> pa.Table:
     """The rows of a mart, ordered by time and key; the same types from every target."""
-    table = query(f"select * from {SCHEMA}.{of.mart} order by {of.time}, 1")
+    table = query(f"select * from {SCHEMA}.{of.mart} order by {of.time}, {of.key}")
     fields = [pa.field(field.name, _plain(field.type)) for field in table.schema]
     return table.cast(pa.schema(fields))
 

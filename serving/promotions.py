@@ -45,13 +45,13 @@ class Promotions:
 
     def refresh(self) -> None:
         """Take over the file if it changed. One thread calls this."""
-        version = version_of(self._path)
-        if version == self._seen:
-            return
-        self._seen = version
         try:
+            version = version_of(self._path)
+            if version == self._seen:
+                return
+            self._seen = version
             self._told = read_promotions(self._path)
-        except ConfigError:
+        except (ConfigError, OSError):
             log.exception("the promotions stay as they are")
             self._metrics.refresh_failures.labels("promotions").inc()
         else:

@@ -101,3 +101,19 @@
   {%- else -%} list_reverse_sort({{ list }})
   {%- endif -%}
 {%- endmacro %}
+
+
+{#- The value at a place of a list, counted from 1; null of a null list. -#}
+{% macro list_at(list, place) -%}
+  {%- if target.type == 'spark' -%} element_at({{ list }}, cast({{ place }} as int))
+  {%- else -%} list_extract({{ list }}, {{ place }})
+  {%- endif -%}
+{%- endmacro %}
+
+
+{#- In a select list: one row for each place of a list that has any, counted from 1. -#}
+{% macro places_of(list) -%}
+  {%- if target.type == 'spark' -%} explode(sequence(1L, cast(size({{ list }}) as bigint)))
+  {%- else -%} unnest(range(1, len({{ list }}) + 1))
+  {%- endif -%}
+{%- endmacro %}

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from nearline.intake.files import HourLock, journal_hours, read_hour, remove_hour, to_line
 from nearline.intake.forgotten import Forgotten
 from nearline.intake.writer import Writer, utc_now
-from nearline.lake import Lake
+from nearline.lake import Lake, day_of
 from nearline.schema import ITEM_ID, RECEIVED_TS, TIMESTAMP, USER_ID
 from nearline.settings import settings
 from nearline.windows import Window, hour_floor
@@ -50,6 +51,9 @@ that the user looked at; `category`, `page` and `device` are what the caller tol
 
 `propensities` are the chances that lots gave each item its place; null where none was drawn, as in
 lists logged before there were any: each chance was 1."""
+
+
+_ORDER = (RECEIVED_TS, "request_id")
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,26 @@ def close_impressions(lake: Lake, window: Window, now: datetime) -> int:
     return total
 
 
+def complete_columns(lake: Lake, window: Window) -> None:
+    """Give the days of `window` that an older version wrote the columns that they lack, as nulls.
+
+    SQL reads files side by side, and wants all of them to have all columns.
+    """
+    days = list(window.days())
+    files = lake.files(IMPRESSIONS, Window.of_days(days[0], days[-1]))
+    for day in sorted({day_of(path) for path in files if _lacks_columns(lake, path)}):
+        whole = Window.of_days(day, day)
+        lake.expand(IMPRESSIONS, whole)
+        for hour in map(Window.of_hour, whole.hours()):
+            rows = lake.read(IMPRESSIONS, hour, schema=IMPRESSION_SCHEMA)
+            lake.write_hour(IMPRESSIONS, hour.start, rows, sort_by=_ORDER)
+
+
+def _lacks_columns(lake: Lake, path: str) -> bool:
+    with lake.fs.open(path, "rb") as source:
+        return not set(IMPRESSION_SCHEMA.names).issubset(pq.read_schema(source).names)
+
+
 def prune_impressions(lake: Lake, before: datetime) -> int:
     """Remove the log of hours that ended before then, brought into the lake first; how many."""
     root = impressions_root()
@@ -134,5 +158,5 @@ def _write(lake: Lake, root: Path, hour: datetime) -> int:
         table = pa.Table.from_pylist(rows, schema=IMPRESSION_SCHEMA)
         table = table.filter(pc.invert(Forgotten.load().rows(table)))
         lake.expand(IMPRESSIONS, Window.of_hour(hour))
-        lake.write_hour(IMPRESSIONS, hour, table, sort_by=[RECEIVED_TS, "request_id"])
+        lake.write_hour(IMPRESSIONS, hour, table, sort_by=_ORDER)
     return len(rows)

@@ -10,6 +10,7 @@ import pytest
 
 from nearline.domains import load_domain
 from nearline.errors import MissingPartition, StepFailed
+from nearline.intake.impressions import IMPRESSION_SCHEMA, IMPRESSIONS
 from nearline.lake import EVENTS, Lake, hour_groups
 from nearline.schema import EVENT_SCHEMA, EVENT_TS, ITEM_SCHEMA
 from nearline.settings import settings
@@ -45,6 +46,26 @@ STREAM = [
 ]
 
 
+def write_shown(lake: Lake) -> None:
+    """The lists that STREAM follows from, shown half an hour before; the first is of old times."""
+    rows = [
+        {
+            "request_id": f"r{n}",
+            "user_id": user,
+            "surface": "home" if n % 2 else None,
+            "item_ids": ["nothing", item],
+            "sources": ["encoder", "trending"],
+            "propensities": [1.0, 0.02] if n % 3 else None,
+            "received_ts": START + timedelta(hours=hours - 0.5),
+        }
+        for n, (hours, user, item, _, _) in enumerate(STREAM)
+    ]
+    shown = pa.Table.from_pylist(rows, schema=IMPRESSION_SCHEMA)
+    old = ("category", "page", "device", "propensities")
+    for hour, part in hour_groups(shown, "received_ts"):
+        lake.write_hour(IMPRESSIONS, hour, part if hour > START else part.drop_columns(old))
+
+
 def write_stream(lake: Lake) -> None:
     events = pa.Table.from_pylist(
         [
@@ -55,6 +76,7 @@ def write_stream(lake: Lake) -> None:
                 "event_type": kind,
                 "event_ts": START + timedelta(hours=hours),
                 "value": value,
+                "request_id": f"r{n}",
                 "received_ts": START + timedelta(hours=hours),
             }
             for n, (hours, user, item, kind, value) in enumerate(STREAM)
@@ -75,6 +97,7 @@ def write_stream(lake: Lake) -> None:
     lake.write_snapshot("catalogue", pa.Table.from_pylist(items, schema=ITEM_SCHEMA))
     for dataset in SCHEMAS:
         lake.mark_complete(dataset, WINDOW, rows=0)
+    write_shown(lake)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +135,8 @@ def test_a_run_reports_what_it_built(report: MartReport) -> None:
     assert report.window == WINDOW
     assert report.models > 10
     assert report.tests > 20
-    assert set(report.rows) == {*FEATURES.values(), "marts/hourly_quality", "marts/sessions"}
+    marts = {"marts/hourly_quality", "marts/hourly_clicks", "marts/sessions"}
+    assert set(report.rows) == {*FEATURES.values(), *marts}
     assert Lake.open().covered("features/user_activity") == [WINDOW]
 
 
@@ -157,6 +181,27 @@ def test_features_of_one_hour() -> None:
     affinity = feature_rows("user_category_affinity", "user_id")["ada", 1]
     assert affinity["categories"] == ["horror", "space"]
     assert affinity["affinities"] == [0.5, 0.5]
+
+
+@pytest.mark.usefixtures("report")
+def test_clicks_follow_what_was_shown() -> None:
+    rows = [
+        row
+        for path in Lake.open().files("marts/hourly_clicks")
+        for row in pa.parquet.read_table(path, partitioning=None).to_pylist()
+    ]
+    sums = {
+        name: sum(row[name] for row in rows)
+        for name in ("impressions", "clicks", "conversions", "explored_clicks")
+    }
+    assert sums == {"impressions": 18, "clicks": 9, "conversions": 0, "explored_clicks": 4}
+    assert {(row["position"], row["source"]) for row in rows} == {(1, "encoder"), (2, "trending")}
+    [first] = [r for r in rows if r["hour"] == START and r["surface"] == "home" and r["clicks"]]
+    assert (first["position"], first["impressions"], first["clicks"]) == (2, 1, 1)
+    assert (first["ctr"], first["debiased_ctr"]) == (1.0, 2.0)
+    # shown at 25.5, clicked at 26.0
+    [later] = [r for r in rows if r["hour"] == START + 26 * HOUR and r["surface"] == ""]
+    assert (later["impressions"], later["clicks"], later["ctr"]) == (0, 1, None)
 
 
 @pytest.mark.usefixtures("report")
@@ -219,6 +264,7 @@ def test_unit_tests_of_the_sql_pass() -> None:
         "item_conversion_is_drawn_to_the_site",
         "user_searches_fade_and_expire",
         "trending_orders_by_faded_weight",
+        "hourly_clicks_follow_their_lists",
     }
 
 
@@ -264,7 +310,7 @@ def test_an_hour_that_lost_its_rows_loses_its_file(tmp_path: Path) -> None:
 
 def test_marts_are_listed_without_starting_dbt() -> None:
     names = mart_names()
-    assert {"dim_items", "fct_sessions", "fct_hourly_quality"} <= set(names)
+    assert {"dim_items", "fct_sessions", "fct_hourly_quality", "fct_hourly_clicks"} <= set(names)
     assert set(FEATURES) <= set(names)
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from nearline.domains import load_domain
-from nearline.lake import Lake
+from nearline.intake.impressions import IMPRESSION_SCHEMA, IMPRESSIONS
+from nearline.lake import Lake, hour_groups
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from pipeline.marts import EXPORTS, build_marts
@@ -39,9 +41,30 @@ def stream(domain: str, events: int, seed: int) -> list[dict[str, Any]]:
                 "value": round(random.uniform(value.min, value.max), 2) if value else None,
                 "query": random.choice(["red", "red shoes", "hat"]) if kind == "search" else None,
                 "received_ts": happened + timedelta(minutes=random.choice([0, 0, 90])),
+                "request_id": f"r{n // 2}",
             }
         )
     return rows
+
+
+def write_shown(lake: Lake) -> None:
+    """Lists of the last days, some drawn by lot, some for nobody that is known."""
+    random = Random(5)
+    rows = [
+        {
+            "request_id": f"r{n}",
+            "user_id": f"user{random.randrange(8)}" if n % 2 else None,
+            "surface": random.choice(["home", None]),
+            "item_ids": random.sample(list(CATEGORIES), 8) if n % 10 else [],
+            "sources": ["encoder", "content"] * 4 if n % 10 else [],
+            "propensities": [1.0, *[0.01] * 7] if n % 3 else None,
+            "received_ts": HISTORY.end - 50 * random.random() * HOUR - timedelta(microseconds=1),
+        }
+        for n in range(200)
+    ]
+    shown = pa.Table.from_pylist(rows, schema=IMPRESSION_SCHEMA)
+    for number, (hour, part) in enumerate(hour_groups(shown, "received_ts")):
+        lake.write_hour(IMPRESSIONS, hour, part if number else part.drop_columns(["propensities"]))
 
 
 @pytest.mark.slow
@@ -60,6 +83,7 @@ def test_spark_builds_what_duckdb_builds(
         settings.cache_clear()
         lake = Lake.open()
         clean_lake(lake, stream(DOMAIN, 400, seed=7), CATEGORIES, HISTORY)
+        write_shown(lake)
         report = build_marts(WINDOW)
         assert all(rows for dataset, rows in report.rows.items() if "searches" not in dataset)
         found[target] = {
