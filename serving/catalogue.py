@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nearline.columns import EXPIRES_TS, HIDDEN, PRICE
 from nearline.errors import BadInput, NearlineError
 from nearline.given import Given
 from nearline.intake import put_alone
 from nearline.lake import CATALOGUE, Lake
 from nearline.partition import content_sha256
-from nearline.schema import EXPIRES_TS, HIDDEN, ITEM_ID, ITEM_SCHEMA, MODALITIES, PRICE
+from nearline.schema import ITEM_ID, ITEM_SCHEMA, MODALITIES
 from nearline.sequence import microseconds
 from nearline.windows import parse_time
 from serving.filters import Filters, as_texts

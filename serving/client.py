@@ -26,7 +26,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from nearline.schema import Event, Item
+from nearline.records import Event, Item
 from nearline.settings import settings
 from serving.errors import Fault, ServiceFailed, ServiceTimeout, Unreachable, error_for
 from serving.schema import (

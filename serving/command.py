@@ -9,7 +9,6 @@ from rich.markup import escape
 
 from nearline.console import JsonFlag, err, print_json, print_table
 from nearline.errors import ConfigError
-from nearline.experiments import Experiments
 from nearline.settings import settings
 from serving.keys import Key, KeyFile, Role
 
@@ -44,6 +43,7 @@ def serve(
 
     Example: nearline serve --port 8900 --workers 2
     """
+    from nearline.experiments import Experiments
     from serving.workers import Certificate, check_exposure, run
 
     config = settings()

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from nearline.schema import Event, Item
+from nearline.records import Event, Item
 from serving.access import needed_role
 from serving.problems import MEDIA_TYPE
 from serving.schema import MOST_ROWS

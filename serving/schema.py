@@ -1,17 +1,21 @@
-"""What goes over the wire: bodies and answers of the API, shared by service and client."""
+"""What goes over the wire: bodies and answers of the API, shared by service and client.
+
+The client is installed without the rest: this imports no more than pydantic.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from nearline.experiments import Assigned
-from nearline.schema import Id, as_utc
-from nearline.sequence import at_microseconds
+from nearline.records import Id, as_utc
 from serving.answers import Answer, Asked, ScoredItem
 from serving.filters import Filters
 from serving.reasons import Retriever, Source
+
+if TYPE_CHECKING:
+    from nearline.experiments import Assigned
 
 MOST_ITEMS = 200
 MOST_SESSION_EVENTS = 500
@@ -174,7 +178,7 @@ def _why(item: ScoredItem) -> WhyItem | None:
             item_id=tie.item_id,
             title=tie.title,
             event_type=tie.event_type,
-            event_ts=at_microseconds(tie.ts_us),
+            event_ts=tie.event_ts,
             similarity=tie.similarity,
         )
         for tie in item.why.ties
@@ -215,7 +219,7 @@ class ItemList(BaseModel):
     )
 
     @classmethod
-    def of(cls, answer: Answer, request_id: str, assigned: Assigned | None = None) -> Self:
+    def of(cls, answer: Answer, request_id: str, assigned: "Assigned | None" = None) -> Self:
         """The answer to a request, by the arm of an experiment where one was assigned."""
         filled = answer.filled
         return cls(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from nearline.domains import Domain
 from nearline.intake import Forgotten
-from nearline.schema import Event
+from nearline.records import Event
 from nearline.sequence import History, at_microseconds, microseconds
 from serving.features import (
     EMPTY,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 
-from nearline.schema import Event
+from nearline.records import Event
 from serving.description import one_or_many
 from serving.errors import ServiceError
 from serving.schema import MOST_ROWS, EventReceipt, EventsAnswer

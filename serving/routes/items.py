@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI, Request, Response
 
-from nearline.schema import Item
+from nearline.records import Item
 from serving.description import one_or_many
 from serving.errors import ServiceError
 from serving.routes.events import Posted, rows_of

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Query, Request, Response
 from nearline.experiments import Assigned
 from nearline.identity import stored_id
 from nearline.intake import Impression
-from nearline.schema import Id
+from nearline.records import Id
 from serving.answers import Answer, SessionEvent
 from serving.kept import Kept
 from serving.reasons import IN_TROUBLE

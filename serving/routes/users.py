@@ -6,7 +6,7 @@ from datetime import datetime
 from fastapi import FastAPI, Request
 
 from nearline.identity import stored_id
-from nearline.schema import Id
+from nearline.records import Id
 from nearline.sequence import at_microseconds
 from serving.errors import UnknownUser
 from serving.features import Profile, StoreFailed, StoreLate

@@ -32,8 +32,9 @@ from nearline.intake import Follower, ImpressionLog, ItemJournal, Journal, accep
 from nearline.lake import CATALOGUE, Lake
 from nearline.lenders import Lenders
 from nearline.ranking import ITEM_FEATURES, USER_FEATURES
+from nearline.records import Event, Item
 from nearline.releases import Ranking, ReleaseManifest, ReleaseStore
-from nearline.schema import ITEM_SCHEMA, Event, Item
+from nearline.schema import ITEM_SCHEMA
 from nearline.sequence import GAP_BUCKETS, Vocabulary
 from nearline.settings import settings
 from serving.api import create_app

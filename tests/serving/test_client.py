@@ -1,8 +1,6 @@
 """The client against the real app, through a real server; and against a wire that breaks."""
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +8,7 @@ import httpx
 import pytest
 
 from nearline.errors import NearlineError
-from nearline.schema import Event, Item
+from nearline.records import Event, Item
 from nearline.settings import settings
 from serving import errors
 from serving.client import AsyncRecommendationClient, RecommendationClient
@@ -89,16 +87,6 @@ def test_a_batch_is_the_lists_of_its_users(world: Any, base_url: str, eventually
     assert [listed.items for listed in batch.lists] == single
     ids = [listed.request_id for listed in batch.lists]
     assert ids == [f"{batch.request_id}.{place}" for place in range(len(users))]
-
-
-def test_the_client_needs_only_what_an_installation_of_the_package_brings() -> None:
-    heavy = ("torch", "pyspark", "feast", "airflow", "fastapi", "pandas", "duckdb", "onnxruntime")
-    program = (
-        f"import sys; sys.modules.update(dict.fromkeys({heavy!r}))\n"
-        "from serving.client import AsyncRecommendationClient, RecommendationClient\n"
-        "RecommendationClient().close()"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_the_async_client_speaks_to_the_app_in_process(world: Any) -> None:

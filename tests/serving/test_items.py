@@ -13,7 +13,8 @@ from nearline.given import GivenVectors
 from nearline.intake import close_hours, prune_journals
 from nearline.intake.impressions import IMPRESSION_SCHEMA, IMPRESSIONS
 from nearline.lake import CATALOGUE
-from nearline.schema import ITEM_SCHEMA, Item
+from nearline.records import Item
+from nearline.schema import ITEM_SCHEMA
 from nearline.sources.dataset import upsert_items
 from nearline.windows import HOUR, Window
 
