@@ -30,7 +30,6 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import Field
-from redis import Redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError
 from redis.retry import Retry
@@ -269,9 +268,9 @@ class NeverBackRedis(NeverBack, RedisOnlineStore):
 
     rows_per_batch = 2_000
 
-    def _get_client(self, online_store_config: RedisOnlineStoreConfig) -> Redis:
+    def _get_client(self, online_store_config: RedisOnlineStoreConfig) -> Any:
         if self._client is None:
-            client: Redis = super()._get_client(online_store_config)
+            client: Any = super()._get_client(online_store_config)
             client.set_retry(Retry(ExponentialBackoff(cap=0.5, base=0.1), 3, (ConnectionError,)))
         return self._client
 

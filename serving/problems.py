@@ -73,34 +73,37 @@ def _headers(error: ServiceError) -> Iterator[tuple[str, str]]:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer every error of the app with a problem."""
+    """Answer every error of the app with a problem.
+
+    None of the handlers waits: in the loop, they need no thread that others may hold up.
+    """
 
     @app.exception_handler(ServiceError)
-    def of_ours(request: Request, error: ServiceError) -> JSONResponse:
+    async def of_ours(request: Request, error: ServiceError) -> JSONResponse:
         return problem_response(error, request.scope)
 
     @app.exception_handler(NotReady)
-    def not_ready(request: Request, error: NotReady) -> JSONResponse:
+    async def not_ready(request: Request, error: NotReady) -> JSONResponse:
         return problem_response(ServiceNotReady(str(error)), request.scope)
 
     @app.exception_handler(NotKept)
-    def not_kept(request: Request, error: NotKept) -> JSONResponse:
+    async def not_kept(request: Request, error: NotKept) -> JSONResponse:
         log.error("request %s was not kept: %s", request.state.request_id, error)
         return problem_response(NothingKept("the disk keeps nothing now"), request.scope)
 
     @app.exception_handler(ReleaseError)
-    def of_releases(request: Request, error: ReleaseError) -> JSONResponse:
+    async def of_releases(request: Request, error: ReleaseError) -> JSONResponse:
         code = next(_OF_RELEASES[kind] for kind in type(error).mro() if kind in _OF_RELEASES)
         return problem_response(ServiceError(str(error), code=code), request.scope)
 
     @app.exception_handler(RequestValidationError)
-    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         faults = [_fault(found) for found in error.errors()[:_MOST_FAULTS]]
         message = "; ".join(f"{fault.pointer}={fault.detail}" for fault in faults)
         return problem_response(ServiceError(message, code="invalid", faults=faults), request.scope)
 
     @app.exception_handler(HTTPException)
-    def of_http(request: Request, error: HTTPException) -> JSONResponse:
+    async def of_http(request: Request, error: HTTPException) -> JSONResponse:
         code = _CODES.get(error.status_code, "bad_request")
         message = error.detail if code in _TOLD_BY_US else f"{error.detail}: {request.url.path}"
         return problem_response(ServiceError(message, code=code), request.scope)

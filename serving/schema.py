@@ -7,12 +7,20 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 from nearline.records import Id, as_utc
-from serving.answers import Answer, Asked, ScoredItem
+from serving.answers import Answer, Asked, Filled, ScoredItem
 from serving.filters import Filters
-from serving.reasons import Retriever, Source
+from serving.reasons import ReasonCode, Retriever, Source
 
 if TYPE_CHECKING:
     from nearline.experiments import Assigned
@@ -38,6 +46,7 @@ _ITEM_LIST: dict[str, Any] = {
     "arm": None,
     "source": "live",
     "reason": None,
+    "reason_code": None,
     "filled": None,
     "items": [
         {
@@ -105,6 +114,14 @@ class ListQuery(BaseModel):
         True, description="Fill a list that is too short; what fills it is labelled."
     )
 
+    @field_validator("price_max")
+    @classmethod
+    def _is_a_range(cls, price_max: float | None, given: ValidationInfo) -> float | None:
+        price_min = given.data.get("price_min")
+        if price_max is not None and price_min is not None and price_max < price_min:
+            raise ValueError(f"must be no less than price_min, which is {price_min:g}")
+        return price_max
+
     def asked(self) -> Asked:
         """The same, as the recommender is asked."""
         values: dict[str, set[str]] = {}
@@ -123,7 +140,7 @@ class ListQuery(BaseModel):
 class SearchQuery(ListQuery):
     """What is looked for, and how the list is wanted."""
 
-    q: Annotated[str, StringConstraints(min_length=1, max_length=500)] = Field(
+    q: Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"\S")] = Field(
         description="Keywords; the beginning of a word will do."
     )
     user_id: Id | None = Field(None, description="Whose taste orders what is found.")
@@ -191,6 +208,11 @@ class FilledUp(BaseModel):
 
     items: int = Field(description="So many items, the last ones, fill it up.")
     reason: str
+    reason_code: ReasonCode
+
+
+def _filled_up(filled: Filled) -> FilledUp:
+    return FilledUp(items=filled.items, reason=filled.reason, reason_code=filled.reason.code)
 
 
 class ItemList(BaseModel):
@@ -207,7 +229,10 @@ class ItemList(BaseModel):
         "neighbours: item vectors; cooccurrence: what the same users touch; content: shared "
         "categories; search: the words asked for; trending; popular."
     )
-    reason: str | None = Field(description="Why a fallback was taken; null when none was.")
+    reason: str | None = Field(
+        description="Why a fallback was taken, for people; null when none was."
+    )
+    reason_code: ReasonCode | None = Field(description="The same for programs.")
     filled: FilledUp | None = Field(description="How a list that was too short was filled up.")
     items: list[RankedItem]
     state_age_seconds: float | None = Field(
@@ -229,7 +254,8 @@ class ItemList(BaseModel):
             arm=assigned.arm if assigned else None,
             source=answer.source,
             reason=answer.reason,
-            filled=FilledUp(items=filled.items, reason=filled.reason) if filled else None,
+            reason_code=answer.reason.code if answer.reason else None,
+            filled=_filled_up(filled) if filled else None,
             items=[RankedItem.of(item) for item in answer.items],
             state_age_seconds=answer.state_age_seconds,
             features=dict(answer.features),
@@ -447,6 +473,7 @@ class UserKnown(BaseModel):
     vector: KnownVector | None
     features: dict[str, KnownFeatures] = Field(description="Feature view → its row.")
     reason: str | None = Field(description="Why the online store has no part in this; else null.")
+    reason_code: ReasonCode | None = Field(description="The same for programs.")
 
 
 class UserForgotten(BaseModel):

@@ -36,7 +36,7 @@ from serving.recommender import Recommender
 from serving.release import Pinned
 from serving.search import SearchIndex
 from serving.shadow import Shadow
-from serving.users import LiveEvents, Users
+from serving.users import LiveEvents, Users, UserState
 
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 1.0
@@ -145,11 +145,11 @@ class Service:
         choice = self.trials.choose(user_id, surface, self.active.pin())
         return Basis(choice, user_id, events, since)
 
-    def list_for(self, choice: Choice, user_id: str, asked: Asked, *, now: datetime) -> Answer:
+    def list_for(self, choice: Choice, state: UserState, asked: Asked, *, now: datetime) -> Answer:
         """A user's list by what was chosen; its experiment's guard and shadow hear of it."""
 
         def ask(of: Choice) -> Answer:
-            return self.recommender.for_user(of.pinned, user_id, of.applied(asked), now=now)
+            return self.recommender.for_user(of.pinned, state, of.applied(asked), now=now)
 
         answer, shadow = self.trials.answer(choice, ask, now), self.trials.shadow(choice)
         if choice.assigned is not None and shadow is not None:

@@ -40,7 +40,8 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         service.catch_up(now)
         basis = service.basis(user_id, asked.surface)
         choice = basis.choice
-        answer = service.list_for(choice, user_id, asked.asked(), now=now)
+        state = recommender.states([user_id], now=now)[user_id]
+        answer = service.list_for(choice, state, asked.asked(), now=now)
         shown = shown_for(request, answer, "user", asked, user_id=user_id, by=choice.assigned)
         listed = told(service, request, answer, shown)
         if answer.reason not in IN_TROUBLE:
@@ -54,10 +55,11 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         """What each of some users is recommended now, such as for a mailing."""
         now, asked, lists = clock(), body.asked(), []
         pinned = service.pin(now)
-        for place, user_id in enumerate(body.user_ids):
-            stored = stored_id(user_id)
+        ids = [stored_id(user_id) for user_id in body.user_ids]
+        states = recommender.states(ids, now=now)
+        for place, (user_id, stored) in enumerate(zip(body.user_ids, ids, strict=True)):
             choice = service.trials.choose(stored, body.surface, pinned)
-            answer = service.list_for(choice, stored, asked, now=now)
+            answer = service.list_for(choice, states[stored], asked, now=now)
             by = choice.assigned
             shown = shown_for(request, answer, "user", body, user_id=stored, place=place, by=by)
             listed = told(service, request, answer, shown)

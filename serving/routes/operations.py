@@ -39,13 +39,14 @@ def add_operations(app: FastAPI, service: Service) -> None:
             ]
         )
 
+    # Not in a thread of the pool: a balancer is answered while all of them wait.
     @app.get("/healthz")
-    def alive() -> Health:
+    async def alive() -> Health:
         """Whether the process answers."""
         return Health(status="ok", release=None)
 
     @app.get("/readyz")
-    def ready() -> Health:
+    async def ready() -> Health:
         """Whether there is a release to answer from."""
         return Health(status="ready", release=active.pin().release.version)
 

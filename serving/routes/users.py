@@ -36,6 +36,7 @@ def add_users(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
                 view: KnownFeatures(ts=row.ts, values=row.values) for view, row in profile.items()
             },
             reason=state.trouble,
+            reason_code=state.trouble.code if state.trouble else None,
         )
 
     @app.delete("/v1/users/{user_id:path}", status_code=202)

@@ -107,7 +107,8 @@ def test_an_unknown_user_gets_what_is_trending(world: Any, release: str) -> None
         short = get(client, "/v1/users/nobody/recommendations", limit=4, fill=False)
     assert ids(answer) == ["i7", "i3", "i0", "i1"]
     assert [item["source"] for item in answer["items"]] == ["trending"] * 2 + ["popular"] * 2
-    assert answer["filled"] == {"items": 2, "reason": Reason.FEW_LEFT.value}
+    few = Reason.FEW_LEFT
+    assert answer["filled"] == {"items": 2, "reason": few.value, "reason_code": few.code}
     assert (ids(short), short["filled"]["items"]) == (["i7", "i3"], 0)
     assert (answer["source"], answer["reason"]) == ("trending", Reason.UNKNOWN_USER.value)
     assert answer["state_age_seconds"] == 30 * 60
@@ -196,8 +197,9 @@ def test_without_the_online_store_the_answer_says_so(
     trouble: dict[str, Any],
     reason: Reason,
 ) -> None:
-    monkeypatch.setenv("NEARLINE_FEATURE_DEADLINE_MS", "50")
-    settings.cache_clear()
+    if "delay_s" in trouble:  # else no busy machine shall miss the deadline
+        monkeypatch.setenv("NEARLINE_FEATURE_DEADLINE_MS", "50")
+        settings.cache_clear()
     with world.client() as client:
         client.post("/v1/events", json=world.event("e1", "i1"))
         vars(world.store).update(trouble)
