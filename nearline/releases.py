@@ -199,7 +199,7 @@ class ReleaseStore:
         """A release by its version. Raises UnknownRelease or CorruptRelease."""
         path = self.root / version
         if version.startswith(".") or not (path / _MANIFEST).is_file():
-            raise UnknownRelease(f"no release {version!r} in {self.root}: see `nearline releases`")
+            raise UnknownRelease(f"no release {version!r}: see `nearline releases list`")
         try:
             manifest = ReleaseManifest.model_validate_json((path / _MANIFEST).read_text())
         except ValueError as error:

@@ -79,6 +79,10 @@ KINDS = {
 """Error code → its kind."""
 
 
+DOTS = (".", "..")
+"""Ids that an address cannot hold: see serving/segments.py."""
+
+
 class Fault(NamedTuple):
     """One wrong field: its `pointer` (such as `query.limit`), and what is wrong with it."""
 

@@ -135,7 +135,7 @@ class Metrics:
         )
         self.refresh_failures = Counter(
             "nearline_refresh_failures",
-            "Releases, catalogues or journals that could not be taken over.",
+            "Releases, catalogues, words or journals that could not be taken over.",
             ["what"],
             registry=registry,
         )

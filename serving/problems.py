@@ -26,12 +26,26 @@ from serving.schema import Problem, WrongField
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": " or ".join(titles)}
-    for status in sorted({kind.status for kind in KINDS.values()})
-    if (titles := [kind.title for kind in KINDS.values() if kind.status == status])
-}
-"""What the API's own description says of errors: status → model."""
+
+
+def errors(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """What the API's own description says of the errors that an operation may answer."""
+    titles: dict[int | str, list[str]] = {}
+    for kind in map(KINDS.__getitem__, codes):
+        titles.setdefault(kind.status, []).append(kind.title)
+    return {
+        status: {"model": Problem, "description": " or ".join(found)}
+        for status, found in titles.items()
+    }
+
+
+_KEY_CODES = ("unauthorized", "forbidden", "too_many_requests")
+
+ANYWHERE = errors("internal", *_KEY_CODES)
+"""What every operation may answer."""
+
+OF_KEYS = frozenset(KINDS[code].status for code in _KEY_CODES)
+"""Those of it that only an operation with a role answers."""
 
 _OF_RELEASES: dict[type[ReleaseError], str] = {
     UnknownRelease: "unknown_release",
@@ -98,7 +112,11 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        faults = [_fault(found) for found in error.errors()[:_MOST_FAULTS]]
+        found = error.errors()[:_MOST_FAULTS]
+        if found[0]["type"] == "json_invalid":
+            message = f"the body is no JSON: {found[0]['ctx']['error']}"
+            return problem_response(ServiceError(message, code="bad_request"), request.scope)
+        faults = [_fault(each) for each in found]
         message = "; ".join(f"{fault.pointer}={fault.detail}" for fault in faults)
         return problem_response(ServiceError(message, code="invalid", faults=faults), request.scope)
 
@@ -111,4 +129,6 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def _fault(found: dict[str, Any]) -> Fault:
     pointer = ".".join(map(str, found["loc"]))
+    if found["type"] == "missing":  # its input is all that was given beside it
+        return Fault(pointer, f"nothing: {found['msg']}")
     return Fault(pointer, f"{str(found.get('input'))[:100]!r}: {found['msg']}")

@@ -63,6 +63,22 @@ _ITEM_LIST: dict[str, Any] = {
 }
 
 
+_RELEASE: dict[str, Any] = {
+    "version": _ITEM_LIST["release"],
+    "kind": "hourly",
+    "parent": "20260102T11-hourly-7d21e0b4",
+    "window_end": "2026-01-02T12:00:00Z",
+    "promoted": True,
+    "reasons": [],
+    "metrics": {"ndcg@10": 0.043},
+}
+
+
+def _example(**answer: Any) -> ConfigDict:
+    """The configuration of an answer, with an example of it."""
+    return ConfigDict(json_schema_extra={"examples": [answer]})
+
+
 def _named(pair: str) -> str:
     name, colon, _ = pair.partition(":")
     if not name or not colon:
@@ -99,16 +115,23 @@ class ListQuery(BaseModel):
 
     limit: Limit = 10
     # No factories: FastAPI would look at their signatures in every request, for 0.3 ms.
-    category: list[Id] = Field([], max_length=MOST_FILTERS)
-    price_min: Price | None = Field(None, description="On the attribute `price`, in its unit.")
-    price_max: Price | None = None
+    category: list[Id] = Field([], max_length=MOST_FILTERS, examples=[["noir"]])
+    price_min: Price | None = Field(
+        None, description="On the attribute `price`, in its unit.", examples=[5]
+    )
+    price_max: Price | None = Field(None, description="No less than `price_min`.", examples=[20])
     attribute: list[NamedValue] = Field(
         [],
         max_length=MOST_FILTERS,
         description="NAME:VALUE of an item's attribute, as in color:red or waterproof:true.",
+        examples=[["color:red"]],
     )
-    exclude: list[Id] = Field([], max_length=MOST_EXCLUDED, description="Items to leave out.")
-    surface: Id | None = Field(None, description="Where the list is shown, such as home.")
+    exclude: list[Id] = Field(
+        [], max_length=MOST_EXCLUDED, description="Items to leave out.", examples=[["50", "181"]]
+    )
+    surface: Id | None = Field(
+        None, description="Where the list is shown, such as home.", examples=["home"]
+    )
     explain: bool = Field(False, description="Say of each item why it is there.")
     fill: bool = Field(
         True, description="Fill a list that is too short; what fills it is labelled."
@@ -141,9 +164,11 @@ class SearchQuery(ListQuery):
     """What is looked for, and how the list is wanted."""
 
     q: Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"\S")] = Field(
-        description="Keywords; the beginning of a word will do."
+        description="Keywords; the beginning of a word will do.", examples=["star wars"]
     )
-    user_id: Id | None = Field(None, description="Whose taste orders what is found.")
+    user_id: Id | None = Field(
+        None, description="Whose taste orders what is found.", examples=["796"]
+    )
 
 
 class OwnEvent(BaseModel):
@@ -220,7 +245,10 @@ class ItemList(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_ITEM_LIST]})
 
-    request_id: str = Field(description="Send it back with the events that follow from this list.")
+    request_id: str = Field(
+        description="Send it back with the events that follow from this list. No other list has "
+        "it; it begins with the X-Request-ID that was given, if one was."
+    )
     release: str = Field(description="The release that answered, from the first line to the last.")
     experiment: str | None = Field(None, description="The experiment that the list is part of.")
     arm: str | None = Field(None, description="The user's arm in it.")
@@ -323,6 +351,11 @@ class UserItemList(ItemList):
 class Batch(BaseModel):
     """A list for each user, in the order asked for, all from one release but for experiments."""
 
+    model_config = _example(
+        request_id="4f1c6a0e",
+        lists=[_ITEM_LIST | {"request_id": "4f1c6a0e.0", "user_id": "196"}],
+    )
+
     request_id: str
     lists: list[UserItemList]
 
@@ -337,6 +370,14 @@ class EventReceipt(BaseModel):
 
 class EventsAnswer(BaseModel):
     """What became of the events of a request, in its order. Accepted events are on disk."""
+
+    model_config = _example(
+        request_id="4f1c6a0e",
+        accepted=1,
+        duplicate=0,
+        refused=0,
+        events=[{"event_id": "7b1d", "status": "accepted", "reason": None}],
+    )
 
     request_id: str
     accepted: int
@@ -355,6 +396,10 @@ class ItemReceiptOut(BaseModel):
 class ItemsAnswer(BaseModel):
     """What became of the items of a request, in its order. Accepted items are on disk."""
 
+    model_config = _example(
+        request_id="4f1c6a0e", accepted=1, refused=0, items=[{"item_id": "50", "reason": None}]
+    )
+
     request_id: str
     accepted: int
     refused: int
@@ -363,6 +408,17 @@ class ItemsAnswer(BaseModel):
 
 class ReleaseInfo(BaseModel):
     """The release that answers now."""
+
+    model_config = _example(
+        **_RELEASE,
+        base="20260102T00-nightly-7d21e0b4",
+        window_start="2026-01-02T11:00:00Z",
+        baselines={"popular": {"ndcg@10": 0.021}},
+        lineage={"feature_service": "serving_v1"},
+        encoder="full",
+        items=1682,
+        recommendable=1680,
+    )
 
     version: str
     kind: Literal["nightly", "hourly"]
@@ -395,6 +451,8 @@ class ReleaseLine(BaseModel):
 
 class ReleaseList(BaseModel):
     """The releases of the store, newest first."""
+
+    model_config = _example(releases=[_RELEASE | {"active": True}])
 
     releases: list[ReleaseLine]
 
@@ -467,6 +525,24 @@ class KnownFeatures(BaseModel):
 class UserKnown(BaseModel):
     """What is known of a user now."""
 
+    model_config = _example(
+        user_id="796",
+        events=[
+            {
+                "item_id": "50",
+                "title": "Star Wars (1977)",
+                "event_type": "play",
+                "event_ts": "2026-01-02T12:00:00Z",
+                "value": 0.9,
+            }
+        ],
+        live_events=1,
+        vector={"release": _RELEASE["version"], "ts": "2026-01-02T11:30:00Z", "used": False},
+        features={"user_activity": {"ts": "2026-01-02T12:00:00Z", "values": {"events_24h": 7}}},
+        reason=None,
+        reason_code=None,
+    )
+
     user_id: str
     events: list[KnownEvent] = Field(description="The newest events, newest first.")
     live_events: int = Field(description="Of these and older ones, accepted in the last hours.")
@@ -479,6 +555,10 @@ class UserKnown(BaseModel):
 class UserForgotten(BaseModel):
     """A user is forgotten; what is stored is about to be removed."""
 
+    model_config = _example(
+        request_id="4f1c6a0e", request="9c2e51d0", forgotten_before="2026-01-02T12:00:00Z"
+    )
+
     request_id: str
     request: str = Field(description="Names the receipt of the removal, to come in HOME/receipts.")
     forgotten_before: datetime = Field(description="What happened from then on is kept.")
@@ -486,6 +566,8 @@ class UserForgotten(BaseModel):
 
 class Health(BaseModel):
     """Alive, and ready when there is a release to answer from."""
+
+    model_config = _example(status="ready", release=_RELEASE["version"])
 
     status: Literal["ok", "ready"]
     release: str | None

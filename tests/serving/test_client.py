@@ -34,7 +34,7 @@ def calls(world: Any) -> list[tuple[str, dict[str, Any]]]:
         ("similar", {"item_id": "a/b c%?#", "limit": 2}),
         ("recommendations_of", {"user_ids": ["eve", "bob/"], "exclude": ["i0"], "limit": 2}),
         ("trending", {"limit": 2, "attributes": {"color": ["red"]}, "exclude": ["i0"]}),
-        ("search", {"words": "i1", "user_id": "ann", "categories": ["noir"], "fill": False}),
+        ("search", {"words": "i1", "user_id": "eve", "categories": ["noir"], "fill": False}),
         ("releases", {"limit": 5}),
         ("put_items", {"items": [{"item_id": "i2"}, Item(**ITEM)]}),
         ("session", {"events": ["i1", SessionEventIn(item_id="i0")], "limit": 2}),

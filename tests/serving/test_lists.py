@@ -307,13 +307,38 @@ def test_a_wrong_query_is_refused_by_its_name(world: Any, query: str, pointer: s
     assert [wrong["pointer"] for wrong in response.json()["errors"]] == [pointer]
 
 
-def test_the_api_describes_itself_with_examples(world: Any) -> None:
+@pytest.fixture
+def described(world: Any) -> dict[str, Any]:
     with world.client() as client:
-        told = client.get("/openapi.json").json()
-    for path, operations in told["paths"].items():
+        return dict(client.get("/openapi.json").json())
+
+
+def test_the_api_describes_itself_with_examples(described: dict[str, Any]) -> None:
+    models = described["components"]["schemas"]
+    for path, operations in described["paths"].items():
         for operation in operations.values():
             assert operation["description"], path
-            problem = operation["responses"]["422"]["content"]
-            assert set(problem) == {"application/problem+json"}
-    models = told["components"]["schemas"]
-    assert all(models[name]["examples"] for name in ("ItemList", "SessionRequest", "Problem"))
+            assert operation["tags"], path
+            for parameter in operation.get("parameters", ()):
+                schema = parameter["schema"]
+                assert "default" in schema or schema.get("examples"), (path, parameter["name"])
+            for status, response in operation["responses"].items():
+                (media_type,) = response["content"]
+                assert (media_type == "application/problem+json") == (int(status) >= 400)
+                answer = response["content"][media_type]["schema"]["$ref"].split("/")[-1]
+                assert models[answer]["examples"], answer
+
+
+def test_an_operation_lists_the_errors_that_it_can_give(described: dict[str, Any]) -> None:
+    def errors(path: str, method: str = "get") -> set[int]:
+        found = map(int, described["paths"][path][method]["responses"])
+        return {status for status in found if status >= 400}
+
+    keyed, body = {401, 403, 429, 500}, {400, 408, 413, 415, 422}
+    assert errors("/healthz") == {500}
+    assert errors("/readyz") == {500, 503}
+    assert errors("/v1/release") == keyed | {503}
+    assert errors("/v1/trending") == keyed | {422, 503}
+    assert errors("/v1/items/{item_id}/similar") == keyed | {404, 422, 503}
+    assert errors("/v1/events", "post") == keyed | body | {507}
+    assert errors("/v1/admin/releases/promote", "post") == keyed | body | {404, 409}
