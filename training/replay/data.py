@@ -30,6 +30,7 @@ class Source:
     path: Path | None = None
     items: Path | None = None
     mapping: Mapping[str, str] | None = None
+    items_mapping: Mapping[str, str] | None = None
     event_type: str | None = None
     time_unit: TimeUnit = "iso"
 
@@ -50,7 +51,9 @@ class Source:
         )
         items = ITEM_SCHEMA.empty_table()
         if self.items is not None:
-            items = read_items(self.items, mapping={})
+            items = read_items(
+                self.items, mapping=self.items_mapping or {}, option="--items-mapping"
+            )
         return _clean(Dataset(raw, items))
 
     def _movielens(self) -> Dataset:

@@ -148,7 +148,9 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         parts = Parts(tmp_path / "cut" / name)
         first = tmp_path / "cut" / "first.line"
         begin(Continual(sessions, name, few_passes(), seed=1), parts, 0, first)
-        play_period(Continual(sessions, name, few_passes(), seed=1), parts, 1)
+        line = Continual(sessions, name, few_passes(), seed=1)
+        assert parts.go_on(line.restore) == 0
+        play_period(line, parts, 1)
     assert recalls(sessions, tmp_path / "cut") == whole
 
 
