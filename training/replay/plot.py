@@ -23,7 +23,7 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
     figure, (bars, ages, costs) = plt.subplots(
         1, 3, figsize=(17, 5), width_ratios=(4, 4, 4), layout="constrained"
     )
-    _bars(bars, rows, report)
+    draw_bars(bars, rows, report)
     _ages(ages, rows)
     _costs(costs, whole, report.get("frontier", []))
     for axes in (bars, ages, costs):
@@ -32,7 +32,7 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def _bars(axes: Any, rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
+def draw_bars(axes: Any, rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
     """The best on top; below them, hatched, what was cut short: its events are not the others'."""
     cut = [row["name"] in report["cut"] for row in rows]
     ordered = sorted(zip(cut, rows, strict=True), key=lambda e: (not e[0], e[1]["ndcg@10"]))

@@ -11,7 +11,7 @@ from training.baselines import DAY_US
 from training.evaluation import Evaluation
 from training.replay.ages import by_age
 from training.replay.clocks import parse_policies
-from training.replay.plot import plot_report
+from training.replay.plot import draw_bars, plot_report
 from training.replay.report import report
 from training.replay.run import Night, Outcome, Played
 from training.replay.timeline import HOUR_US
@@ -142,6 +142,23 @@ def test_ages_fall_into_classes_that_end_before_their_end() -> None:
         "1 to 3 days": [False, False, False, False, True, False],
         "over 8 weeks": [False, False, False, False, False, True],
     }
+
+
+def test_what_was_cut_short_is_drawn_apart_from_the_ranking(played: Played) -> None:
+    from matplotlib.figure import Figure
+
+    found = report(played, seed=1)
+    axes = Figure().subplots()
+    draw_bars(axes, found["policies"], found)
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == [
+        "live/nightly\n40 of 60 events",
+        "popular",
+        "frozen/never",
+        "live/never",
+        "live/daily-plain",
+    ]
+    assert [bar.get_hatch() for bar in axes.patches] == ["//", None, None, None, None]
 
 
 def test_a_report_is_drawn(played: Played, tmp_path: Path) -> None:
