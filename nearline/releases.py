@@ -178,11 +178,13 @@ class ReleaseStore:
     def publish(self, staged: Path, manifest: ReleaseManifest) -> str:
         """Make a staged release visible, and return its version.
 
-        The version is the end of its window, its kind and a hash of its content: the same content
-        publishes once, however often it is tried.
+        The version is the end of its window, its kind and a hash of its content and of whether the
+        gate let it pass: the same publishes once, however often it is tried, and another verdict on
+        the same files is another release. Each stays as it was published.
         """
         files = {p.name: _sha256(p) for p in sorted(staged.iterdir()) if p.name != _MANIFEST}
-        content = json.dumps([files, manifest.parent], sort_keys=True).encode()
+        told = [files, manifest.parent, manifest.promoted]
+        content = json.dumps(told, sort_keys=True).encode()
         digest = hashlib.sha256(content).hexdigest()[:8]
         version = f"{manifest.window_end:%Y%m%dT%H}-{manifest.kind}-{digest}"
         base = version if manifest.kind == "nightly" else manifest.base
@@ -286,7 +288,7 @@ class ReleaseStore:
         """Move the pointer back, to `version` or to the one before; return the new active one.
 
         It holds until another release is promoted: those that were active since are not, whoever
-        tries again, until a rollback names them. Raises ReleaseRefused where there is nothing to
+        tries again, until a rollback names them, which brings back what led to them too. Raises ReleaseRefused where there is nothing to
         return to, or the gate refused it.
         """
         with self._alone():
