@@ -42,7 +42,7 @@ class Drift(BaseModel):
 
     `changed` is the mean share of the night's top 10 that is shown no more, over `users` users, and
     `bound` the most that it may be; `hours` have passed between the ends of their data, of at most
-    `max_hours`. `asked_at_hours` tells when the line asked for another night, None if never.
+    `max_hours`. `asked_at_hours` is told by older releases only: when their line asked for a night.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -52,12 +52,12 @@ class Drift(BaseModel):
     users: int
     hours: float
     max_hours: int
-    asked_at_hours: float | None
+    asked_at_hours: float | None = None
 
     @property
-    def asks(self) -> bool:
-        """Whether this very release asks for a night."""
-        return self.asked_at_hours == self.hours
+    def past(self) -> bool:
+        """Whether it is past a limit: the line is to have another night."""
+        return self.changed > self.bound or self.hours >= self.max_hours
 
     def __str__(self) -> str:
         return (
@@ -288,8 +288,8 @@ class ReleaseStore:
         """Move the pointer back, to `version` or to the one before; return the new active one.
 
         It holds until another release is promoted: those that were active since are not, whoever
-        tries again, until a rollback names them, which brings back what led to them too. Raises ReleaseRefused where there is nothing to
-        return to, or the gate refused it.
+        tries again, until a rollback names them, which brings back what led to them too. Raises
+        ReleaseRefused where there is nothing to return to, or the gate refused it.
         """
         with self._alone():
             target = version or self.previous()
