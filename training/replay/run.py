@@ -206,15 +206,15 @@ def tasks_of(folder: Path, policies: Sequence[Policy]) -> Iterator[Task]:
     A state that is asked for later is played beside what has been played, which stays.
     """
     for clock, answers in clocks_of(policies).items():
-        left = set(answers)
-        begun = [Task(clock, known, path.parent) for path, known in _begun(folder / clock.name)]
+        left, place = set(answers), folder / f"{clock.name}-{digest(asdict(clock))}"
+        begun = [Task(clock, known, path.parent) for path, known in _begun(place)]
         for task in sorted(begun, key=lambda task: (-len(task.answers), task.answers)):
             if left & set(task.answers):
                 left -= set(task.answers)
                 yield task
         if left:
             asked = tuple(sorted(left))
-            task = Task(clock, asked, folder / clock.name / digest(asked))
+            task = Task(clock, asked, place / digest(asked))
             task.folder.mkdir(parents=True, exist_ok=True)
             replace_file(task.folder / _ANSWERS, json.dumps(asked))
             yield task

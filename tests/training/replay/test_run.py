@@ -113,7 +113,7 @@ def test_a_run_ends_within_a_day_and_goes_on_there(
     options = {"seed": 3, "workers": 1, "folder": tmp_path / "cut"}
     cut = replay(world, asked, max_minutes=0.5, **options)  # type: ignore[arg-type]
     assert 0 < len(cut.outcomes[0].ranks) < len(world.targets)
-    reached = max(int(path.stem) for path in tmp_path.glob("cut/*/popular/*/*.npz"))
+    reached = max(int(path.stem) for path in tmp_path.glob("cut/*/popular-*/*/*.npz"))
     assert reached % DAY_US != 0
     monkeypatch.setattr("training.replay.play.time", time)
     again = replay(world, asked, max_minutes=5, **options)  # type: ignore[arg-type]
@@ -144,9 +144,14 @@ def test_whatever_changes_figures_changes_the_key(
 
 
 @pytest.mark.parametrize(
-    "damaged", ["night.json", "night.line", "daily-plain/*/*.line", "daily-plain/*/*.npz"]
+    ("damaged", "left"),
+    [
+        ("night.json", 0.0),
+        ("night.line", 0.5),
+        ("daily-plain-*/*/*.line", 0.5),
+        ("daily-plain-*/*/*.npz", 0.5),
+    ],
 )
-@pytest.mark.parametrize("left", [0.0, 0.5])
 def test_a_damaged_file_is_made_anew(
     world: Timeline,
     tmp_path: Path,
@@ -179,6 +184,21 @@ def test_a_state_that_is_asked_for_later_is_played_beside_the_others(
     more = run(world, tmp_path, "live/daily-plain,nightly/daily-plain,frozen/daily-plain")
     assert set(asked) == {"nightly"}
     same(replace(more, outcomes=[more.outcomes[2], more.outcomes[0]]), first)
+
+
+def test_a_baseline_by_the_hour_is_not_the_one_by_the_day(world: Timeline, tmp_path: Path) -> None:
+    options = {"seed": 3, "workers": 1, "max_minutes": 5}
+    by_step = {
+        step: replay(
+            world,
+            parse_policies("popular", step=step),
+            folder=tmp_path,
+            **options,  # type: ignore[arg-type]
+        )
+        for step in ("day", "hour")
+    }
+    ages = {step: played.outcomes[0].model_ages.max() for step, played in by_step.items()}
+    assert ages["hour"] < DAY_US // 24 <= ages["day"]
 
 
 class Trouble(Run):
