@@ -58,6 +58,11 @@ class Source:
 
     def _movielens(self) -> Dataset:
         assert self.path is not None
+        if self.items or self.mapping or self.event_type:
+            raise BadInput(
+                f"{self.path} is MovieLens, which brings its items, names and types: leave out "
+                "--items, --mapping and --event-type"
+            )
         there = self.path if self.path.is_dir() else fetch_movielens_100k(settings().home / "cache")
         return read_movielens(there)
 

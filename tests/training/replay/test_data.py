@@ -39,6 +39,8 @@ def test_a_movielens_folder_and_a_catalogue_bring_items(tmp_path: Path) -> None:
     (tmp_path / "movies.dat").write_text("10::One (1995)::Comedy\n11::Two (1996)::Drama\n")
     events, items = Source(tmp_path).read()
     assert (events.num_rows, items["title"].to_pylist()) == (2, ["One (1995)", "Two (1996)"])
+    with pytest.raises(BadInput, match="leave out --items"):
+        Source(tmp_path, tmp_path / "movies.dat").read()
     clicks, things = tmp_path / "clicks.csv", tmp_path / "things.csv"
     clicks.write_text("user_id,item_id,event_type,event_ts\nu,a,play,2026-01-01T00:00:00Z\n")
     things.write_text("item_id,title,created_ts\na,Thing,2025-01-01T00:00:00Z\n")
