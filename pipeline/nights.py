@@ -77,8 +77,11 @@ def _aged(active: str, until: datetime) -> str | None:
 
 def _far(version: str) -> str | None:
     manifest = _manifest(version)
-    drift = manifest.drift if manifest else None
-    return f"{version}: {drift}" if drift is not None and drift.past else None
+    if manifest is None or manifest.kind == "nightly":
+        return None
+    if manifest.drift is None:
+        return f"it is not known how far {version} is from its night"
+    return f"{version}: {manifest.drift}" if manifest.drift.past else None
 
 
 def _manifest(version: str) -> ReleaseManifest | None:

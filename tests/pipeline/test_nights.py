@@ -61,9 +61,13 @@ def test_nothing_is_wanted_without_a_line_or_near_its_night(home: Path) -> None:
     assert steps.night_wanted(hours(1), publish(1, night, changed=0.25)) is None
 
 
-def test_an_old_night_is_replaced_also_where_the_hours_are_quiet_or_unmeasured(night: str) -> None:
+@pytest.mark.usefixtures("night")
+def test_an_old_night_is_replaced_also_where_the_hours_are_quiet() -> None:
     assert steps.night_wanted(hours(36), None) == day(36)
-    assert steps.night_wanted(hours(36), publish(36, night, changed=None)) == day(36)
+
+
+def test_a_night_from_which_no_distance_can_be_told_is_replaced(night: str) -> None:
+    assert steps.night_wanted(hours(1), publish(1, night, changed=None)) == day(1)
 
 
 def test_hours_that_the_gate_refuses_for_long_ask_by_their_drift(night: str) -> None:

@@ -182,7 +182,7 @@ def replay(
 def key(timeline: Timeline, seed: int, workers: int = 1) -> str:
     """The name of all that figures depend on, policies apart: data, seed, settings, code."""
     data, config = timeline.everything, settings()
-    columns = (data.users, data.items, data.types, data.times, timeline.positive, timeline.targets)
+    columns = [each for each in vars(data).values() if isinstance(each, np.ndarray)]
     told = [
         seed,
         timeline.start,
@@ -197,7 +197,8 @@ def key(timeline: Timeline, seed: int, workers: int = 1) -> str:
         workers > 1 and not config.train_threads,  # clocks side by side have one thread each
         code_version(),
     ]
-    return digest(*columns, timeline.known_since, timeline.catalogue, *told)
+    columns += [timeline.positive, timeline.targets, timeline.known_since]
+    return digest(*columns, timeline.catalogue, *told)
 
 
 def tasks_of(folder: Path, policies: Sequence[Policy]) -> Iterator[Task]:

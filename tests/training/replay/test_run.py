@@ -126,8 +126,10 @@ def test_whatever_changes_figures_changes_the_key(
     titles = pa.array([f"another {n}" for n in range(len(world.known_since))])
     place = world.catalogue.schema.get_field_index("title")
     renamed = world.catalogue.set_column(place, "title", titles)
+    data = world.everything
     others = [
         key(world, 4),
+        key(replace(world, everything=replace(data, values=data.values + 1)), 3),
         key(replace(world, catalogue=renamed), 3),
         key(replace(world, positive=~world.positive), 3),
         key(replace(world, start=world.start + 1), 3),
