@@ -10,8 +10,11 @@ FEATURES = Asset(name="features", uri="nearline://features")
 RELEASE = Asset(name="release", uri="nearline://release")
 """The active release; its events carry `version`."""
 
+OVERTAKEN = Asset(name="overtaken", uri="nearline://overtaken")
+"""Hours whose release was overtaken, to be run again; its events carry `start` and `end`."""
+
 NIGHT_WANTED = Asset(name="night_wanted", uri="nearline://night_wanted")
-"""The active release has gone far from its night; its events carry `start` and `end` of a day."""
+"""The active line is far from its night, or old; its events carry `start` and `end` of a day."""
 
 MARTS = {name: Asset(name=name, uri=f"nearline://marts/{name}") for name in mart_names()}
 """The dbt marts, by name: one dbt run builds all of them."""

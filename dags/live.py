@@ -11,7 +11,7 @@ from dags.assets import RELEASE
 def go_live(version: Any) -> Any:
     """Wire gate → push → promote → push_active behind the task that returns a release's version.
 
-    Returns what went live.
+    Where that returns none, nothing goes live. Returns the task that moves the pointer.
     """
     live = promote(version)
     gate(version) >> push(version) >> live >> push_active()
@@ -19,11 +19,11 @@ def go_live(version: Any) -> Any:
 
 
 @task.short_circuit(ignore_downstream_trigger_rules=False)
-def gate(version: str) -> bool:
+def gate(version: str | None) -> bool:
     """Go on only with a release that the gate let pass; the log says why."""
     from pipeline import steps
 
-    return steps.passed(version)
+    return version is not None and steps.passed(version)
 
 
 @task(pool="online")
@@ -36,17 +36,12 @@ def push(version: str) -> None:
 
 @task(pool="online", outlets=[RELEASE])
 def promote(version: str) -> object:
-    """Move the pointer; serving swaps while it answers. Returns what went live.
-
-    A nearline release that was overtaken is made again on the new line.
-    """
+    """Move the pointer; serving swaps while it answers. Skipped where the release was overtaken."""
     from pipeline import steps
 
-    live = steps.promote(version)
-    if live is None:
-        raise AirflowSkipException(f"{version} was overtaken, and the new line needs nothing")
-    yield Metadata(RELEASE, {"version": live})
-    return live
+    if not steps.promote(version):
+        raise AirflowSkipException(f"{version} was overtaken")
+    yield Metadata(RELEASE, {"version": version})
 
 
 @task(pool="online", trigger_rule="none_failed")

@@ -3,21 +3,22 @@
 fine-tune and gate → push (users encoded anew, items) → promote (the pointer moves, serving swaps).
 Hours that arrive together are one run. An hour without events, or a lake without an active release,
 ends after the first task, at little cost. A release that the gate refuses is kept, with its
-reasons, and goes no further. One whose parent was replaced meanwhile is made again on the new line.
-Whatever became of the run, `push_active` leaves the active release's vectors online. A release that
-has gone far from its night, or whose night is long ago, asks for another (asset `night_wanted`).
+reasons, and goes no further. One whose parent was replaced meanwhile is left, and its hours are run
+again on the new line (asset `overtaken`). Whatever became of the run, `push_active` leaves the
+active release's vectors online. Whether the fine-tune went live or not, a line that has gone far
+from its night, or whose night is long ago, asks for another (asset `night_wanted`).
 """
 
 from airflow.sdk import DAG, Metadata, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.assets import FEATURES, NIGHT_WANTED
+from dags.assets import FEATURES, NIGHT_WANTED, OVERTAKEN
 from dags.live import go_live
 from dags.parameters import PATIENT, WINDOW
 
 with DAG(
     "nearline_hourly",
-    schedule=[FEATURES],
+    schedule=FEATURES | OVERTAKEN,
     catchup=False,
     max_active_runs=1,
     tags=["nearline", "model"],
@@ -26,7 +27,7 @@ with DAG(
     default_args=PATIENT,
 ):
 
-    @task.short_circuit(pool="model", ignore_downstream_trigger_rules=False)
+    @task(pool="model")
     def finetune(**context: object) -> str | None:
         """A warm start on what arrived; returns the new release, nothing where none is due."""
         from pipeline import steps
@@ -34,14 +35,35 @@ with DAG(
 
         return steps.finetune(triggering_window(context))
 
-    @task(outlets=[NIGHT_WANTED])
-    def ask_for_night(version: str) -> object:
-        """Start `train_nightly` where the release has drifted past its bound; else skipped."""
+    @task(outlets=[NIGHT_WANTED], trigger_rule="all_done")
+    def ask_for_night(version: str | None, **context: object) -> object:
+        """Start `train_nightly` where the line is far from its night, or old; else skipped."""
+        from pipeline import steps
+        from pipeline.runs import triggering_window
+
+        day = steps.night_wanted(triggering_window(context), version)
+        if day is None:
+            raise AirflowSkipException("no other night is wanted now")
+        yield Metadata(NIGHT_WANTED, {"start": day.start.isoformat(), "end": day.end.isoformat()})
+        return day.end.isoformat()
+
+    @task
+    def night_asked(end: str) -> None:
+        """Remember it, so that the next hours do not ask again: a task that ended has asked."""
         from pipeline import steps
 
-        day = steps.night_wanted(version)
-        if day is None:
-            raise AirflowSkipException(f"{version} is near enough to its night")
-        yield Metadata(NIGHT_WANTED, {"start": day.start.isoformat(), "end": day.end.isoformat()})
+        steps.night_asked(end)
 
-    ask_for_night(go_live(finetune()))
+    @task(outlets=[OVERTAKEN], trigger_rule="none_failed")
+    def run_again(version: str | None) -> object:
+        """Start another run for the hours of a release that was overtaken; else skipped."""
+        from pipeline import steps
+
+        hours = None if version is None else steps.overtaken(version)
+        if hours is None:
+            raise AirflowSkipException(f"{version} was not overtaken")
+        yield Metadata(OVERTAKEN, {"start": hours.start.isoformat(), "end": hours.end.isoformat()})
+
+    tuned = finetune()
+    night_asked(ask_for_night(tuned))
+    go_live(tuned) >> run_again(tuned)

@@ -4,7 +4,7 @@ Training, baselines and gate → push → promote; beside it, Spark finds each i
 is about its data interval, or about `start` and `end` where they are given; the model learns from
 the NEARLINE_HISTORY_DAYS up to the window's end. It starts half an hour after the hour, when the
 last hour's features are there; where they are not, it tries again. It also starts where
-`nearline_hourly` asks for a night (the asset `night_wanted`), and learns up to that release's data.
+`nearline_hourly` asks for a night (the asset `night_wanted`), and learns up to what had arrived.
 """
 
 from airflow.sdk import DAG, AssetOrTimeSchedule, task
@@ -36,7 +36,7 @@ with DAG(
 
         steps.item_neighbours(triggering_window(context))
 
-    @task.short_circuit(pool="model", ignore_downstream_trigger_rules=False)
+    @task(pool="model")
     def train(**context: object) -> str:
         """The whole model, its baselines and the gate's verdict; returns the release."""
         from pipeline import steps

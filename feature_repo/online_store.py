@@ -30,6 +30,9 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import Field
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError
+from redis.retry import Retry
 
 from feature_repo.newest_rows import NewestRows
 from feature_repo.rows import EncodedRows, ProtoRow
@@ -257,9 +260,19 @@ def _time(stamp: int) -> datetime:
 
 
 class NeverBackRedis(NeverBack, RedisOnlineStore):
-    """The Redis that the settings name."""
+    """The Redis that the settings name.
+
+    A broken connection is made anew, a few times within a second. One that fell silent is given up,
+    and the next call makes another.
+    """
 
     rows_per_batch = 2_000
+
+    def _get_client(self, online_store_config: RedisOnlineStoreConfig) -> Any:
+        if self._client is None:
+            client: Any = super()._get_client(online_store_config)
+            client.set_retry(Retry(ExponentialBackoff(cap=0.5, base=0.1), 3, (ConnectionError,)))
+        return self._client
 
     def read_views(self, config: RepoConfig, asked: Sequence[Asked]) -> list[list[Row]]:
         """One round trip for all views."""
@@ -342,10 +355,14 @@ class NeverBackRedisConfig(RedisOnlineStoreConfig):
     """Redis where the settings say."""
 
     type: Literal["feature_repo.online_store.SettingsOnlineStore"] = _TYPE  # type: ignore[assignment]
-    connection_string: str = Field(default_factory=lambda: connection_string(settings().redis_url))
+    connection_string: str = Field(
+        default_factory=lambda: connection_string(
+            settings().redis_url, timeout_s=settings().redis_timeout_s
+        )
+    )
 
 
-def connection_string(url: str) -> str:
+def connection_string(url: str, *, timeout_s: float) -> str:
     """A Redis URL (redis[s]://[user:password@]host[:port][/db]) as Feast writes it."""
     parts = urlsplit(url)
     options = {
@@ -353,6 +370,8 @@ def connection_string(url: str) -> str:
         "username": parts.username,
         "password": parts.password,
         "ssl": "true" if parts.scheme == "rediss" else None,
+        "socket_timeout": str(timeout_s),
+        "socket_connect_timeout": str(timeout_s),
     }
     given = [f"{name}={value}" for name, value in options.items() if value]
     return ",".join([f"{parts.hostname}:{parts.port or 6379}", *given])

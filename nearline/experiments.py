@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 from nearline.errors import ConfigError
-from nearline.schema import Id
+from nearline.records import Id
 from nearline.settings import settings
 
 CONTROL = "control"

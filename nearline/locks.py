@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import RLock
 from typing import Literal
 
@@ -50,7 +51,7 @@ def alone(place: Place) -> Iterator[None]:
     lock = _locks[place]
     with lock.threads:
         if lock.depth == 0:
-            lock.file = _taken(place)
+            lock.file = _taken(settings().home / "locks" / place, f"writes the {place}")
         lock.depth += 1
         try:
             yield
@@ -61,13 +62,25 @@ def alone(place: Place) -> Iterator[None]:
                 os.close(lock.file)
 
 
-def _taken(place: Place) -> int:
-    folder = settings().home / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = os.open(folder / place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Held while no other process on this machine works in a folder; waits until it can be had.
+
+    For what has places of its own that `Place` cannot name. It may not be entered twice.
+    """
+    file = _taken(folder / ".lock", f"works in {folder}")
+    try:
+        yield
+    finally:
+        os.close(file)
+
+
+def _taken(path: Path, what: str) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        log.warning("waiting: something else writes the %s now", place)
+        log.warning("waiting: something else %s now", what)
         fcntl.flock(file, fcntl.LOCK_EX)
     return file

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from nearline.errors import ConfigError
-from nearline.schema import Id, as_utc
+from nearline.records import Id, as_utc
 from nearline.settings import settings
 
 MOST_PROMOTIONS = 200

@@ -42,7 +42,7 @@ class Drift(BaseModel):
 
     `changed` is the mean share of the night's top 10 that is shown no more, over `users` users, and
     `bound` the most that it may be; `hours` have passed between the ends of their data, of at most
-    `max_hours`. `asked_at_hours` tells when the line asked for another night, None if never.
+    `max_hours`. `asked_at_hours` is told by older releases only: when their line asked for a night.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -52,12 +52,12 @@ class Drift(BaseModel):
     users: int
     hours: float
     max_hours: int
-    asked_at_hours: float | None
+    asked_at_hours: float | None = None
 
     @property
-    def asks(self) -> bool:
-        """Whether this very release asks for a night."""
-        return self.asked_at_hours == self.hours
+    def past(self) -> bool:
+        """Whether it is past a limit: the line is to have another night."""
+        return self.changed > self.bound or self.hours >= self.max_hours
 
     def __str__(self) -> str:
         return (
@@ -178,11 +178,13 @@ class ReleaseStore:
     def publish(self, staged: Path, manifest: ReleaseManifest) -> str:
         """Make a staged release visible, and return its version.
 
-        The version is the end of its window, its kind and a hash of its content: the same content
-        publishes once, however often it is tried.
+        The version is the end of its window, its kind and a hash of its content and of whether the
+        gate let it pass: the same publishes once, however often it is tried, and another verdict on
+        the same files is another release. Each stays as it was published.
         """
         files = {p.name: _sha256(p) for p in sorted(staged.iterdir()) if p.name != _MANIFEST}
-        content = json.dumps([files, manifest.parent], sort_keys=True).encode()
+        told = [files, manifest.parent, manifest.promoted]
+        content = json.dumps(told, sort_keys=True).encode()
         digest = hashlib.sha256(content).hexdigest()[:8]
         version = f"{manifest.window_end:%Y%m%dT%H}-{manifest.kind}-{digest}"
         base = version if manifest.kind == "nightly" else manifest.base
@@ -199,7 +201,7 @@ class ReleaseStore:
         """A release by its version. Raises UnknownRelease or CorruptRelease."""
         path = self.root / version
         if version.startswith(".") or not (path / _MANIFEST).is_file():
-            raise UnknownRelease(f"no release {version!r} in {self.root}: see `nearline releases`")
+            raise UnknownRelease(f"no release {version!r}: see `nearline releases list`")
         try:
             manifest = ReleaseManifest.model_validate_json((path / _MANIFEST).read_text())
         except ValueError as error:
@@ -286,8 +288,8 @@ class ReleaseStore:
         """Move the pointer back, to `version` or to the one before; return the new active one.
 
         It holds until another release is promoted: those that were active since are not, whoever
-        tries again, until a rollback names them. Raises ReleaseRefused where there is nothing to
-        return to, or the gate refused it.
+        tries again, until a rollback names them, which brings back what led to them too. Raises
+        ReleaseRefused where there is nothing to return to, or the gate refused it.
         """
         with self._alone():
             target = version or self.previous()

@@ -1,6 +1,8 @@
-"""A small file that is read while it changes: the old one or the new one, never a part."""
+"""A file that is read while it changes: the old one or the new one, never a part."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -15,4 +17,17 @@ def replace_file(path: Path, text: str, *, mode: int = 0o666) -> None:
         out.write(text)
         out.flush()
         os.fsync(out.fileno())
+    os.replace(staged, path)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to: its file takes the place of `path` by one rename, on disk by then.
+
+    For one writer at a time. The old file stays where the writing ends early.
+    """
+    staged = path.with_name(f".{path.name}")
+    yield staged
+    with staged.open("rb") as file:
+        os.fsync(file.fileno())
     os.replace(staged, path)

@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     )
     online_store: Literal["sqlite", "redis"] = Field("sqlite", description="Feast online store")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="used when ONLINE_STORE=redis")
+    redis_timeout_s: float = Field(
+        2, gt=0, description="a connection to Redis that is silent for so long is given up"
+    )
     feast_registry: Path = Field(Path(), description="empty: HOME/feast/registry.db")
     feast_online: Path = Field(Path(), description="empty: HOME/feast/online.db")
 

@@ -16,8 +16,9 @@ from nearline.console import JsonFlag, err, out, print_json, print_table
 from nearline.errors import BadInput
 from nearline.intake.door import one_line
 from nearline.lake import Lake
+from nearline.records import Id
 from nearline.releases import Drift, ReleaseStore
-from nearline.schema import FEATURE_TS, Id
+from nearline.schema import FEATURE_TS
 from nearline.windows import HOUR, Window, hour_floor, parse_time
 from pipeline import doctor as checks
 from pipeline import steps

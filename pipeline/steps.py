@@ -14,7 +14,7 @@ from nearline.lake import EVENTS, RAW, Lake
 from nearline.locks import alone
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.settings import settings
-from nearline.windows import HOUR, Window
+from nearline.windows import HOUR, Window, parse_time
 from pipeline.chunks import Progress
 from pipeline.definition import require_same
 from pipeline.due import due, later_hours_follow
@@ -224,21 +224,31 @@ def push(version: str) -> int:
         return sum(push_embeddings(version, user_ids, vectors).rows.values())
 
 
-def promote(version: str) -> str | None:
-    """Move the pointer, so that serving swaps to `version`; returns what went live.
+def promote(version: str) -> bool:
+    """Move the pointer, so that serving swaps to `version`; whether it moved.
 
-    A nearline release needs its parent to be active still: one that was overtaken is made again on
-    the new line. None where nothing went live: the new line knows these hours, its gate refused, or
-    a night was overtaken by a newer one. Raises ReleaseRefused for what the gate refused.
+    It does not where another release went live meanwhile, which `version` does not know. Raises
+    ReleaseRefused for what the gate refused.
     """
-    store = ReleaseStore.open()
-    manifest = store.load(version).manifest
     try:
-        store.promote(version)
+        ReleaseStore.open().promote(version)
     except Overtaken as error:
         say(f"promote: {error}")
-        return nearline(manifest.window) if manifest.kind == "hourly" else None
-    return version
+        return False
+    return True
+
+
+def overtaken(version: str) -> Window | None:
+    """The hours of a nearline release that was overtaken: to be run again, on the new line.
+
+    None for one that may go live or did, was refused, or was rolled back.
+    """
+    store = ReleaseStore.open()
+    manifest, pointer = store.load(version).manifest, store.pointer()
+    seen = version in (pointer.active, *pointer.history, *pointer.withdrawn)
+    if seen or not manifest.promoted or manifest.follows in (None, pointer.active):
+        return None
+    return manifest.window
 
 
 def passed(version: str) -> bool:
@@ -254,13 +264,29 @@ def passed(version: str) -> bool:
     return False
 
 
-def night_wanted(version: str) -> Window | None:
-    """The day up to a release's data where it asks for a night, which would learn from there."""
-    manifest = ReleaseStore.open().load(version).manifest
-    if manifest.drift is None or not manifest.drift.asks:
+def night_wanted(window: Window, version: str | None) -> Window | None:
+    """The day up to the end of the data where the active line is to have another night.
+
+    `version` is what was tuned on the window, whatever becomes of it. None also where a night was
+    asked for not long ago: see `night_asked`.
+    """
+    from pipeline import nights
+
+    end = nights.data_end(window.end)
+    reason = nights.why(version, end)
+    if reason is None:
         return None
-    say(f"a night is wanted: {manifest.drift}")
-    return Window.trailing(manifest.window_end, hours=24)
+    say(f"a night is wanted: {reason}")
+    return Window.trailing(end, hours=24)
+
+
+def night_asked(end: str) -> None:
+    """Remember that a night was asked for whose data end then; to be told once that is done."""
+    from pipeline import nights
+
+    active = ReleaseStore.open().active()
+    if active is not None:
+        nights.Asked(night=nights.night_of(active), end=parse_time(end)).keep()
 
 
 def push_active() -> int:
@@ -278,9 +304,13 @@ def push_active() -> int:
 
 
 def nearline(window: Window) -> str | None:
-    """The model's hour as one: fine-tune, gate, push, promote; returns what went live, if any."""
-    version = finetune(window)
-    if version is None or not passed(version):
-        return None
-    push(version)
-    return promote(version)
+    """The model's hour as one: fine-tune, gate, push, promote; returns what went live, if any.
+
+    A release that was overtaken is made again on the new line.
+    """
+    while (version := finetune(window)) is not None and passed(version):
+        push(version)
+        if promote(version):
+            return version
+        window = ReleaseStore.open().load(version).manifest.window
+    return None

@@ -1,7 +1,6 @@
 """Which release and which catalogue answer now: the pointer and the catalogue are followed."""
 
 import logging
-import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from threading import Lock
@@ -10,6 +9,7 @@ from typing import TypeVar
 from nearline.errors import NotReady
 from nearline.releases import ReleaseStore
 from nearline.settings import settings
+from serving.backoff import Backoff
 from serving.catalogue import Catalogue
 from serving.following import CatalogueFollower
 from serving.metrics import Metrics
@@ -49,7 +49,7 @@ class ActiveRelease:
         self._pinned: Pinned | None = None
         self._beside: Mapping[str, Pinned] = {}
         self._pinning = Lock()
-        self._backoff = _Backoff()
+        self._backoff = Backoff(first_s=_RETRY_S, most_s=_RETRY_S)
 
     @classmethod
     def open(cls, catalogue: CatalogueFollower, metrics: Metrics) -> "ActiveRelease":
@@ -121,9 +121,9 @@ class ActiveRelease:
         try:
             return act()
         except Exception:  # whatever is wrong with the new one, the old one still answers
-            log.exception("%s was not taken over; trying again in %.0f s", what, _RETRY_S)
+            pause_s = self._backoff.failed(what)
+            log.exception("%s was not taken over; trying again in %.0f s", what, pause_s)
             self._metrics.refresh_failures.labels(what.split()[0]).inc()
-            self._backoff.start(what)
             return None
 
     def _loaded(self, version: str) -> LoadedRelease | None:
@@ -139,18 +139,3 @@ def _paired(release: LoadedRelease, catalogue: Catalogue, before: Pinned | None)
     if before and before.release is release and before.catalogue is catalogue:
         return before
     return Pinned.of(release, catalogue, before)
-
-
-class _Backoff:
-    """What failed a moment ago is not tried again at once."""
-
-    def __init__(self) -> None:
-        self._until: dict[str, float] = {}
-
-    def waits(self, what: str) -> bool:
-        """Whether `what` failed less than a minute ago."""
-        return time.monotonic() < self._until.get(what, 0.0)
-
-    def start(self, what: str) -> None:
-        """`what` has failed now."""
-        self._until[what] = time.monotonic() + _RETRY_S

@@ -36,11 +36,11 @@ class Again:
         return kept.holds(service.basis(kept.basis.user_id, kept.shown.surface, now), now)
 
     async def _answer(self, kept: Kept, scope: Scope, send: Send, now: datetime) -> None:
-        request_id = scope["state"]["request_id"]
+        list_id = scope["state"]["list_id"]
         scope["route"] = kept.route
-        self._service.metrics.answered(kept.route.path, kept.answer)
-        self._service.shown(replace(kept.shown, request_id=request_id))
-        body = kept.body(request_id, now)
+        self._service.metrics.answered(kept.route.path_format, kept.answer)
+        self._service.shown(replace(kept.shown, request_id=list_id))
+        body = kept.body(list_id, now)
         headers = [
             (b"content-length", str(len(body)).encode()),
             (b"content-type", b"application/json"),

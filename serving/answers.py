@@ -65,7 +65,7 @@ class Tie:
     item_id: str
     title: str | None
     event_type: str
-    ts_us: int
+    event_ts: datetime
     similarity: float
 
 

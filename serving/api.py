@@ -22,7 +22,8 @@
 event by itself: 200 when none was refused, 207 when some were; the others are kept all the same.
 Sending events again changes nothing: they are known by their ids.
 
-Where there are keys, each request needs one whose role may do it (serving/access.py).
+An id in an address is one segment of it, percent-encoded (serving/segments.py). Where there are
+keys, each request needs one whose role may do it (serving/access.py).
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -38,7 +39,7 @@ from serving.access import Access
 from serving.again import Again
 from serving.description import described
 from serving.middleware import BodyLimit, Gate
-from serving.problems import RESPONSES, add_error_handlers
+from serving.problems import ANYWHERE, add_error_handlers
 from serving.routes.admin import add_admin
 from serving.routes.events import add_events
 from serving.routes.items import add_items
@@ -79,7 +80,8 @@ def create_app(
         description="Recommendations that know what the user did seconds ago.",
         version=__version__,
         lifespan=lifespan,
-        responses=RESPONSES,
+        responses=ANYWHERE,
+        redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
     )

@@ -15,20 +15,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nearline.columns import EXPIRES_TS, HIDDEN, PRICE
 from nearline.errors import BadInput, NearlineError
 from nearline.given import Given
 from nearline.intake import put_alone
 from nearline.lake import CATALOGUE, Lake
 from nearline.partition import content_sha256
-from nearline.schema import EXPIRES_TS, HIDDEN, ITEM_ID, ITEM_SCHEMA, MODALITIES, PRICE
+from nearline.schema import ITEM_ID, ITEM_SCHEMA, MODALITIES
 from nearline.sequence import microseconds
 from nearline.windows import parse_time
-from serving.filters import Filters, as_texts
+from serving.filters import ANY, Filters, as_texts
 
 log = logging.getLogger(__name__)
 
 NEVER_US = np.iinfo(np.int64).max
 """When an item expires that does not."""
+
+MOST_ALIKE = 2000
+"""So many items, the closest, are looked at for those that share categories with one."""
+
+MOST_DECODED = 20_000
+"""Items of a snapshot that are kept decoded, some kilobytes each at most."""
 
 _COLUMNS = (ITEM_ID, "title", "text", "categories", "created_ts", "available", "attributes")
 _NONE = np.zeros(0, dtype=np.int64)
@@ -139,6 +146,8 @@ class Snapshot:
         """The item of a row."""
         found = self._decoded.get(row)
         if found is None:
+            if len(self._decoded) >= MOST_DECODED:
+                self._decoded.clear()
             found = Entry.of(self._table.slice(row, 1).to_pylist()[0])
             self._decoded[row] = found
         return found
@@ -200,6 +209,17 @@ class Snapshot:
     def in_category(self, name: str) -> np.ndarray:
         """The rows that have a category."""
         return self._by_category.get(name, _NONE)
+
+    def alike(
+        self, categories: Iterable[str], filters: Filters, then: np.ndarray | None
+    ) -> dict[str, float]:
+        """The items closest by categories: see `Catalogue.alike`. None of them is decoded."""
+        shares = self.shares(categories) * (self.on_offer & self.matching(filters))
+        rows = np.flatnonzero(shares)
+        keys = [-shares[rows]] if then is None else [-then[rows], -shares[rows]]
+        rows = rows[np.lexsort(keys)[:MOST_ALIKE]]
+        item_ids = self._table[ITEM_ID].take(pa.array(rows)).to_pylist()
+        return dict(zip(item_ids, shares[rows].tolist(), strict=True))
 
     def shares(self, categories: Iterable[str]) -> np.ndarray:
         """How much of all categories each row has in common with these, 0 to 1, float64 (rows,)."""
@@ -281,21 +301,23 @@ class Catalogue:
         entry = self.entry(item_id)
         return entry.shown(now_us) if entry else not self.snapshot.whole
 
-    def alike(self, item_id: str) -> dict[str, float]:
+    def alike(
+        self, item_id: str, *, filters: Filters = ANY, then: np.ndarray | None = None
+    ) -> dict[str, float]:
         """Items that share categories, with the share of all their categories in common.
 
-        Empty when the item is unknown or has no categories.
+        Of the snapshot, the MOST_ALIKE closest that are on offer and wanted; of equal ones those
+        of which `then`, float (rows,), is highest. Empty when the item is unknown or has no
+        categories.
         """
         entry = self.entry(item_id)
         wanted = set(entry.categories) if entry else set()
-        shares = self.snapshot.shares(wanted)
-        rows = np.flatnonzero(shares).tolist()
-        found = {self.snapshot.at(row).item_id: shares[row] for row in rows}
+        found = self.snapshot.alike(wanted, filters, then)
         for other in self.changes.values():
             common = len(wanted.intersection(other.categories))
             found[other.item_id] = common / max(len(wanted.union(other.categories)), 1)
         found.pop(item_id, None)
-        return {other: float(share) for other, share in found.items() if share > 0}
+        return {other: share for other, share in found.items() if share > 0}
 
 
 def read_snapshot(lake: Lake) -> Snapshot:

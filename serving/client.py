@@ -7,18 +7,21 @@ this package brings, and nothing of what training or the API need.
         for item in client.recommendations(user_id="42", limit=10).items:
             print(item.item_id, item.title)
 
-Errors are drawn in serving/errors.py. Calls may be sent again without harm (reads change nothing,
-events are known by their ids; but a rollback that names no version would go back twice, so it is
-sent once): a call that got no answer is tried `retries` times more, after pauses that grow and are
-drawn by lot: clients that failed together do not come back together. So is one that was told to
-come back (Retry-After) in less than `timeout_s`.
+Errors are drawn in serving/errors.py; what cannot be sent is a RefusedRequest. Calls may be sent
+again without harm (reads change nothing, events are known by their ids; but a rollback that names
+no version would go back twice, so it is sent once): a call that got no answer is tried `retries`
+times more, after pauses that grow and are drawn by lot: clients that failed together do not come
+back together. So is one that was told to come back (Retry-After) in less than `timeout_s`.
 """
 
 import asyncio
+import json
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 from urllib.parse import quote
@@ -26,9 +29,18 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from nearline.schema import Event, Item
+from nearline.records import Event, Item
 from nearline.settings import settings
-from serving.errors import Fault, ServiceFailed, ServiceTimeout, Unreachable, error_for
+from serving.errors import (
+    DOTS,
+    Fault,
+    RefusedRequest,
+    ServiceFailed,
+    ServiceTimeout,
+    Unauthorized,
+    Unreachable,
+    error_for,
+)
 from serving.schema import (
     Batch,
     EventsAnswer,
@@ -63,16 +75,28 @@ class _Call(Generic[A]):
     json: Any = None
     once: bool = False
 
-    def read(self, response: httpx.Response) -> A:
+    def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
+        """The request as a client of httpx sends it. Raises RefusedRequest where it cannot be."""
+        with _sendable():
+            body, headers = None, {}
+            if self.json is not None:
+                body = json.dumps(self.json, allow_nan=False, default=_as_json).encode()
+                headers = {"Content-Type": "application/json"}
+            return http.build_request(
+                self.method, self.path, params=self.params, content=body, headers=headers
+            )
+
+    def read(self, response: httpx.Response, content: bytes) -> A:
         """The answer. Raises ServiceError for an error answer or for none of ours."""
         try:
             if response.is_success:
-                return self.answer.model_validate_json(response.content)
-            problem = Problem.model_validate_json(response.content)
+                return self.answer.model_validate_json(content)
+            problem = Problem.model_validate_json(content)
         except ValidationError as error:
             raise ServiceFailed(
                 f"{response.request.url} answered {response.status_code} with "
-                f"{response.text[:80]!r}, which is not Nearline: check the address"
+                f"{content[:80].decode(errors='replace')!r}, which is not Nearline: check the "
+                "address"
             ) from error
         raise error_for(
             problem.code,
@@ -83,22 +107,67 @@ class _Call(Generic[A]):
         )
 
 
+def _as_json(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{value!r} is nothing that JSON has")
+
+
+@contextmanager
+def _sendable() -> Iterator[None]:
+    """Tell what keeps a request from being made as an error of ours."""
+    try:
+        yield
+    except (httpx.InvalidURL, TypeError, ValueError, RecursionError) as error:
+        raise RefusedRequest(f"the request cannot be sent: {error}") from error
+
+
+@contextmanager
+def _hopeful() -> Iterator[None]:
+    """Tell what another attempt would not change as an error of ours."""
+    try:
+        yield
+    except (httpx.LocalProtocolError, httpx.UnsupportedProtocol) as error:
+        raise RefusedRequest(f"the request cannot be sent: {error}") from error
+    except httpx.DecodingError as error:
+        raise ServiceFailed(f"the answer is damaged ({error}): check the address") from error
+
+
+def _segment(item_or_user: str) -> str:
+    """An id as one segment of an address: see serving/segments.py."""
+    if item_or_user in DOTS:
+        raise RefusedRequest(
+            f"{item_or_user!r} is no id in an address, as proxies resolve it on the way: ask for "
+            "its recommendations by `recommendations_of`"
+        )
+    with _sendable():
+        return quote(item_or_user, safe="")
+
+
+def _many(what: str, given: Sequence[Any]) -> list[Any]:
+    """A list of what is given; a text would be one of its letters."""
+    if isinstance(given, str):
+        raise RefusedRequest(f"{what}={given!r} is one text: give a list, as in [{given!r}]")
+    with _sendable():
+        return list(given)
+
+
 def _retry_after_s(response: httpx.Response) -> float | None:
     told = response.headers.get("retry-after", "")
     return float(told) if told.isdigit() else None
 
 
 def _recommendations(user_id: str, options: ListOptions) -> _Call[ItemList]:
-    return _list(f"/v1/users/{quote(user_id, safe='')}/recommendations", options)
+    return _list(f"/v1/users/{_segment(user_id)}/recommendations", options)
 
 
 def _recommendations_of(user_ids: Sequence[str], options: ListOptions) -> _Call[Batch]:
-    body = {"user_ids": list(user_ids), **_query(options)}
+    body = {"user_ids": _many("user_ids", user_ids), **_query(options)}
     return _Call(Batch, "POST", "/v1/recommendations", json=body)
 
 
 def _similar(item_id: str, options: ListOptions) -> _Call[ItemList]:
-    return _list(f"/v1/items/{quote(item_id, safe='')}/similar", options)
+    return _list(f"/v1/items/{_segment(item_id)}/similar", options)
 
 
 def _trending(options: ListOptions) -> _Call[ItemList]:
@@ -115,15 +184,20 @@ def _search(words: str, user_id: str | None, options: ListOptions) -> _Call[Item
 
 
 def _user(user_id: str) -> _Call[UserKnown]:
-    return _Call(UserKnown, "GET", f"/v1/users/{quote(user_id, safe='')}")
+    return _Call(UserKnown, "GET", f"/v1/users/{_segment(user_id)}")
 
 
 def _forget(user_id: str) -> _Call[UserForgotten]:
-    return _Call(UserForgotten, "DELETE", f"/v1/users/{quote(user_id, safe='')}")
+    return _Call(UserForgotten, "DELETE", f"/v1/users/{_segment(user_id)}")
+
+
+def _row(given: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
+    with _sendable():
+        return given.model_dump(mode="json") if isinstance(given, BaseModel) else dict(given)
 
 
 def _put_items(items: Sequence[Item | Mapping[str, Any]]) -> _Call[ItemsAnswer]:
-    rows = [e.model_dump(mode="json") if isinstance(e, Item) else dict(e) for e in items]
+    rows = [_row(each) for each in _many("items", items)]
     return _Call(ItemsAnswer, "PUT", "/v1/items", json=rows)
 
 
@@ -144,8 +218,8 @@ def _rollback(version: str | None) -> _Call[ReleaseMoved]:
 def _session(
     events: Sequence[SessionEventIn | str], options: ListOptions
 ) -> _Call[SessionItemList]:
-    told = [SessionEventIn(item_id=e) if isinstance(e, str) else e for e in events]
-    body = {"events": [e.model_dump(mode="json") for e in told], **_query(options)}
+    rows = [{"item_id": e} if isinstance(e, str) else _row(e) for e in _many("events", events)]
+    body = {"events": rows, **_query(options)}
     return _Call(SessionItemList, "POST", "/v1/sessions/recommendations", json=body)
 
 
@@ -156,15 +230,15 @@ def _query(options: ListOptions) -> dict[str, Any]:
     around = given.pop("context", {}).items()
     lists = {
         "context": [f"{name}:{value}" for name, value in around],
-        "category": given.pop("categories", ()),
-        "attribute": [f"{name}:{text}" for name, texts in values for text in texts],
-        "exclude": given.pop("exclude", ()),
+        "category": _many("categories", given.pop("categories", ())),
+        "attribute": [f"{name}:{text}" for name, texts in values for text in _many(name, texts)],
+        "exclude": _many("exclude", given.pop("exclude", ())),
     }
-    return given | {name: list(found) for name, found in lists.items() if found}
+    return given | {name: found for name, found in lists.items() if found}
 
 
 def _send_events(events: Sequence[Event | Mapping[str, Any]]) -> _Call[EventsAnswer]:
-    rows = [e.model_dump(mode="json") if isinstance(e, Event) else dict(e) for e in events]
+    rows = [_row(each) for each in _many("events", events)]
     return _Call(EventsAnswer, "POST", "/v1/events", json=rows)
 
 
@@ -187,6 +261,8 @@ class _Options:
         scheme = "https" if config.tls_cert else "http"
         default = f"{scheme}://{config.serve_host}:{config.serve_port}"
         key = config.api_key if api_key is None else api_key
+        if not key.isprintable() or key != key.strip():
+            raise Unauthorized("the key has a space around it, or a character that no header has")
         return cls(url or default, timeout_s, retries, key)
 
     def for_httpx(self) -> dict[str, Any]:
@@ -223,8 +299,9 @@ class _Options:
 class RecommendationClient:
     """The client that waits. Close it, or use it in a `with`.
 
-    `base_url` and `api_key` default to the settings; `timeout_s` bounds each attempt; `transport`
-    is any httpx transport, as a test needs.
+    `base_url` and `api_key` default to the settings; `transport` is any httpx transport, as a test
+    needs. An attempt is given up when nothing comes for `timeout_s`, and once its answer has begun
+    to come, when it is not there `timeout_s` after it was asked for.
     """
 
     def __init__(
@@ -237,7 +314,8 @@ class RecommendationClient:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._options = _Options.of(base_url, timeout_s, retries, api_key)
-        self._http = httpx.Client(transport=transport, **self._options.for_httpx())
+        with _sendable():
+            self._http = httpx.Client(transport=transport, **self._options.for_httpx())
 
     def recommendations(self, *, user_id: str, **options: Unpack[ListOptions]) -> ItemList:
         """Recommendations for a user; for a stranger what is trending."""
@@ -321,24 +399,39 @@ class RecommendationClient:
         self.close()
 
     def _send(self, call: _Call[A]) -> A:
-        options = self._options.sending(call)
+        options, request = self._options.sending(call), call.request(self._http)
         for attempt in range(options.retries + 1):
             failure: httpx.TransportError | httpx.Response
             try:
-                response = self._http.request(
-                    call.method, call.path, params=call.params, json=call.json
-                )
+                with _hopeful():
+                    response, content = self._attempt(request)
                 if not options.asks_again(attempt, response):
-                    return call.read(response)
+                    return call.read(response, content)
                 failure = response
             except httpx.TransportError as error:
                 failure = error
             time.sleep(options.pause(attempt, failure))
         raise AssertionError("pause raises after the last attempt")
 
+    def _attempt(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
+        """An answer and its content. Raises ReadTimeout when it comes too slowly."""
+        due, content = time.monotonic() + self._options.timeout_s, bytearray()
+        response = self._http.send(request, stream=True)
+        try:
+            for part in response.iter_bytes():
+                content += part
+                if time.monotonic() > due:
+                    raise httpx.ReadTimeout("the answer comes too slowly", request=request)
+        finally:
+            response.close()
+        return response, bytes(content)
+
 
 class AsyncRecommendationClient:
-    """The client that is awaited; else as `RecommendationClient`."""
+    """The client that is awaited; else as `RecommendationClient`.
+
+    `timeout_s` bounds each attempt from its first byte to the last.
+    """
 
     def __init__(
         self,
@@ -350,7 +443,8 @@ class AsyncRecommendationClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._options = _Options.of(base_url, timeout_s, retries, api_key)
-        self._http = httpx.AsyncClient(transport=transport, **self._options.for_httpx())
+        with _sendable():
+            self._http = httpx.AsyncClient(transport=transport, **self._options.for_httpx())
 
     async def recommendations(self, *, user_id: str, **options: Unpack[ListOptions]) -> ItemList:
         """Recommendations for a user; for a stranger what is trending."""
@@ -434,17 +528,24 @@ class AsyncRecommendationClient:
         await self.close()
 
     async def _send(self, call: _Call[A]) -> A:
-        options = self._options.sending(call)
+        options, request = self._options.sending(call), call.request(self._http)
         for attempt in range(options.retries + 1):
             failure: httpx.TransportError | httpx.Response
             try:
-                response = await self._http.request(
-                    call.method, call.path, params=call.params, json=call.json
-                )
+                with _hopeful():
+                    response = await self._attempt(request)
                 if not options.asks_again(attempt, response):
-                    return call.read(response)
+                    return call.read(response, response.content)
                 failure = response
             except httpx.TransportError as error:
                 failure = error
             await asyncio.sleep(options.pause(attempt, failure))
         raise AssertionError("pause raises after the last attempt")
+
+    async def _attempt(self, request: httpx.Request) -> httpx.Response:
+        """An answer. Raises ReadTimeout when it comes too slowly."""
+        try:
+            async with asyncio.timeout(self._options.timeout_s):
+                return await self._http.send(request)
+        except TimeoutError as error:
+            raise httpx.ReadTimeout("the answer comes too slowly", request=request) from error

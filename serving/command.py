@@ -9,19 +9,17 @@ from rich.markup import escape
 
 from nearline.console import JsonFlag, err, print_json, print_table
 from nearline.errors import ConfigError
-from nearline.experiments import Experiments
-from nearline.promotions import open_promotions
 from nearline.settings import settings
 from serving.keys import Key, KeyFile, Role
+from serving.options import takes_list_options
 
 if TYPE_CHECKING:
     from serving.client import RecommendationClient
-    from serving.schema import ItemList
+    from serving.schema import ItemList, ListOptions, RankedItem
 
 lookup = typer.Typer(help="Ask the API what it recommends.", no_args_is_help=True)
 keys = typer.Typer(help="Say who may call the API.", no_args_is_help=True)
 
-Limit = Annotated[int, typer.Option(min=1, max=200, help="Most items in the answer.")]
 Url = Annotated[str | None, typer.Option(help="Where the API listens (default: the settings).")]
 
 
@@ -45,6 +43,8 @@ def serve(
 
     Example: nearline serve --port 8900 --workers 2
     """
+    from nearline.experiments import Experiments
+    from nearline.promotions import open_promotions
     from serving.workers import Certificate, check_exposure, run
 
     config = settings()
@@ -125,57 +125,62 @@ def _told(key: Key) -> dict[str, Any]:
     }
 
 
-@lookup.command("user", epilog="nearline lookup user 42 --limit 5")
-def user(user_id: str, limit: Limit = 10, url: Url = None, as_json: JsonFlag = False) -> None:
+@lookup.command("user", epilog="nearline lookup user 42 --category noir --explain")
+@takes_list_options
+def user(user_id: str, options: "ListOptions", url: Url = None, as_json: JsonFlag = False) -> None:
     """What a user would be recommended now."""
     with _client(url) as client:
-        answer = client.recommendations(user_id=user_id, limit=limit)
+        answer = client.recommendations(user_id=user_id, **options)
     _show(answer, f"user {user_id}", as_json)
 
 
 @lookup.command("item", epilog="nearline lookup item 50")
-def item(item_id: str, limit: Limit = 10, url: Url = None, as_json: JsonFlag = False) -> None:
+@takes_list_options
+def item(item_id: str, options: "ListOptions", url: Url = None, as_json: JsonFlag = False) -> None:
     """Items like an item."""
     with _client(url) as client:
-        answer = client.similar(item_id=item_id, limit=limit)
+        answer = client.similar(item_id=item_id, **options)
     _show(answer, f"item {item_id}", as_json)
 
 
 @lookup.command("session", epilog="nearline lookup session 50 181 172")
+@takes_list_options
 def session(
     item_ids: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Oldest first.")],
-    limit: Limit = 10,
+    options: "ListOptions",
     url: Url = None,
     as_json: JsonFlag = False,
 ) -> None:
     """What a visitor who touched these items would be recommended."""
     with _client(url) as client:
-        answer = client.session(events=item_ids, limit=limit)
+        answer = client.session(events=item_ids, **options)
     _show(answer, f"session {' '.join(item_ids)}", as_json)
     if not as_json:
         for ignored in answer.ignored:
-            err.print(f"ignored {ignored.item_id}: {ignored.reason}", highlight=False, markup=False)
+            _note(f"ignored {ignored.item_id}: {ignored.reason}")
 
 
 @lookup.command("search", epilog="nearline lookup search star wars --user 42")
+@takes_list_options
 def search(
     words: Annotated[list[str], typer.Argument(metavar="WORD...")],
+    options: "ListOptions",
     user_id: Annotated[str | None, typer.Option("--user", help="Whose taste orders.")] = None,
-    limit: Limit = 10,
     url: Url = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Items by keywords of their titles, categories and texts."""
     with _client(url) as client:
-        answer = client.search(words=" ".join(words), user_id=user_id, limit=limit)
+        answer = client.search(words=" ".join(words), user_id=user_id, **options)
     _show(answer, " ".join(words), as_json)
 
 
 @lookup.command("trending", epilog="nearline lookup trending --json")
-def trending(limit: Limit = 10, url: Url = None, as_json: JsonFlag = False) -> None:
+@takes_list_options
+def trending(options: "ListOptions", url: Url = None, as_json: JsonFlag = False) -> None:
     """What the whole site touches now."""
     with _client(url) as client:
-        answer = client.trending(limit=limit)
+        answer = client.trending(**options)
     _show(answer, "trending", as_json)
 
 
@@ -190,12 +195,31 @@ def _show(answer: "ItemList", title: str, as_json: bool) -> None:
         print_json(answer.model_dump(mode="json"))
         return
     rows = [
-        (place, escape(found.item_id), escape(found.title or ""), f"{found.score:.4f}")
+        (
+            place,
+            escape(found.item_id),
+            escape(found.title or ""),
+            f"{found.score:.4f}",
+            found.source,
+            *([escape(_because(found))] if found.why else []),
+        )
         for place, found in enumerate(answer.items, 1)
     ]
-    print_table(escape(title), ["", "item", "title", "score"], rows)
+    explained = ["because of"] if any(found.why for found in answer.items) else []
+    print_table(escape(title), ["", "item", "title", "score", "from", *explained], rows)
+    if answer.filled is not None and answer.filled.items:
+        _note(f"the last {answer.filled.items} fill up: {answer.filled.reason}")
     why = f" ({answer.reason})" if answer.reason else ""
     age = answer.state_age_seconds
     known = "" if age is None else f" · state {age:.0f} s old"
-    line = f"{answer.source}{why} · release {answer.release}{known}"
-    err.print(line, highlight=False, markup=False)
+    _note(f"{answer.source}{why} · release {answer.release}{known}")
+
+
+def _because(found: "RankedItem") -> str:
+    """What the user did that is most like an item; empty for one that nothing is like."""
+    ties = found.why.because[:1] if found.why else []
+    return "".join(f"{t.event_type} {t.title or t.item_id} ({t.similarity:.2f})" for t in ties)
+
+
+def _note(text: str) -> None:
+    err.print(text, highlight=False, markup=False)

@@ -6,9 +6,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from nearline.schema import Event, Item
+from nearline.records import Event, Item
 from serving.access import needed_role
-from serving.problems import MEDIA_TYPE
+from serving.problems import MEDIA_TYPE, OF_KEYS
 from serving.schema import MOST_ROWS
 
 _KEY = "key"
@@ -47,6 +47,8 @@ def described(app: FastAPI) -> dict[str, Any]:
 def _complete(operation: dict[str, Any], method: str, path: str) -> None:
     role = needed_role(method, path)
     operation["security"] = [] if role is None else [{_KEY: [role]}, {}]
+    for status in OF_KEYS if role is None else ():
+        del operation["responses"][str(status)]
     for status, response in operation["responses"].items():
         content = response.get("content", {})
         if int(status) >= 400 and "application/json" in content:

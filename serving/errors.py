@@ -30,7 +30,7 @@ NearlineError
 └── ServiceError             `code`, `status`, `request_id` say what the service answered
     ├── Unreachable          no answer: nobody listens there, or the connection broke
     │   └── ServiceTimeout   no answer within `timeout_s`
-    ├── RefusedRequest       the request cannot be answered as it is
+    ├── RefusedRequest       the request cannot be answered, or not even sent, as it is
     │   ├── Unauthorized
     │   ├── Forbidden
     │   ├── RateLimited      ask again in `retry_after_s`
@@ -77,6 +77,10 @@ KINDS = {
     "not_kept": Kind(507, "What was sent cannot be kept"),
 }
 """Error code → its kind."""
+
+
+DOTS = (".", "..")
+"""Ids that an address cannot hold: see serving/segments.py."""
 
 
 class Fault(NamedTuple):
@@ -127,7 +131,7 @@ class ServiceTimeout(Unreachable):
 
 
 class RefusedRequest(ServiceError):
-    """The request cannot be answered as it is."""
+    """The request cannot be answered, or not even sent, as it is."""
 
     code = "invalid"
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from threading import Lock
 
 from nearline.closed_arms import ClosedArms
 from nearline.errors import ConfigError
@@ -68,6 +69,7 @@ class Trials:
         self._seen_closed: object = None
         self._experiments = self._told = Experiments({})
         self._closed: frozenset[Assigned] = frozenset()
+        self._closing = Lock()
         self._guards = Guards()
 
     @classmethod
@@ -130,12 +132,15 @@ class Trials:
         if experiment is None or arm.arm == CONTROL:
             return
         breach = self._guards.hear(arm, experiment.guardrails, outcome)
-        if breach is not None and arm not in self._closed:
+        if breach is not None:
             self._close(arm, breach, now)
 
     def _close(self, arm: Assigned, breach: Breach, now: datetime) -> None:
         """Close an arm: here at once, elsewhere when the others look."""
-        self._closed |= {arm}
+        with self._closing:
+            if arm in self._closed:
+                return
+            self._closed |= {arm}
         self._metrics.arms_closed.labels(*arm, breach.guardrail).inc()
         log.error("arm %s of experiment %s is closed: %s", arm.arm, arm.experiment, breach)
         try:
@@ -160,7 +165,8 @@ class Trials:
             return
         self._seen_closed = version
         try:
-            self._closed = frozenset(self._file.read())
+            with self._closing:
+                self._closed = frozenset(self._file.read())
         except ConfigError:
             log.exception("the closed arms stay as they are")
             self._metrics.refresh_failures.labels("experiments").inc()

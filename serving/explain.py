@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nearline.sequence import History
+from nearline.sequence import History, at_microseconds
 from serving.answers import Tie, Why
 from serving.arrange import Candidate
 from serving.release import Pinned
@@ -50,6 +50,6 @@ def _tie(pinned: Pinned, history: History, place: int, similarity: float) -> Tie
         item_id=item_id,
         title=pinned.catalogue.title(item_id),
         event_type=history.event_types[place],
-        ts_us=history.event_ts[place],
+        event_ts=at_microseconds(history.event_ts[place]),
         similarity=similarity,
     )

@@ -2,14 +2,16 @@
 
 Feast's SQLite connection belongs to one thread at a time, and a read of any store may hang. So one
 thread reads, requests wait for it no longer than the deadline, and a read that nobody waits for any
-more is dropped before it begins.
+more is dropped before it begins. A store that is late again and again is left alone for a second:
+requests that wait for what does not come would keep all others waiting.
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,6 +21,7 @@ from nearline.ranking import ITEM_FEATURES, USER_FEATURES, RankedUser, named, nu
 from nearline.schema import ITEM_ID, USER_ID
 from nearline.sequence import History
 from nearline.settings import settings
+from serving.errands import Errands
 
 if TYPE_CHECKING:
     from feature_repo.store import Store
@@ -33,6 +36,10 @@ _USER = [
     "user_sequence:taken_item_ids",
     *(f"user_embedding:{name}" for name in ("release", "embedding")),
 ]
+_USERS_AT_ONCE = 20
+_LATE_IN_A_ROW = 3
+_LEFT_ALONE_S = 1.0
+_TS = "__ts"
 _OWN_VIEWS = ("user_sequence", "user_embedding")
 _NO_TTL = timedelta(days=3650)
 _TRENDING = ["trending:item_ids", "trending:scores"]
@@ -81,17 +88,28 @@ class Trending:
 
 
 class Neighbours(NamedTuple):
-    """Items that the same users touch as one item, most often first; empty when none are known."""
+    """Items that the same users touch as one item, most often first; empty when none are known.
+
+    `ts` is up to when they were known.
+    """
 
     item_ids: Sequence[str] = ()
     scores: Sequence[float] = ()
+    ts: datetime | None = None
+
+
+Times = Mapping[str, datetime]
+"""Up to when each feature view was known, of those that have a row."""
 
 
 class ForRanking(NamedTuple):
-    """What a ranker reads of users, and of items: ITEM_FEATURES of each, float32."""
+    """What a ranker reads of users, and of items: ITEM_FEATURES of each, float32.
 
-    users: dict[str, RankedUser]
-    items: dict[str, np.ndarray]
+    Each is paired with the times of what was read.
+    """
+
+    users: dict[str, tuple[RankedUser, Times]]
+    items: dict[str, tuple[np.ndarray, Times]]
 
 
 class Profile(NamedTuple):
@@ -110,8 +128,10 @@ class FeatureReader:
     def __init__(self, open_store: Callable[[], "Store"], *, deadline_ms: int) -> None:
         self._open_store = open_store
         self._deadline_s = deadline_ms / 1000
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="feature-reader")
+        self._thread = Errands("feature-reader")
         self._store: Store | None = None
+        self._late = 0
+        self._left_alone_until = 0.0
 
     @classmethod
     def open(cls) -> "FeatureReader":
@@ -123,15 +143,26 @@ class FeatureReader:
         try:
             self._thread.submit(self._trending).result()
         except Exception as error:
-            log.warning("the online store cannot be read yet: %s", error)
+            log.warning("the online store cannot be read yet: %s", _told(error))
 
     def close(self) -> None:
-        """Stop the reading thread; a read under way is not waited for."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Stop the reading thread; a read under way is not waited for, nor does the process."""
+        self._thread.close()
 
     def user(self, user_id: str) -> UserFeatures:
         """What is known of a user. Raises StoreLate or StoreFailed."""
-        return self._within_deadline(lambda: self._user(user_id))
+        return self.users([user_id])[user_id]
+
+    def users(self, user_ids: Sequence[str]) -> dict[str, UserFeatures]:
+        """What is known of each user, in as few reads as let others read in between.
+
+        Raises StoreLate or StoreFailed, at the first read that is late or fails.
+        """
+        found: dict[str, UserFeatures] = {}
+        for at in range(0, len(user_ids), _USERS_AT_ONCE):
+            some = user_ids[at : at + _USERS_AT_ONCE]
+            found |= self._within_deadline(partial(self._users, some))
+        return found
 
     def profile(self, user_id: str) -> dict[str, Profile]:
         """The row of every feature view of users that has one. Raises StoreLate or StoreFailed."""
@@ -160,15 +191,26 @@ class FeatureReader:
         return self._within_deadline(lambda: self._for_ranking(user_ids, item_ids, keep))
 
     def _within_deadline(self, read: Callable[[], T]) -> T:
+        if time.monotonic() < self._left_alone_until:
+            raise StoreLate("no answer in time, again and again: the store is left alone")
         future = self._thread.submit(read)
         try:
-            return future.result(self._deadline_s)
+            found = future.result(self._deadline_s)
         except TimeoutError as error:
             future.cancel()
+            self._was_late()
             raise StoreLate(f"no answer in {self._deadline_s * 1000:.0f} ms") from error
         except Exception as error:  # each store has errors of its own
-            log.warning("the online store failed: %s", error)
-            raise StoreFailed(str(error)) from error
+            log.warning("the online store failed: %s", _told(error))
+            raise StoreFailed(_told(error)) from error
+        self._late = 0
+        return found
+
+    def _was_late(self) -> None:
+        # Threads may miss each other's count; the next ones make up for it.
+        self._late += 1
+        if self._late >= _LATE_IN_A_ROW:
+            self._left_alone_until = time.monotonic() + _LEFT_ALONE_S
 
     def _opened(self) -> "Store":
         if self._store is None:
@@ -182,19 +224,17 @@ class FeatureReader:
     def _read_one(self, features: list[str], key: dict[str, str]) -> dict[str, Any]:
         return {name: values[0] for name, values in self._read(features, [key]).items()}
 
-    def _user(self, user_id: str) -> UserFeatures:
-        row = self._read_one(_USER, {USER_ID: user_id})
-        items, types, moments, values = (row[f"user_sequence__{name}"] for name in History._fields)
-        release, vector = (row[f"user_embedding__{name}"] for name in ("release", "embedding"))
-        history, stored, times = EMPTY, None, {}
-        if items:
-            history = History(items, types, moments, values or [0.0] * len(items))
-            times["user_sequence"] = _time(row, "user_sequence__item_ids")
-        if release and vector is not None:
-            times["user_embedding"] = ts = _time(row, "user_embedding__release")
-            stored = StoredVector(release, np.asarray(vector, dtype=np.float32), ts)
-        taken = frozenset(row["user_sequence__taken_item_ids"] or ())
-        return UserFeatures(history, stored, times, taken)
+    def _read_each(
+        self, features: Sequence[str], join_key: str, keys: Sequence[str]
+    ) -> dict[str, dict[str, Any]]:
+        """The row of each key, in one read."""
+        columns = self._read(list(features), [{join_key: key} for key in keys])
+        rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+        return dict(zip(keys, rows, strict=True))
+
+    def _users(self, user_ids: Sequence[str]) -> dict[str, UserFeatures]:
+        rows = self._read_each(_USER, USER_ID, user_ids)
+        return {user_id: _user_features(row) for user_id, row in rows.items()}
 
     def _profile(self, user_id: str) -> dict[str, Profile]:
         fields = {
@@ -222,10 +262,8 @@ class FeatureReader:
         return Trending(item_ids, scores, ts, ts + (view.ttl or _NO_TTL))
 
     def _neighbours(self, item_ids: Sequence[str]) -> dict[str, Neighbours]:
-        columns = self._read(_NEIGHBOURS, [{ITEM_ID: item_id} for item_id in item_ids])
-        lists = (columns[f"item_neighbours__{name}"] for name in ("neighbour_ids", "scores"))
-        rows = zip(item_ids, *lists, strict=True)
-        return {item_id: Neighbours(ids or (), scores or ()) for item_id, ids, scores in rows}
+        rows = self._read_each(_NEIGHBOURS, ITEM_ID, item_ids)
+        return {item_id: _item_neighbours(row) for item_id, row in rows.items()}
 
     def _for_ranking(
         self,
@@ -233,22 +271,57 @@ class FeatureReader:
         item_ids: Sequence[str],
         keep: Callable[[ForRanking], None],
     ) -> ForRanking:
-        users = {
-            user_id: RankedUser.of(self._read_one(list(USER_FEATURES), {USER_ID: user_id}))
-            for user_id in user_ids
-        }
-        found = ForRanking(users, self._item_rows(item_ids) if item_ids else {})
+        users = self._read_each(USER_FEATURES, USER_ID, user_ids) if user_ids else {}
+        found = ForRanking(
+            {user_id: (RankedUser.of(row), _times(row)) for user_id, row in users.items()},
+            self._item_rows(item_ids) if item_ids else {},
+        )
         keep(found)
         return found
 
-    def _item_rows(self, item_ids: Sequence[str]) -> dict[str, np.ndarray]:
+    def _item_rows(self, item_ids: Sequence[str]) -> dict[str, tuple[np.ndarray, Times]]:
         columns = self._read(list(ITEM_FEATURES), [{ITEM_ID: item_id} for item_id in item_ids])
         rows = np.column_stack([numbers(columns[named(name)]) for name in ITEM_FEATURES])
-        return dict(zip(item_ids, rows, strict=True))
+        newest = _times({name: max(column) for name, column in columns.items() if _is_time(name)})
+        return {item_id: (row, newest) for item_id, row in zip(item_ids, rows, strict=True)}
+
+
+def _user_features(row: Mapping[str, Any]) -> UserFeatures:
+    items, types, moments, values = (row[f"user_sequence__{name}"] for name in History._fields)
+    release, vector = (row[f"user_embedding__{name}"] for name in ("release", "embedding"))
+    history, stored, times = EMPTY, None, {}
+    if items:
+        history = History(items, types, moments, values or [0.0] * len(items))
+        times["user_sequence"] = _time(row, "user_sequence__item_ids")
+    if release and vector is not None:
+        times["user_embedding"] = ts = _time(row, "user_embedding__release")
+        stored = StoredVector(release, np.asarray(vector, dtype=np.float32), ts)
+    taken = frozenset(row["user_sequence__taken_item_ids"] or ())
+    return UserFeatures(history, stored, times, taken)
+
+
+def _item_neighbours(row: Mapping[str, Any]) -> Neighbours:
+    ids, scores = (row[f"item_neighbours__{name}"] for name in ("neighbour_ids", "scores"))
+    return Neighbours(ids, scores, _time(row, "item_neighbours__scores")) if ids else Neighbours()
 
 
 def _time(row: Mapping[str, Any], feature: str) -> datetime:
-    return datetime.fromtimestamp(row[f"{feature}__ts"], UTC)
+    return datetime.fromtimestamp(row[f"{feature}{_TS}"], UTC)
+
+
+def _is_time(column: str) -> bool:
+    return column.endswith(_TS)
+
+
+def _times(row: Mapping[str, Any]) -> Times:
+    """The time of each view in a row, by the columns `view__feature__ts`."""
+    seconds = {column.split("__")[0]: ts for column, ts in row.items() if _is_time(column) and ts}
+    return {view: datetime.fromtimestamp(ts, UTC) for view, ts in seconds.items()}
+
+
+def _told(error: Exception) -> str:
+    """What may be logged of an error: a store's own text may hold keys, which name users."""
+    return str(error) if isinstance(error, NearlineError) else type(error).__name__
 
 
 def _feast_store() -> "Store":

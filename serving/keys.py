@@ -17,8 +17,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nearline.errors import BadInput, ConfigError
+from nearline.records import Id
 from nearline.replacing import replace_file
-from nearline.schema import Id
 from nearline.settings import settings
 from serving.watched import version_of
 

@@ -27,7 +27,6 @@ class RateLimits:
 
     def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder, self._clock = folder, clock
-        self._files: dict[str, int] = {}
 
     def wait(self, name: str, rate: float) -> float:
         """Take one request from a bucket that gets `rate` of them a second.
@@ -36,21 +35,22 @@ class RateLimits:
         lets everyone in: it must not be what ends the service.
         """
         try:
-            file = self._file(name)
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
+            file = self._opened(name)
+            try:  # closing it lets others at it
+                fcntl.flock(file, fcntl.LOCK_EX)
                 return _take(file, self._clock(), 1 / rate)
             finally:
-                fcntl.flock(file, fcntl.LOCK_UN)
+                os.close(file)
         except OSError:
             log.exception("requests of %s were not counted", name)
             return 0.0
 
-    def _file(self, name: str) -> int:
-        if name not in self._files:
+    def _opened(self, name: str) -> int:
+        try:
+            return os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._files[name] = os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o600)
-        return self._files[name]
+            return os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def _take(file: int, now: float, each_s: float) -> float:

@@ -135,7 +135,7 @@ class Metrics:
         )
         self.refresh_failures = Counter(
             "nearline_refresh_failures",
-            "Releases, catalogues or journals that could not be taken over.",
+            "Releases, catalogues, words or journals that could not be taken over.",
             ["what"],
             registry=registry,
         )
@@ -166,9 +166,9 @@ class Metrics:
         """A list was answered at an endpoint."""
         self.answers.labels(endpoint, answer.source).inc()
         if answer.reason is not None:
-            self.fallbacks.labels(answer.reason.name.lower()).inc()
+            self.fallbacks.labels(answer.reason.code).inc()
         if answer.filled is not None:
-            self.fallbacks.labels(answer.filled.reason.name.lower()).inc()
+            self.fallbacks.labels(answer.filled.reason.code).inc()
 
     def text(self) -> bytes:
         """All figures as Prometheus reads them."""

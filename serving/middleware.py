@@ -8,14 +8,20 @@ import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.access import Access
 from serving.errors import ServiceError
 from serving.metrics import Metrics
 from serving.problems import problem_response
+from serving.segments import as_sent
 
 log = logging.getLogger(__name__)
+
+_HUNG_UP = 499
+"""What nginx calls a request whose client is gone before its body is there; nobody is answered."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -25,15 +31,22 @@ def _bug(request_id: str) -> ServiceError:
 
 
 def _route(scope: Scope) -> str:
-    """The route's template, not the path: labels must stay few, and logs name no user."""
-    return getattr(scope.get("route"), "path", "none")
+    """The route's template, not the path: labels must stay few, and logs name no user.
+
+    A request that was refused before it was routed is counted where it would have gone.
+    """
+    found = scope.get("route") or next(
+        (route for route in scope["app"].routes if route.matches(scope)[0] != Match.NONE), None
+    )
+    return getattr(found, "path_format", "none")
 
 
 class Gate:
     """Gives each request an id, refuses it where its key may not ask, and counts it.
 
     The id is the caller's `X-Request-ID` where it has one of up to 64 letters, digits, `._-`. The
-    request's state has it as `request_id`, and the name of the key as `caller`.
+    request's state has it as `request_id`, and the name of the key as `caller`. A list needs an id
+    that no other has, which a caller's may not be: it is `list_id`, which begins with the other.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, access: Access) -> None:
@@ -48,8 +61,11 @@ class Gate:
         began, headers = time.perf_counter(), Headers(scope=scope)
         status: int | None = None
         given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        own, told = uuid.uuid4().hex, _REQUEST_ID.fullmatch(given) is not None
+        request_id = given if told else own
+        ids = {"request_id": request_id, "list_id": f"{given}.{own}" if told else own}
+        scope.setdefault("state", {}).update(ids)
+        scope["path"] = as_sent(scope)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -61,6 +77,8 @@ class Gate:
         try:
             app = self._admitted(scope, headers)
             await app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            status = status or _HUNG_UP
         except Exception:
             log.exception("request %s failed: %s %s", request_id, scope["method"], _route(scope))
             if status is None:

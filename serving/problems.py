@@ -26,12 +26,26 @@ from serving.schema import Problem, WrongField
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": " or ".join(titles)}
-    for status in sorted({kind.status for kind in KINDS.values()})
-    if (titles := [kind.title for kind in KINDS.values() if kind.status == status])
-}
-"""What the API's own description says of errors: status → model."""
+
+
+def errors(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """What the API's own description says of the errors that an operation may answer."""
+    titles: dict[int | str, list[str]] = {}
+    for kind in map(KINDS.__getitem__, codes):
+        titles.setdefault(kind.status, []).append(kind.title)
+    return {
+        status: {"model": Problem, "description": " or ".join(found)}
+        for status, found in titles.items()
+    }
+
+
+_KEY_CODES = ("unauthorized", "forbidden", "too_many_requests")
+
+ANYWHERE = errors("internal", *_KEY_CODES)
+"""What every operation may answer."""
+
+OF_KEYS = frozenset(KINDS[code].status for code in _KEY_CODES)
+"""Those of it that only an operation with a role answers."""
 
 _OF_RELEASES: dict[type[ReleaseError], str] = {
     UnknownRelease: "unknown_release",
@@ -73,34 +87,41 @@ def _headers(error: ServiceError) -> Iterator[tuple[str, str]]:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer every error of the app with a problem."""
+    """Answer every error of the app with a problem.
+
+    None of the handlers waits: in the loop, they need no thread that others may hold up.
+    """
 
     @app.exception_handler(ServiceError)
-    def of_ours(request: Request, error: ServiceError) -> JSONResponse:
+    async def of_ours(request: Request, error: ServiceError) -> JSONResponse:
         return problem_response(error, request.scope)
 
     @app.exception_handler(NotReady)
-    def not_ready(request: Request, error: NotReady) -> JSONResponse:
+    async def not_ready(request: Request, error: NotReady) -> JSONResponse:
         return problem_response(ServiceNotReady(str(error)), request.scope)
 
     @app.exception_handler(NotKept)
-    def not_kept(request: Request, error: NotKept) -> JSONResponse:
+    async def not_kept(request: Request, error: NotKept) -> JSONResponse:
         log.error("request %s was not kept: %s", request.state.request_id, error)
         return problem_response(NothingKept("the disk keeps nothing now"), request.scope)
 
     @app.exception_handler(ReleaseError)
-    def of_releases(request: Request, error: ReleaseError) -> JSONResponse:
+    async def of_releases(request: Request, error: ReleaseError) -> JSONResponse:
         code = next(_OF_RELEASES[kind] for kind in type(error).mro() if kind in _OF_RELEASES)
         return problem_response(ServiceError(str(error), code=code), request.scope)
 
     @app.exception_handler(RequestValidationError)
-    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        faults = [_fault(found) for found in error.errors()[:_MOST_FAULTS]]
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = error.errors()[:_MOST_FAULTS]
+        if found[0]["type"] == "json_invalid":
+            message = f"the body is no JSON: {found[0]['ctx']['error']}"
+            return problem_response(ServiceError(message, code="bad_request"), request.scope)
+        faults = [_fault(each) for each in found]
         message = "; ".join(f"{fault.pointer}={fault.detail}" for fault in faults)
         return problem_response(ServiceError(message, code="invalid", faults=faults), request.scope)
 
     @app.exception_handler(HTTPException)
-    def of_http(request: Request, error: HTTPException) -> JSONResponse:
+    async def of_http(request: Request, error: HTTPException) -> JSONResponse:
         code = _CODES.get(error.status_code, "bad_request")
         message = error.detail if code in _TOLD_BY_US else f"{error.detail}: {request.url.path}"
         return problem_response(ServiceError(message, code=code), request.scope)
@@ -108,4 +129,6 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def _fault(found: dict[str, Any]) -> Fault:
     pointer = ".".join(map(str, found["loc"]))
+    if found["type"] == "missing":  # its input is all that was given beside it
+        return Fault(pointer, f"nothing: {found['msg']}")
     return Fault(pointer, f"{str(found.get('input'))[:100]!r}: {found['msg']}")

@@ -7,6 +7,7 @@ none. Items that the release does not know yet keep their places, as no ranker h
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from nearline.ranking import SOURCES, TIED, Context, RankedUser, matrix, pooled
 from nearline.sequence import microseconds
 from serving.arrange import Candidate
-from serving.features import StoreFailed, StoreLate
+from serving.features import StoreFailed, StoreLate, Times
 from serving.metrics import Metrics
 from serving.reasons import Reason
 from serving.release import Pinned
@@ -29,10 +30,14 @@ Lists = Mapping[str, Sequence[tuple[str, float]]]
 
 
 class Ranked(NamedTuple):
-    """Candidates, best first, and why they are in the fused order if they are."""
+    """Candidates, best first, and why they are in the fused order if they are.
+
+    `times` are those of the features that the ranker read.
+    """
 
     candidates: Sequence[Candidate]
     trouble: Reason | None = None
+    times: Times = MappingProxyType({})
 
 
 class Ranking:
@@ -61,10 +66,10 @@ class Ranking:
             log.exception("the candidates were not ranked")
             return self._unranked(fused, Reason.RANKER_FAILED)
         self._metrics.rankings.labels("ranked").inc()
-        return Ranked(ranked)
+        return ranked
 
     def _unranked(self, fused: Sequence[Candidate], reason: Reason) -> Ranked:
-        self._metrics.rankings.labels(reason.name.lower()).inc()
+        self._metrics.rankings.labels(reason.code).inc()
         return Ranked(fused, reason)
 
     def _ranked(
@@ -74,7 +79,7 @@ class Ranking:
         found: Sequence[Retrieved],
         fused: Sequence[Candidate],
         now: datetime,
-    ) -> list[Candidate]:
+    ) -> Ranked:
         known = pinned.release.vocabulary.item_row
         lists: Lists = {
             each.source: [pair for pair in each.items if pair[0] in known]
@@ -84,8 +89,8 @@ class Ranking:
         candidates = pooled(lists)
         ranker = pinned.release.ranker
         if ranker is None or not candidates:
-            return list(fused)
-        user, items = self._features.of(state.user_id, candidates, now)
+            return Ranked(fused)
+        user, items, times = self._features.of(state.user_id, candidates, now)
         rows = request_matrix(pinned, state, candidates, lists, user, items, now)
         scores = ranker.scores(rows)
         by_id = {candidate.item_id: candidate for candidate in fused if candidate.item_id in known}
@@ -95,7 +100,8 @@ class Ranking:
             for at, score in zip(order.tolist(), scores[order].tolist(), strict=True)
         ]
         best = iter([*ranked, *by_id.values()])
-        return [next(best) if c.item_id in known else c for c in fused]
+        in_place = [next(best) if c.item_id in known else c for c in fused]
+        return Ranked(in_place, times=times)
 
 
 def request_matrix(

@@ -1,7 +1,7 @@
 """Where an answer came from, and why it is not what was asked for: the words that answers use."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, cast
 
 Source = Literal[
     "live", "stored", "neighbours", "cooccurrence", "content", "search", "trending", "popular"
@@ -28,7 +28,7 @@ of promotions; the others as above."""
 
 
 class Reason(StrEnum):
-    """Why a fallback was taken; the name is the label of the counter, the value is for people."""
+    """Why a fallback was taken, for people; `code` is the same for programs and counters."""
 
     UNKNOWN_USER = "nothing is known of this user"
     NO_KNOWN_EVENT = "the release knows none of the items and event types of this history"
@@ -41,8 +41,33 @@ class Reason(StrEnum):
     NO_TRENDING = "there is no trending list"
     NO_INDEX = "the words of a large catalogue are still being read: searches find items soon"
     ANY_WORD = "no item has every word: these have some of them"
+    NO_HIT = "no item has any of the words"
     FEW_MATCH = "the filters left fewer items than were asked for"
     FEW_LEFT = "fewer items than were asked for may still be shown"
+
+    @property
+    def code(self) -> "ReasonCode":
+        """The name, as answers and figures have it."""
+        return cast(ReasonCode, self.name.lower())
+
+
+ReasonCode = Literal[
+    "unknown_user",
+    "no_known_event",
+    "store_late",
+    "store_failed",
+    "new_item",
+    "no_categories",
+    "ranker_late",
+    "ranker_failed",
+    "no_trending",
+    "no_index",
+    "any_word",
+    "no_hit",
+    "few_match",
+    "few_left",
+]
+"""A reason for programs; the text beside it may change."""
 
 
 IN_TROUBLE = {

@@ -5,11 +5,11 @@ already, as far as the domain says so, and items that may not be shown, are left
 serving/rules.py.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from itertools import repeat
+from itertools import chain, repeat
 
 from nearline.domains import Domain
 from nearline.ranking import POOL, TIED
@@ -82,9 +82,12 @@ class Recommender:
         self._as_found = Arrangement(arrangement.category_cap)
         self._promoted_places = promoted_places
 
-    def for_user(self, pinned: Pinned, user_id: str, asked: Asked, *, now: datetime) -> Answer:
-        """Recommendations for a user; for a stranger what is trending."""
-        state = self._users.state(user_id)
+    def states(self, user_ids: Sequence[str], *, now: datetime) -> dict[str, UserState]:
+        """What is known of each user now, read for all of them together."""
+        return self._tied(self._users.states(user_ids), now)
+
+    def for_user(self, pinned: Pinned, state: UserState, asked: Asked, *, now: datetime) -> Answer:
+        """Recommendations for a user of whom this is known; for a stranger what is trending."""
         unknown = Reason.NO_KNOWN_EVENT if state.history.item_ids else Reason.UNKNOWN_USER
         return self._for_state(pinned, state, asked, now, unknown)
 
@@ -93,7 +96,7 @@ class Recommender:
     ) -> Answer:
         """Recommendations for a visitor of whom only these events are known."""
         history = self._session_history(events, now)
-        state = UserState(history)
+        [state] = self._tied({"": UserState(history)}, now).values()
         answer = self._for_state(pinned, state, asked, now, Reason.NO_KNOWN_EVENT)
         return replace(answer, ignored=tuple(_ignored(history, pinned)))
 
@@ -104,19 +107,23 @@ class Recommender:
         Raises UnknownItem for an item that is neither in the release nor in the catalogue.
         """
         rules, vector = _rules(pinned, asked, now, [item_id]), pinned.vector(item_id)
-        near = self._neighbours.of([item_id], now)
-        own: list[Retrieve] = [partial(retrieve.together, neighbours=near)]
-        if vector is not None:
-            own.insert(0, partial(retrieve.nearest, vector=vector, source="vectors"))
-            return self._answer(rules, asked, own, _Site(), now, source="neighbours")
-        if item_id not in pinned.catalogue:
+        if vector is None and item_id not in pinned.catalogue:
             version = pinned.release.version
             raise UnknownItem(f"no item {item_id!r} in the catalogue or in {version}")
-        own.insert(0, partial(retrieve.alike, item_id=item_id))
-        answer = self._answer(rules, asked, own, _Site(), now, reason=Reason.NEW_ITEM)
+        near, trouble = self._neighbours.of([item_id], now)
+        state = replace(STRANGER, near=near)
+        together = partial(retrieve.together, neighbours=near)
+        if vector is not None:
+            nearest = partial(retrieve.nearest, vector=vector, source="vectors")
+            own = _Own([nearest, together], state, source="neighbours", reason=trouble)
+            return self._answer(rules, asked, own, _Site(), now)
+        alike = partial(retrieve.alike, item_id=item_id)
+        own = _Own([alike, together], state, reason=trouble or Reason.NEW_ITEM)
+        answer = self._answer(rules, asked, own, _Site(), now)
         if answer.items:
             return answer
-        return self._answer(rules, asked, [], self._site(now), now, reason=Reason.NO_CATEGORIES)
+        nothing = _Own(reason=Reason.NO_CATEGORIES)
+        return self._answer(rules, asked, nothing, self._site(now, read=not trouble), now)
 
     def search(
         self, pinned: Pinned, words: str, user_id: str | None, asked: Asked, *, now: datetime
@@ -124,33 +131,55 @@ class Recommender:
         """Items by keywords, ordered to the taste of a user where one is given.
 
         What the user has touched is found as well. Where no item has every word, those that have
-        some are found.
+        some are found. Only a list that filters left too short is filled up.
         """
         state = self._users.state(user_id) if user_id is not None else STRANGER
         rules = _rules(pinned, asked, now)
         if not self._index.made:
-            return self._answer(rules, asked, [], self._site(now), now, reason=Reason.NO_INDEX)
+            return self._answer(rules, asked, _Own(reason=Reason.NO_INDEX), self._site(now), now)
         vector, _ = self._vectors.of(pinned.release, state, now)
-        hits = self._index.find(words, pinned.catalogue, every=True)
-        reason = None if hits else Reason.ANY_WORD
-        hits = hits or self._index.find(words, pinned.catalogue, every=False)
-        own: list[Retrieve] = [partial(retrieve.found, hits=hits, vector=vector)]
-        answer = self._answer(
-            rules, asked, own, _Site(), now, state=state, source="search", reason=state.trouble
+        every = self._index.has(words, pinned.catalogue, every=True)
+        some = every or self._index.has(words, pinned.catalogue, every=False)
+        hits = partial(self._index.find, words, pinned.catalogue, every=every)
+        less = None if every else Reason.ANY_WORD if some else Reason.NO_HIT
+        own = _Own(
+            [partial(retrieve.found, find=hits, vector=vector)],
+            state,
+            source="search",
+            reason=state.trouble or less,
         )
-        return replace(answer, reason=answer.reason or (reason if hits else None))
+        answer = self._answer(rules, asked, own, _Site(), now)
+        return answer if rules.filters else replace(answer, filled=None)
 
     def trending(self, pinned: Pinned, asked: Asked, *, now: datetime) -> Answer:
         """What the whole site touches now; without such a list, what the release saw most."""
-        how, site = self._how(asked), self._site(now)
-        return self._answer(_rules(pinned, asked, now), asked, [], site, now, how=how)
+        own = _Own(how=self._how(asked))
+        return self._answer(_rules(pinned, asked, now), asked, own, self._site(now), now)
+
+    def _tied(self, states: Mapping[str, UserState], now: datetime) -> dict[str, UserState]:
+        """States with what the same users touch as the newest items, in one read for all."""
+        # A store in trouble is not asked again: its deadline has passed once in this request.
+        newest = {
+            user_id: () if state.trouble else state.history.item_ids[-TIED:]
+            for user_id, state in states.items()
+        }
+        near, trouble = self._neighbours.of(chain.from_iterable(newest.values()), now)
+        return {
+            user_id: replace(
+                state,
+                near={item: near[item] for item in newest[user_id] if item in near},
+                trouble=state.trouble or trouble,
+            )
+            for user_id, state in states.items()
+        }
 
     def _for_state(
         self, pinned: Pinned, state: UserState, asked: Asked, now: datetime, unknown: Reason
     ) -> Answer:
         """What is made for one user; without anything to go by, what is made for all."""
-        how, seen = self._how(asked), self._seeing(state, asked.context.item_id, now)
-        rules = _rules(pinned, asked, now, self._hidden(seen, asked.context.item_id))
+        how, item_id = self._how(asked), asked.context.item_id
+        seen = state if item_id is None else self._seeing(state, item_id, now)
+        rules = _rules(pinned, asked, now, self._hidden(seen, item_id))
         promoted = slots(
             self._promotions.running(now) if how.promotions else (),
             rules,
@@ -159,37 +188,45 @@ class Recommender:
             limit=asked.limit,
             most=self._promoted_places,
         )
-        vector, source = self._vectors.of(pinned.release, seen, now)
-        # A store in trouble is not asked again: its deadline has passed once in this request.
-        tied = () if state.trouble else seen.history.item_ids[-TIED:]
-        own: list[Retrieve] = [
-            partial(retrieve.together, neighbours=self._neighbours.of(tied, now)),
-            partial(retrieve.new_to_taste, history=seen.history),
-        ]
-        site, rank = self._site(now), None
-        if vector is not None:
-            own.insert(0, partial(retrieve.nearest, vector=vector))
-            if asked.ranked and pinned.release.ranker is not None and not state.trouble:
-                own.append(partial(retrieve.trending, trends=site.trends))
-                rank = partial(self._ranking.order, pinned, seen, now=now)
+        site = self._site(now, read=not seen.trouble)
+        told = replace(state, near=seen.near, trouble=seen.trouble)
         answer = self._answer(
             rules.leaving_out(slot.item_id for slot in promoted),
             replace(asked, limit=asked.limit - len(promoted)),
-            own,
+            replace(self._own(pinned, seen, asked, site, now, unknown), state=told, how=how),
             site,
             now,
-            how=how,
-            state=state,
-            rank=rank,
-            source=source if vector is not None else None,
-            reason=state.trouble or (unknown if vector is None else None),
         )
         return placed(answer, promoted, rules, explain=asked.explain)
 
-    def _seeing(self, state: UserState, item_id: str | None, now: datetime) -> UserState:
+    def _own(
+        self,
+        pinned: Pinned,
+        state: UserState,
+        asked: Asked,
+        site: "_Site",
+        now: datetime,
+        unknown: Reason,
+    ) -> "_Own":
+        """What is made of a user's state; `unknown` says why where that has no vector."""
+        vector, source = self._vectors.of(pinned.release, state, now)
+        sources: list[Retrieve] = [
+            partial(retrieve.together, neighbours=state.near),
+            partial(retrieve.new_to_taste, history=state.history),
+        ]
+        if vector is None:
+            return _Own(sources, state, reason=state.trouble or unknown)
+        sources.insert(0, partial(retrieve.nearest, vector=vector))
+        rank = None
+        if asked.ranked and pinned.release.ranker is not None and not state.trouble:
+            sources.append(partial(retrieve.trending, trends=site.trends))
+            rank = partial(self._ranking.order, pinned, state, now=now)
+        return _Own(sources, state, rank, source, state.trouble)
+
+    def _seeing(self, state: UserState, item_id: str, now: datetime) -> UserState:
         """The state with the item that the user looks at as the last touch; nothing keeps it."""
         history = state.history
-        if item_id is None or item_id in history.item_ids[-1:]:
+        if item_id in history.item_ids[-1:]:
             return state
         seen = History(
             (*history.item_ids, item_id),
@@ -197,7 +234,14 @@ class Recommender:
             (*history.event_ts, microseconds(now)),
             (*history.values, 0.0),
         )
-        return replace(state, history=seen, stored=None)
+        near, trouble = self._neighbours.of(() if state.trouble else [item_id], now)
+        return replace(
+            state,
+            history=seen,
+            stored=None,
+            near={**state.near, **near},
+            trouble=state.trouble or trouble,
+        )
 
     def _hidden(self, state: UserState, seen: str | None) -> set[str]:
         """What a user is not shown again, by the domain's choice, and what it looks at now."""
@@ -208,8 +252,8 @@ class Recommender:
     def _how(self, asked: Asked) -> Arrangement:
         return asked.arrangement or self._arrangement
 
-    def _site(self, now: datetime) -> "_Site":
-        trends, trouble = self._trends.at(now)
+    def _site(self, now: datetime, *, read: bool = True) -> "_Site":
+        trends, trouble = self._trends.at(now, read=read)
         sources: list[Retrieve] = [
             partial(retrieve.trending, trends=trends),
             retrieve.popular,
@@ -218,38 +262,29 @@ class Recommender:
         return _Site(sources, trends, trouble or Reason.NO_TRENDING)
 
     def _answer(
-        self,
-        rules: Rules,
-        asked: Asked,
-        own: Sequence[Retrieve],
-        site: "_Site",
-        now: datetime,
-        *,
-        how: Arrangement | None = None,
-        state: UserState = STRANGER,
-        rank: Rank | None = None,
-        source: Source | None = None,
-        reason: Reason | None = None,
+        self, rules: Rules, asked: Asked, own: "_Own", site: "_Site", now: datetime
     ) -> Answer:
-        """The list of the `own` sources, or of the site's where these have nothing, filled up.
-
-        `source` is what the own list is called; without it, by what proposed its first item.
-        Without `how`, candidates keep their order but for the cap of categories.
-        """
-        how = how or self._as_found
-        mine, unranked = self._chosen(rules, asked, own, how, rank)
+        """The list of one's own, or the site's where that has nothing, filled up."""
+        how = own.how or self._as_found
+        ranked = self._chosen(rules, asked, own.sources, how, own.rank)
+        mine = ranked.candidates
         main = mine or self._first(rules, asked, site.sources, how)
-        full = self._filled(rules, asked, main, own, site.sources) if asked.fill else main
-        made_from: Source = source if source and (mine or not main) else _made_from(main)
+        full = self._filled(rules, asked, main, own.sources, site.sources) if asked.fill else main
+        is_own = bool(mine) or (own.source is not None and not main)
+        source = own.source if is_own and own.source else _made_from(main)
         few = Reason.FEW_MATCH if rules.filters else Reason.FEW_LEFT
         return Answer(
             release=rules.pinned.release.version,
-            source=made_from,
-            items=_items(rules.pinned, full, state.history if asked.explain else None),
-            reason=reason or unranked or (site.trouble if made_from == "popular" else None),
+            source=source,
+            items=_items(rules.pinned, full, own.state.history if asked.explain else None),
+            reason=own.reason or ranked.trouble or (site.trouble if source == "popular" else None),
             filled=Filled(len(full) - len(main), few) if len(main) < asked.limit else None,
-            state_age_seconds=_age(state, now) if mine else site.age(made_from, now),
-            features=state.features if mine else site.features(made_from),
+            state_age_seconds=_age(own.state, now) if is_own else site.age(source, now),
+            features={
+                **(own.state.features if is_own else {}),
+                **ranked.times,
+                **_read_for(full, own.state, site),
+            },
         )
 
     def _chosen(
@@ -259,22 +294,23 @@ class Recommender:
         sources: Sequence[Retrieve],
         how: Arrangement,
         rank: Rank | None = None,
-    ) -> tuple[list[Candidate], Reason | None]:
-        """What these sources propose, as one list, and why it was not ranked if it was to be."""
+    ) -> Ranked:
+        """What these sources propose, as one list."""
         pool = max(POOL, 2 * asked.limit)
         found = [source(rules, pool) for source in sources]
         candidates: Iterable[Candidate] = fused(found)
-        trouble = None
+        ranked = Ranked(())
         if rank is not None and (pooled := list(candidates)):
-            candidates, trouble = rank(found, pooled)
-        return arranged(rules, asked, candidates, how), trouble
+            ranked = rank(found, pooled)
+            candidates = ranked.candidates
+        return ranked._replace(candidates=arranged(rules, asked, candidates, how))
 
     def _first(
         self, rules: Rules, asked: Asked, sources: Sequence[Retrieve], how: Arrangement
-    ) -> list[Candidate]:
+    ) -> Sequence[Candidate]:
         """The list of the first source that has any."""
-        lists = (self._chosen(rules, asked, [source], how)[0] for source in sources)
-        return next(filter(None, lists), [])
+        lists = (self._chosen(rules, asked, [source], how).candidates for source in sources)
+        return next(filter(None, lists), ())
 
     def _filled(
         self,
@@ -310,6 +346,23 @@ class Recommender:
 
 
 @dataclass(frozen=True)
+class _Own:
+    """What is made for whoever asks: by which sources, from which state, ranked by what.
+
+    `source` is what such a list is called; without it, by what proposed its first item. `reason`
+    says why it is a fallback, if it is. Without `how`, candidates keep their order but for the cap
+    of categories.
+    """
+
+    sources: Sequence[Retrieve] = ()
+    state: UserState = STRANGER
+    rank: Rank | None = None
+    source: Source | None = None
+    reason: Reason | None = None
+    how: Arrangement | None = None
+
+
+@dataclass(frozen=True)
 class _Site:
     """What is made for all: its sources, best first, and why there is no trending list if so."""
 
@@ -323,10 +376,17 @@ class _Site:
             return None
         return max((now - self.trends.ts).total_seconds(), 0.0)
 
-    def features(self, source: Source) -> dict[str, datetime]:
-        """The time of the trending list, where the answer is made from it."""
-        there = source == "trending" and self.trends is not None
-        return {"trending": self.trends.ts} if there and self.trends else {}
+
+def _read_for(shown: Sequence[Candidate], state: UserState, site: _Site) -> dict[str, datetime]:
+    """Up to when the lists were known that proposed what is shown."""
+    sources = {source for candidate in shown for source in candidate.scores}
+    found = {}
+    known = [near.ts for near in state.near.values() if near.ts is not None]
+    if "cooccurrence" in sources and known:
+        found["item_neighbours"] = max(known)
+    if "trending" in sources and site.trends is not None:
+        found["trending"] = site.trends.ts
+    return found
 
 
 def _rules(pinned: Pinned, asked: Asked, now: datetime, touched: Collection[str] = ()) -> Rules:

@@ -4,13 +4,14 @@ Scores of different sources do not compare; serving/arrange.py makes one list of
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nearline.sequence import History
 from serving.features import Neighbours, Trending
+from serving.filters import Filters
 from serving.reasons import Retriever
 from serving.rules import Rules
 
@@ -86,14 +87,14 @@ def found(
     rules: Rules,
     limit: int,
     *,
-    hits: Sequence[tuple[str, float]],
+    find: Callable[[Filters], Sequence[tuple[str, float]]],
     vector: np.ndarray | None = None,
 ) -> Retrieved:
-    """Items found by words, those to the user's taste first among equals.
+    """Items that `find` has by words, those to the user's taste first among equals.
 
     The score is the share of the best hit's, and TASTE times the cosine with the user's vector.
     """
-    allowed = _allowed(rules, hits, limit)
+    allowed = _allowed(rules, find(rules.filters), limit)
     best = max((score for _, score in allowed), default=1.0) or 1.0
 
     def taste(item_id: str) -> float:
@@ -106,14 +107,16 @@ def found(
 
 def alike(rules: Rules, limit: int, *, item_id: str) -> Retrieved:
     """Items that share categories with an item: closest first, then what the release saw most."""
-    release = rules.pinned.release
+    release, shelf = rules.pinned.release, rules.pinned.shelf
+    shares = rules.pinned.catalogue.alike(
+        item_id, filters=rules.filters, then=shelf.over_snapshot(release.popularity)
+    )
 
     def place(pair: tuple[str, float]) -> tuple[float, float, str]:
         row = release.vocabulary.item_row.get(pair[0])
         return -pair[1], -float(release.popularity[row]) if row is not None else 0.0, pair[0]
 
-    pairs = sorted(rules.pinned.catalogue.alike(item_id).items(), key=place)
-    return Retrieved("content", _allowed(rules, pairs, limit))
+    return Retrieved("content", _allowed(rules, sorted(shares.items(), key=place), limit))
 
 
 def _taste(rules: Rules, history: History) -> dict[str, float]:

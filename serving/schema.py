@@ -1,17 +1,29 @@
-"""What goes over the wire: bodies and answers of the API, shared by service and client."""
+"""What goes over the wire: bodies and answers of the API, shared by service and client.
+
+The client is installed without the rest: this imports no more than pydantic.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypedDict
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
-from nearline.experiments import Assigned
-from nearline.schema import Id, as_utc
-from nearline.sequence import at_microseconds
-from serving.answers import Answer, Asked, Context, ScoredItem
+from nearline.records import Id, as_utc
+from serving.answers import Answer, Asked, Context, Filled, ScoredItem
 from serving.filters import Filters
-from serving.reasons import Retriever, Source
+from serving.reasons import ReasonCode, Retriever, Source
+
+if TYPE_CHECKING:
+    from nearline.experiments import Assigned
 
 MOST_ITEMS = 200
 MOST_SESSION_EVENTS = 500
@@ -35,6 +47,7 @@ _ITEM_LIST: dict[str, Any] = {
     "arm": None,
     "source": "live",
     "reason": None,
+    "reason_code": None,
     "filled": None,
     "items": [
         {
@@ -49,6 +62,22 @@ _ITEM_LIST: dict[str, Any] = {
     "state_age_seconds": 4.2,
     "features": {"user_sequence": "2026-01-02T12:00:00Z"},
 }
+
+
+_RELEASE: dict[str, Any] = {
+    "version": _ITEM_LIST["release"],
+    "kind": "hourly",
+    "parent": "20260102T11-hourly-7d21e0b4",
+    "window_end": "2026-01-02T12:00:00Z",
+    "promoted": True,
+    "reasons": [],
+    "metrics": {"ndcg@10": 0.043},
+}
+
+
+def _example(**answer: Any) -> ConfigDict:
+    """The configuration of an answer, with an example of it."""
+    return ConfigDict(json_schema_extra={"examples": [answer]})
 
 
 def _named(pair: str) -> str:
@@ -96,16 +125,23 @@ class ListQuery(BaseModel):
 
     limit: Limit = 10
     # No factories: FastAPI would look at their signatures in every request, for 0.3 ms.
-    category: list[Id] = Field([], max_length=MOST_FILTERS)
-    price_min: Price | None = Field(None, description="On the attribute `price`, in its unit.")
-    price_max: Price | None = None
+    category: list[Id] = Field([], max_length=MOST_FILTERS, examples=[["noir"]])
+    price_min: Price | None = Field(
+        None, description="On the attribute `price`, in its unit.", examples=[5]
+    )
+    price_max: Price | None = Field(None, description="No less than `price_min`.", examples=[20])
     attribute: list[NamedValue] = Field(
         [],
         max_length=MOST_FILTERS,
         description="NAME:VALUE of an item's attribute, as in color:red or waterproof:true.",
+        examples=[["color:red"]],
     )
-    exclude: list[Id] = Field([], max_length=MOST_EXCLUDED, description="Items to leave out.")
-    surface: Id | None = Field(None, description="Where the list is shown, such as home.")
+    exclude: list[Id] = Field(
+        [], max_length=MOST_EXCLUDED, description="Items to leave out.", examples=[["50", "181"]]
+    )
+    surface: Id | None = Field(
+        None, description="Where the list is shown, such as home.", examples=["home"]
+    )
     context: list[ContextValue] = Field(
         [],
         max_length=MOST_CONTEXT,
@@ -119,6 +155,14 @@ class ListQuery(BaseModel):
     fill: bool = Field(
         True, description="Fill a list that is too short; what fills it is labelled."
     )
+
+    @field_validator("price_max")
+    @classmethod
+    def _is_a_range(cls, price_max: float | None, given: ValidationInfo) -> float | None:
+        price_min = given.data.get("price_min")
+        if price_max is not None and price_min is not None and price_max < price_min:
+            raise ValueError(f"must be no less than price_min, which is {price_min:g}")
+        return price_max
 
     def around(self) -> Context:
         """What is around the list."""
@@ -151,10 +195,12 @@ class ListQuery(BaseModel):
 class SearchQuery(ListQuery):
     """What is looked for, and how the list is wanted."""
 
-    q: Annotated[str, StringConstraints(min_length=1, max_length=500)] = Field(
-        description="Keywords; the beginning of a word will do."
+    q: Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"\S")] = Field(
+        description="Keywords; the beginning of a word will do.", examples=["star wars"]
     )
-    user_id: Id | None = Field(None, description="Whose taste orders what is found.")
+    user_id: Id | None = Field(
+        None, description="Whose taste orders what is found.", examples=["796"]
+    )
 
 
 class OwnEvent(BaseModel):
@@ -212,7 +258,7 @@ def _why(item: ScoredItem) -> WhyItem | None:
             item_id=tie.item_id,
             title=tie.title,
             event_type=tie.event_type,
-            event_ts=at_microseconds(tie.ts_us),
+            event_ts=tie.event_ts,
             similarity=tie.similarity,
         )
         for tie in item.why.ties
@@ -231,6 +277,11 @@ class FilledUp(BaseModel):
 
     items: int = Field(description="So many items, the last ones, fill it up.")
     reason: str
+    reason_code: ReasonCode
+
+
+def _filled_up(filled: Filled) -> FilledUp:
+    return FilledUp(items=filled.items, reason=filled.reason, reason_code=filled.reason.code)
 
 
 class ItemList(BaseModel):
@@ -238,7 +289,10 @@ class ItemList(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_ITEM_LIST]})
 
-    request_id: str = Field(description="Send it back with the events that follow from this list.")
+    request_id: str = Field(
+        description="Send it back with the events that follow from this list. No other list has "
+        "it; it begins with the X-Request-ID that was given, if one was."
+    )
     release: str = Field(description="The release that answered, from the first line to the last.")
     experiment: str | None = Field(None, description="The experiment that the list is part of.")
     arm: str | None = Field(None, description="The user's arm in it.")
@@ -247,7 +301,10 @@ class ItemList(BaseModel):
         "neighbours: item vectors; cooccurrence: what the same users touch; content: shared "
         "categories; search: the words asked for; trending; popular."
     )
-    reason: str | None = Field(description="Why a fallback was taken; null when none was.")
+    reason: str | None = Field(
+        description="Why a fallback was taken, for people; null when none was."
+    )
+    reason_code: ReasonCode | None = Field(description="The same for programs.")
     filled: FilledUp | None = Field(description="How a list that was too short was filled up.")
     items: list[RankedItem]
     state_age_seconds: float | None = Field(
@@ -259,7 +316,7 @@ class ItemList(BaseModel):
     )
 
     @classmethod
-    def of(cls, answer: Answer, request_id: str, assigned: Assigned | None = None) -> Self:
+    def of(cls, answer: Answer, request_id: str, assigned: "Assigned | None" = None) -> Self:
         """The answer to a request, by the arm of an experiment where one was assigned."""
         filled = answer.filled
         return cls(
@@ -269,7 +326,8 @@ class ItemList(BaseModel):
             arm=assigned.arm if assigned else None,
             source=answer.source,
             reason=answer.reason,
-            filled=FilledUp(items=filled.items, reason=filled.reason) if filled else None,
+            reason_code=answer.reason.code if answer.reason else None,
+            filled=_filled_up(filled) if filled else None,
             items=[RankedItem.of(item) for item in answer.items],
             state_age_seconds=answer.state_age_seconds,
             features=dict(answer.features),
@@ -337,6 +395,11 @@ class UserItemList(ItemList):
 class Batch(BaseModel):
     """A list for each user, in the order asked for, all from one release but for experiments."""
 
+    model_config = _example(
+        request_id="4f1c6a0e",
+        lists=[_ITEM_LIST | {"request_id": "4f1c6a0e.0", "user_id": "196"}],
+    )
+
     request_id: str
     lists: list[UserItemList]
 
@@ -351,6 +414,14 @@ class EventReceipt(BaseModel):
 
 class EventsAnswer(BaseModel):
     """What became of the events of a request, in its order. Accepted events are on disk."""
+
+    model_config = _example(
+        request_id="4f1c6a0e",
+        accepted=1,
+        duplicate=0,
+        refused=0,
+        events=[{"event_id": "7b1d", "status": "accepted", "reason": None}],
+    )
 
     request_id: str
     accepted: int
@@ -369,6 +440,10 @@ class ItemReceiptOut(BaseModel):
 class ItemsAnswer(BaseModel):
     """What became of the items of a request, in its order. Accepted items are on disk."""
 
+    model_config = _example(
+        request_id="4f1c6a0e", accepted=1, refused=0, items=[{"item_id": "50", "reason": None}]
+    )
+
     request_id: str
     accepted: int
     refused: int
@@ -377,6 +452,17 @@ class ItemsAnswer(BaseModel):
 
 class ReleaseInfo(BaseModel):
     """The release that answers now."""
+
+    model_config = _example(
+        **_RELEASE,
+        base="20260102T00-nightly-7d21e0b4",
+        window_start="2026-01-02T11:00:00Z",
+        baselines={"popular": {"ndcg@10": 0.021}},
+        lineage={"feature_service": "serving_v1"},
+        encoder="full",
+        items=1682,
+        recommendable=1680,
+    )
 
     version: str
     kind: Literal["nightly", "hourly"]
@@ -409,6 +495,8 @@ class ReleaseLine(BaseModel):
 
 class ReleaseList(BaseModel):
     """The releases of the store, newest first."""
+
+    model_config = _example(releases=[_RELEASE | {"active": True}])
 
     releases: list[ReleaseLine]
 
@@ -481,16 +569,39 @@ class KnownFeatures(BaseModel):
 class UserKnown(BaseModel):
     """What is known of a user now."""
 
+    model_config = _example(
+        user_id="796",
+        events=[
+            {
+                "item_id": "50",
+                "title": "Star Wars (1977)",
+                "event_type": "play",
+                "event_ts": "2026-01-02T12:00:00Z",
+                "value": 0.9,
+            }
+        ],
+        live_events=1,
+        vector={"release": _RELEASE["version"], "ts": "2026-01-02T11:30:00Z", "used": False},
+        features={"user_activity": {"ts": "2026-01-02T12:00:00Z", "values": {"events_24h": 7}}},
+        reason=None,
+        reason_code=None,
+    )
+
     user_id: str
     events: list[KnownEvent] = Field(description="The newest events, newest first.")
     live_events: int = Field(description="Of these and older ones, accepted in the last hours.")
     vector: KnownVector | None
     features: dict[str, KnownFeatures] = Field(description="Feature view → its row.")
     reason: str | None = Field(description="Why the online store has no part in this; else null.")
+    reason_code: ReasonCode | None = Field(description="The same for programs.")
 
 
 class UserForgotten(BaseModel):
     """A user is forgotten; what is stored is about to be removed."""
+
+    model_config = _example(
+        request_id="4f1c6a0e", request="9c2e51d0", forgotten_before="2026-01-02T12:00:00Z"
+    )
 
     request_id: str
     request: str = Field(description="Names the receipt of the removal, to come in HOME/receipts.")
@@ -499,6 +610,8 @@ class UserForgotten(BaseModel):
 
 class Health(BaseModel):
     """Alive, and ready when there is a release to answer from."""
+
+    model_config = _example(status="ready", release=_RELEASE["version"])
 
     status: Literal["ok", "ready"]
     release: str | None

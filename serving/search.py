@@ -13,13 +13,16 @@ from contextlib import closing
 from pathlib import Path
 from threading import Lock
 
+import numpy as np
+
 from nearline.locks import alone
 from serving.catalogue import Catalogue, Entry, Snapshot, Words
+from serving.filters import ANY, Filters
 
 log = logging.getLogger(__name__)
 
 MOST_FOUND = 2000
-"""So many items, the best, are looked at for one search."""
+"""So many items, the best of those that may be shown, are looked at for one search."""
 
 _MOST_WORDS = 16
 _KEPT_FROM = 10_000
@@ -38,8 +41,9 @@ _TABLE = """
 _PUT = "REPLACE INTO items (rowid, item_id, title, categories, text) VALUES (?, ?, ?, ?, ?)"
 _FIND = """
     SELECT item_id, -bm25(items, 0, 10, 5, 1) AS score
-    FROM items WHERE items MATCH ? ORDER BY score DESC, item_id LIMIT ?
+    FROM items WHERE items MATCH ? AND wanted(rowid) ORDER BY score DESC, item_id LIMIT ?
 """
+_HAS = "SELECT 1 FROM items WHERE items MATCH ? LIMIT 1"
 """A word in the title counts ten times as much as one in the text, in a category five times."""
 
 
@@ -74,17 +78,30 @@ class SearchIndex:
             self._items, self._snapshot = items, catalogue.snapshot
             self._changes, self._added = {}, {}
 
-    def find(self, text: str, catalogue: Catalogue, *, every: bool) -> list[tuple[str, float]]:
+    def has(self, text: str, catalogue: Catalogue, *, every: bool) -> bool:
+        """Whether any item has every word of a text, or a word that begins with it; else any."""
+        asked = _query(text, every=every)
+        if not asked:
+            return False
+        with self._using:
+            self._take_up(catalogue)
+            return self._items.execute(_HAS, (asked,)).fetchone() is not None
+
+    def find(
+        self, text: str, catalogue: Catalogue, filters: Filters = ANY, *, every: bool
+    ) -> list[tuple[str, float]]:
         """Pairs of (item, BM25 score) for the words of a text, the MOST_FOUND best, best first.
 
-        With `every`, items that have every word, or a word that begins with it; else any of them.
+        Those are items on offer that the filters want, and that have every word of it, or without
+        `every` any.
         """
-        words = [_term(word) for word in _WORD.findall(text)[:_MOST_WORDS]]
-        if not words:
+        asked = _query(text, every=every)
+        if not asked:
             return []
         with self._using:
             self._take_up(catalogue)
-            asked = (" AND " if every else " OR ").join(words)
+            wanted = self._wanted(filters).tobytes()  # a byte a row, which SQLite asks for each hit
+            self._items.create_function("wanted", 1, wanted.__getitem__)
             return self._items.execute(_FIND, (asked, MOST_FOUND)).fetchall()
 
     def _take_up(self, catalogue: Catalogue) -> None:
@@ -99,6 +116,15 @@ class SearchIndex:
             rows = ((self._place(entry.item_id), *entry.words) for entry in changed)
             self._items.executemany(_PUT, rows)
             self._changes = dict(catalogue.changes)
+
+    def _wanted(self, filters: Filters) -> np.ndarray:
+        """Which rows of the index are on offer and what is wanted, bool (rows,)."""
+        snapshot = self._snapshot or Catalogue().snapshot
+        found = np.zeros(len(snapshot) + len(self._added), dtype=bool)
+        found[: len(snapshot)] = snapshot.on_offer & snapshot.matching(filters)
+        for entry in self._changes.values():
+            found[self._place(entry.item_id)] = entry.on_offer and filters.match(entry)
+        return found
 
     def _place(self, item_id: str) -> int:
         """The index's row of an item: that of the snapshot, or one beyond for a new item."""
@@ -166,6 +192,12 @@ def _index(items_words: Iterator[Words]) -> sqlite3.Connection:
     items.executemany(_PUT, ((place, *words) for place, words in enumerate(items_words)))
     items.execute("COMMIT")
     return items
+
+
+def _query(text: str, *, every: bool) -> str:
+    """A text as FTS5 takes it; empty without a word."""
+    words = [_term(word) for word in _WORD.findall(text)[:_MOST_WORDS]]
+    return (" AND " if every else " OR ").join(words)
 
 
 def _term(word: str) -> str:

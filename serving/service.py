@@ -27,6 +27,7 @@ from nearline.lake import Lake
 from nearline.settings import settings
 from serving.active import ActiveRelease
 from serving.answers import Answer, Asked
+from serving.backoff import Backoff
 from serving.experiments import Choice, Trials, arrangement
 from serving.features import FeatureReader
 from serving.following import CatalogueFollower
@@ -37,10 +38,11 @@ from serving.recommender import Recommender
 from serving.release import Pinned
 from serving.search import SearchIndex
 from serving.shadow import Shadow
-from serving.users import LiveEvents, Users
+from serving.users import LiveEvents, Users, UserState
 
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 1.0
+_RETRY_S = 60.0
 _INDEXED_AT_ONCE = 20_000
 """A start waits for the index of so many items, a fifth of a second; a larger one follows."""
 
@@ -69,6 +71,9 @@ class Service:
     _following: Lock = field(default_factory=Lock, init=False)
     _stopped: Signal = field(default_factory=Signal, init=False)
     _watch: Thread | None = field(default=None, init=False)
+    _backoff: Backoff = field(
+        default_factory=lambda: Backoff(first_s=_LOOK_EVERY_S, most_s=_RETRY_S), init=False
+    )
 
     @classmethod
     def open(
@@ -156,11 +161,11 @@ class Service:
         choice = self.trials.choose(user_id, surface, self.active.pin())
         return Basis(choice, user_id, events, self.promotions.running(now), since)
 
-    def list_for(self, choice: Choice, user_id: str, asked: Asked, *, now: datetime) -> Answer:
+    def list_for(self, choice: Choice, state: UserState, asked: Asked, *, now: datetime) -> Answer:
         """A user's list by what was chosen; its experiment's guard and shadow hear of it."""
 
         def ask(of: Choice) -> Answer:
-            return self.recommender.for_user(of.pinned, user_id, of.applied(asked), now=now)
+            return self.recommender.for_user(of.pinned, state, of.applied(asked), now=now)
 
         answer, shadow = self.trials.answer(choice, ask, now), self.trials.shadow(choice)
         if choice.assigned is not None and shadow is not None:
@@ -242,16 +247,23 @@ class Service:
 
     def _refresh(self) -> None:
         self.promotions.refresh()
-        try:
-            self.trials.refresh()
-        except Exception:  # the store may be out of reach for a while; what is loaded still answers
-            log.exception("the release store could not be looked at")
+        self._attempt("releases", self.trials.refresh)
 
     def _index(self) -> None:
+        self._attempt("words", partial(self.index.follow, self.active.catalogue))
+
+    def _attempt(self, what: str, act: Callable[[], None]) -> None:
+        """Take over what changed; while it is out of reach, what was taken over before answers."""
+        if self._backoff.waits(what):
+            return
         try:
-            self.index.follow(self.active.catalogue)
-        except Exception:  # what was read before is still found
-            log.exception("the words of the catalogue could not be read")
+            act()
+        except Exception:  # a store of files fails in ways of its own, and this thread must go on
+            pause_s = self._backoff.failed(what)
+            log.exception("%s were not looked at; trying again in %.0f s", what, pause_s)
+            self.metrics.refresh_failures.labels(what).inc()
+        else:
+            self._backoff.worked(what)
 
     def _flush(self) -> None:
         try:

@@ -63,6 +63,13 @@ class Shelf:
             self._matching[filters] = found
         return found
 
+    def over_snapshot(self, values: np.ndarray) -> np.ndarray:
+        """Values of the release's rows over those of the snapshot; 0 for items it does not know."""
+        found = np.zeros(len(self.catalogue.snapshot), dtype=values.dtype)
+        there = self._rows >= 0
+        found[self._rows[there]] = values[there]
+        return found
+
     @cached_property
     def new(self) -> list[Entry]:
         """The newest items on offer that the release does not know yet, newest first."""

@@ -1,15 +1,23 @@
 """What many requests read alike from the online store, kept in memory for a while."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from nearline.ranking import RankedUser
-from serving.features import FeatureReader, ForRanking, Neighbours, StoreFailed, StoreLate, Trending
+from serving.features import (
+    FeatureReader,
+    ForRanking,
+    Neighbours,
+    StoreFailed,
+    StoreLate,
+    Times,
+    Trending,
+)
 from serving.metrics import Metrics
 from serving.reasons import Reason
 
@@ -24,27 +32,40 @@ _USER_FEATURES_FOR = timedelta(minutes=1)
 
 _MOST_KEPT = 50_000
 
-_STRANGER = RankedUser.of({})
+_STRANGER: tuple[RankedUser, Times] = RankedUser.of({}), {}
 
 T = TypeVar("T")
 
 
 class TrendingList:
-    """The trending list, read again when it is some seconds old; the last good one bridges."""
+    """The trending list, read again when it is some seconds old; the last good one bridges.
+
+    Safe to use from many threads: one of them reads, the others go on with the last one.
+    """
 
     def __init__(self, reader: FeatureReader) -> None:
         self._reader = reader
         self._last: Trending | None = None
         self._trouble: Reason | None = None
         self._read_at: datetime | None = None
+        self._reading = Lock()
 
-    def at(self, now: datetime) -> tuple[Trending | None, Reason | None]:
-        """The list that holds now, and why it could not be read if it could not."""
-        if self._read_at is None or not timedelta(0) <= now - self._read_at < _TRENDING_FOR:
-            self._trouble = self._read()
-            self._read_at = now
+    def at(self, now: datetime, *, read: bool = True) -> tuple[Trending | None, Reason | None]:
+        """The list that holds now, and why it could not be read if it could not.
+
+        Without `read` the store is not asked, and what was read before holds.
+        """
+        if read and self._is_due(now) and self._reading.acquire(blocking=self._read_at is None):
+            try:
+                if self._is_due(now):
+                    self._trouble, self._read_at = self._read(), now
+            finally:
+                self._reading.release()
         last = self._last
         return (last if last and now < last.expires else None), self._trouble
+
+    def _is_due(self, now: datetime) -> bool:
+        return self._read_at is None or not timedelta(0) <= now - self._read_at < _TRENDING_FOR
 
     def _read(self) -> Reason | None:
         try:
@@ -86,6 +107,13 @@ class _Kept(Generic[T]):
         return read_at <= now - self._kept_for
 
 
+class Near(NamedTuple):
+    """What the same users touch as some items, and why it could not be read if it could not."""
+
+    lists: Mapping[str, Neighbours]
+    trouble: Reason | None = None
+
+
 class NeighbourLists:
     """Items that the same users touch, for the items asked for most lately."""
 
@@ -94,23 +122,24 @@ class NeighbourLists:
         self._metrics = metrics
         self._kept: _Kept[Neighbours] = _Kept(_NEIGHBOURS_FOR)
 
-    def of(self, item_ids: Sequence[str], now: datetime) -> Mapping[str, Neighbours]:
-        """The neighbours of each item that has some; none, and counted, while the store fails."""
+    def of(self, item_ids: Iterable[str], now: datetime) -> Near:
+        """The neighbours of each item that has some; a store that fails is counted."""
         wanted = list(dict.fromkeys(item_ids))
         found = self._kept.of(wanted, now)
         missing = [item_id for item_id in wanted if item_id not in found]
-        if missing:
-            found |= self._read(missing, now)
-        return {item_id: neighbours for item_id, neighbours in found.items() if neighbours.item_ids}
+        read, trouble = self._read(missing, now) if missing else Near({})
+        both = found | dict(read)
+        return Near({item_id: near for item_id, near in both.items() if near.item_ids}, trouble)
 
-    def _read(self, missing: Sequence[str], now: datetime) -> dict[str, Neighbours]:
+    def _read(self, missing: Sequence[str], now: datetime) -> Near:
         try:
             read = self._reader.neighbours(missing)
         except (StoreLate, StoreFailed) as error:
             self._metrics.source_failures.labels("cooccurrence", type(error).__name__).inc()
-            return {}
+            late = isinstance(error, StoreLate)
+            return Near({}, Reason.STORE_LATE if late else Reason.STORE_FAILED)
         self._kept.keep(read, now)
-        return read
+        return Near(read)
 
 
 class RankingFeatures:
@@ -118,13 +147,13 @@ class RankingFeatures:
 
     def __init__(self, reader: FeatureReader) -> None:
         self._reader = reader
-        self._users: _Kept[RankedUser] = _Kept(_USER_FEATURES_FOR)
-        self._items: _Kept[np.ndarray] = _Kept(_ITEM_FEATURES_FOR)
+        self._users: _Kept[tuple[RankedUser, Times]] = _Kept(_USER_FEATURES_FOR)
+        self._items: _Kept[tuple[np.ndarray, Times]] = _Kept(_ITEM_FEATURES_FOR)
 
     def of(
         self, user_id: str | None, item_ids: Sequence[str], now: datetime
-    ) -> tuple[RankedUser, np.ndarray]:
-        """A user, and the features of each item, float32 (items, ITEM_FEATURES).
+    ) -> tuple[RankedUser, np.ndarray, Times]:
+        """A user, the features of each item, float32 (items, ITEM_FEATURES), and their times.
 
         Raises StoreLate or StoreFailed.
         """
@@ -140,5 +169,15 @@ class RankingFeatures:
 
             read = self._reader.for_ranking(missing_users, missing_items, keep=keep)
             users, items = users | read.users, items | read.items
-        user = users.get(user_id, _STRANGER) if user_id else _STRANGER
-        return user, np.array([items[item_id] for item_id in item_ids])
+        user, times = users.get(user_id, _STRANGER) if user_id else _STRANGER
+        rows = [items[item_id] for item_id in item_ids]
+        return user, np.array([row for row, _ in rows]), _newest([times, *(ts for _, ts in rows)])
+
+
+def _newest(found: Iterable[Times]) -> Times:
+    """The newest time of each view."""
+    newest: dict[str, datetime] = {}
+    for times in found:
+        for view, ts in times.items():
+            newest[view] = max(ts, newest.get(view, ts))
+    return newest

@@ -6,7 +6,7 @@ they were accepted. Both hold an event once its hour is materialized, so they ar
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from threading import Lock
@@ -15,11 +15,12 @@ from typing import NamedTuple
 from nearline.domains import Domain
 from nearline.intake import Forgotten
 from nearline.reach import TAKEN_ITEMS
-from nearline.schema import Event
+from nearline.records import Event
 from nearline.sequence import History, at_microseconds, microseconds
 from serving.features import (
     EMPTY,
     FeatureReader,
+    Neighbours,
     Profile,
     StoredVector,
     StoreFailed,
@@ -116,8 +117,9 @@ class UserState:
 
     `vector` is the pushed vector, whatever its release; `stored` is the same if it knows all these
     events; `taken` are the items of events that hide theirs always. `trouble` says why the online
-    store has no part in this; `features` up to when each of its views was known. `user_id` is whom
-    the online store may be asked about, if anybody.
+    store has no part in this, or not all of its part; `features` up to when each of its views was
+    known. `user_id` is whom the online store may be asked about, if anybody. `near` is what the
+    same users touch as the newest items, where it was read.
     """
 
     history: History
@@ -127,6 +129,7 @@ class UserState:
     features: Mapping[str, datetime] = field(default_factory=dict)
     user_id: str | None = None
     taken: frozenset[str] = frozenset()
+    near: Mapping[str, Neighbours] = field(default_factory=dict)
 
     @property
     def last_us(self) -> int | None:
@@ -161,23 +164,35 @@ class Users:
 
     def state(self, user_id: str) -> UserState:
         """The state of a user, with or without the online store; a stranger's history is empty."""
-        features, trouble = UserFeatures(), None
-        readable = not self._forgotten.hidden(user_id)
+        return self.states([user_id])[user_id]
+
+    def states(self, user_ids: Sequence[str]) -> dict[str, UserState]:
+        """The state of each user; the online store is read for all of them together."""
+        readable = [user_id for user_id in user_ids if not self._forgotten.hidden(user_id)]
+        found: dict[str, UserFeatures] = {}
+        trouble = None
         try:
-            if readable:
-                features = self._reader.user(user_id)
+            found = self._reader.users(readable)
         except StoreLate:
             trouble = Reason.STORE_LATE
         except StoreFailed:
             trouble = Reason.STORE_FAILED
+        nothing = UserFeatures()
+        states = {user: self._state(user, found.get(user, nothing)) for user in user_ids}
+        return states | {
+            user_id: replace(states[user_id], trouble=trouble, user_id=user_id)
+            for user_id in readable
+        }
+
+    def _state(self, user_id: str, features: UserFeatures) -> UserState:
+        """The state of a user of whom the online store has these features."""
         recent = self._live.of(user_id)
         history = merged(features.history, recent.events, self._length)
         vector = features.vector
         stored = vector if vector and _covers(vector, history, recent) else None
-        asked = user_id if readable else None
         lately = (e.item_id for e in recent.events if e.event_type in self._taking)
         taken = features.taken.union(lately)
-        return UserState(history, vector, stored, trouble, features.times, asked, taken)
+        return UserState(history, vector, stored, features=features.times, taken=taken)
 
 
 def _covers(stored: StoredVector, history: History, recent: Recent) -> bool:

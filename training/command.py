@@ -15,7 +15,7 @@ from nearline.console import (
     require_writable,
     write_json,
 )
-from nearline.errors import NotReady
+from nearline.errors import BadInput, NotReady
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.settings import LARGEST_SEED
 from nearline.windows import Window
@@ -47,11 +47,15 @@ def finetune(
     parent: Annotated[
         str | None, typer.Option(help="Release to go on from: the active one.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where hours are left out, or known already.")
+    ] = False,
     promote: Promote = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Tune a release on the events of some hours, and publish a new one.
 
+    The hours follow those that the release has learned; they may begin earlier, and repeat some.
     A published release is not active yet: see --promote.
     Example: nearline finetune --start 2026-01-31T13:00Z --end 2026-01-31T14:00Z --promote
     """
@@ -61,11 +65,28 @@ def finetune(
     if parent is None:
         raise NotReady("no release is active: run `nearline train --promote`, or give --parent")
     window = Window.parse(start, end)
+    if not force:
+        _require_next(window, ReleaseStore.open().load(parent).manifest)
     version = tune(window, parent)
     if version is None:
         _say(f"nothing to learn in {window}: {parent} stays as it is", {"version": None}, as_json)
         return
     _finish(version, promote, as_json)
+
+
+def _require_next(window: Window, parent: ReleaseManifest) -> None:
+    """Raise BadInput for hours that leave some out after a release's data, or end no later."""
+    until = f"{parent.window_end:%Y-%m-%dT%H:%MZ}"
+    if window.start > parent.window_end:
+        raise BadInput(
+            f"the data of {parent.version} ends at {until}, and {window} begins later: nothing "
+            f"would return to the hours between; use --start {until}, or --force to leave them out"
+        )
+    if window.end <= parent.window_end:
+        raise BadInput(
+            f"{parent.version} has learned all up to {until}, and {window} ends no later: give an "
+            "--end after that, or --force to learn these hours again"
+        )
 
 
 class Protocol(StrEnum):
@@ -201,8 +222,9 @@ def rollback(
     """Make an earlier release the active one, at once.
 
     It holds until another release is promoted; those that were active since stay away until a
-    rollback names them. The vectors online follow with the next run, or by `nearline push`; until
-    then users are encoded when they ask. Example: nearline releases rollback
+    rollback names them, which undoes the one that left them. The vectors online follow with the
+    next run, or by `nearline push`; until then users are encoded when they ask.
+    Example: nearline releases rollback
     """
     active = ReleaseStore.open().rollback(version)
     _say(f"{active} is active", {"active": active}, as_json)
@@ -272,7 +294,7 @@ def _tell_parts(measured: Mapping[str, Mapping[str, float]]) -> None:
 def _drift(manifest: ReleaseManifest) -> str | None:
     if manifest.drift is None:
         return None
-    return f"{manifest.drift}{'; asks for a night' if manifest.drift.asks else ''}"
+    return f"{manifest.drift}{'; a night is wanted' if manifest.drift.past else ''}"
 
 
 def _facts(manifest: ReleaseManifest, active: str | None) -> dict[str, Any]:

@@ -48,27 +48,18 @@ def drift(
     states = sampled(data)
     changed = changed_share(model, rival, data, states, now=microseconds(window.end))
     age = window.end - night.manifest.window_end
-    return judged(changed, len(states), age, parent.drift)
+    return judged(changed, len(states), age)
 
 
-def judged(changed: float, users: int, age: timedelta, before: Drift | None) -> Drift:
-    """A measured drift beside its limits, and whether it asks for a night.
-
-    It asks once it is past a limit, and again after as many hours as a night may be old: a night
-    takes its time, and may be refused.
-    """
-    config, hours = settings(), age / HOUR
-    asked = before.asked_at_hours if before else None
-    past = changed > config.drift_bound or hours >= config.drift_hours
-    if past and (asked is None or hours - asked >= config.drift_hours):
-        asked = hours
+def judged(changed: float, users: int, age: timedelta) -> Drift:
+    """A measured drift beside its limits."""
+    config = settings()
     return Drift(
         changed=round(changed, 4),
         bound=config.drift_bound,
         users=users,
-        hours=hours,
+        hours=age / HOUR,
         max_hours=config.drift_hours,
-        asked_at_hours=asked,
     )
 
 

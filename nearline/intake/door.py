@@ -14,15 +14,8 @@ from pydantic import ValidationError
 from nearline.domains import Domain, EventType
 from nearline.errors import BadInput
 from nearline.identity import stored_id
-from nearline.schema import (
-    CLOCK_SKEW,
-    EVENT_TS,
-    LARGEST_VALUE,
-    RECEIVED_TS,
-    REFUSED,
-    USER_ID,
-    Event,
-)
+from nearline.records import Event
+from nearline.schema import CLOCK_SKEW, EVENT_TS, LARGEST_VALUE, RECEIVED_TS, REFUSED, USER_ID
 from nearline.settings import settings
 from nearline.windows import HOUR, hour_floor, parse_time
 

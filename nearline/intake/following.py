@@ -8,7 +8,8 @@ from typing import Any
 
 from nearline.intake.door import settled
 from nearline.intake.files import hour_folder, journal_hours, parse_lines
-from nearline.schema import RECEIVED_TS, REFUSED, Event
+from nearline.records import Event
+from nearline.schema import RECEIVED_TS, REFUSED
 from nearline.windows import HOUR, Window, hour_floor
 
 

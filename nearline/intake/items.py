@@ -25,7 +25,8 @@ from nearline.intake.writer import Writer, utc_now
 from nearline.lake import CATALOGUE, Lake
 from nearline.locks import alone
 from nearline.modalities import not_alike, require_alike, widths_of
-from nearline.schema import ITEM_ID, ITEM_SCHEMA, MODALITIES, RECEIVED_TS, Item
+from nearline.records import Item
+from nearline.schema import ITEM_ID, ITEM_SCHEMA, MODALITIES, RECEIVED_TS
 from nearline.settings import settings
 from nearline.windows import hour_floor
 

@@ -18,7 +18,8 @@ from nearline.intake.door import (
 from nearline.intake.files import read_hour, sync_hour, to_line
 from nearline.intake.forgotten import Forgotten
 from nearline.intake.writer import Writer, utc_now
-from nearline.schema import EVENT_ID, RECEIVED_TS, REFUSED, Event
+from nearline.records import Event
+from nearline.schema import EVENT_ID, RECEIVED_TS, REFUSED
 from nearline.settings import settings
 from nearline.windows import HOUR, Window, hour_floor
 

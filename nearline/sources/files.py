@@ -56,15 +56,17 @@ def read_events(
     return conform(rows, RAW_SCHEMA)
 
 
-def read_items(path: Path, *, mapping: Mapping[str, str]) -> pa.Table:
+def read_items(path: Path, *, mapping: Mapping[str, str], option: str = "--mapping") -> pa.Table:
     """Items of a file; categories may be a list or a text separated by `|`, vectors a JSON text.
+
+    `option` is what an error names for giving the `mapping`.
 
     Raises BadInput when the file or a needed column is missing, a value has the wrong type, or
     vectors of one kind differ in length.
     """
     frame = _read(path)
     found = _rename(frame, mapping, ITEM_SCHEMA.names)
-    _require(found, ["item_id", "title", "created_ts"], path, frame)
+    _require(found, ["item_id", "title", "created_ts"], path, frame, option)
     found["item_id"] = _texts(found["item_id"])
     found["created_ts"] = pd.to_datetime(found["created_ts"], utc=True, format="ISO8601")
     if "categories" in found:
@@ -104,12 +106,18 @@ def _rename(frame: pd.DataFrame, mapping: Mapping[str, str], names: list[str]) -
     return pd.DataFrame({o: frame[t] for o, t in theirs.items() if t in frame.columns})
 
 
-def _require(found: pd.DataFrame, needed: list[str], path: Path, frame: pd.DataFrame) -> None:
+def _require(
+    found: pd.DataFrame,
+    needed: list[str],
+    path: Path,
+    frame: pd.DataFrame,
+    option: str = "--mapping",
+) -> None:
     missing = [name for name in needed if name not in found.columns]
     if missing:
         raise BadInput(
             f"{path} has no column {', '.join(missing)}; say which to take, as in "
-            f"--mapping {missing[0]}=COLUMN, from: {', '.join(map(str, frame.columns))}"
+            f"{option} {missing[0]}=COLUMN, from: {', '.join(map(str, frame.columns))}"
         )
 
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from nearline.intake.raw import merge_raw
 from nearline.lake import Lake
-from nearline.schema import EVENT_TS, RECEIVED_TS, TIMESTAMP, Event
+from nearline.records import Event
+from nearline.schema import EVENT_TS, RECEIVED_TS, TIMESTAMP
 from nearline.sources.landing import held_back_path
 from nearline.windows import Window
 

@@ -8,17 +8,23 @@ import logging
 
 from fastapi import FastAPI, Request
 
+from serving.bodies import BODY_CODES, AsJson
+from serving.problems import errors
 from serving.schema import Promotion, ReleaseMoved, Rollback
 from serving.service import Service
 
 log = logging.getLogger(__name__)
+
+_MOVED = errors(*BODY_CODES, "invalid", "unknown_release", "release_refused", "corrupt_release")
 
 
 def add_admin(app: FastAPI, service: Service) -> None:
     """Add the addresses that move the release pointer."""
     store = service.active.store
 
-    @app.post("/v1/admin/releases/promote")
+    @app.post(
+        "/v1/admin/releases/promote", responses=_MOVED, tags=["releases"], dependencies=[AsJson]
+    )
     def promote(request: Request, body: Promotion) -> ReleaseMoved:
         """Make a release that the gate let pass the active one.
 
@@ -28,7 +34,9 @@ def add_admin(app: FastAPI, service: Service) -> None:
         store.promote(body.version)
         return moved(request)
 
-    @app.post("/v1/admin/releases/rollback")
+    @app.post(
+        "/v1/admin/releases/rollback", responses=_MOVED, tags=["releases"], dependencies=[AsJson]
+    )
     def rollback(request: Request, body: Rollback) -> ReleaseMoved:
         """Make an earlier release the active one: the one that is named, or the one before.
 

@@ -1,33 +1,14 @@
 """What users do comes in here."""
 
-import json
-from typing import Annotated, Any
+from fastapi import FastAPI, Request, Response
 
-from fastapi import Depends, FastAPI, Request, Response
-
-from nearline.schema import Event
+from nearline.records import Event
+from serving.bodies import BODY_CODES, Posted, rows_of
 from serving.description import one_or_many
 from serving.errors import ServiceError
-from serving.schema import MOST_ROWS, EventReceipt, EventsAnswer
+from serving.problems import errors
+from serving.schema import EventReceipt, EventsAnswer
 from serving.service import Service
-
-
-async def json_body(request: Request) -> Any:
-    """The body as JSON gave it; who takes it judges what is in it.
-
-    Only application/json: a page of another site may post plain text to an address of ours
-    without asking, but not this type.
-    """
-    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise ServiceError(
-            f"content type {media_type!r}: send application/json", code="unsupported_media_type"
-        )
-    try:
-        return json.loads(await request.body())
-    except (ValueError, RecursionError) as error:
-        raise ServiceError(f"the body is no JSON: {error}", code="bad_request") from error
-
 
 _EXAMPLE = {
     "event_id": "7b1d",
@@ -39,28 +20,17 @@ _EXAMPLE = {
     "request_id": "4f1c6a0e",
 }
 
-Posted = Annotated[Any, Depends(json_body)]
-
-
-def rows_of(posted: Any, what: str) -> list[Any]:
-    """What was posted, one or a list, as a list. Raises ServiceError for none, or too many."""
-    rows = posted if isinstance(posted, list) else [posted]
-    if not rows:
-        raise ServiceError(f"the list holds no {what}", code="invalid")
-    if len(rows) > MOST_ROWS:
-        raise ServiceError(
-            f"the list holds {len(rows)} {what}s: send at most {MOST_ROWS} at once",
-            code="too_large",
-        )
-    return rows
-
 
 def add_events(app: FastAPI, service: Service) -> None:
     """Add the address that takes events."""
 
     @app.post(
         "/v1/events",
-        responses={207: {"model": EventsAnswer}},
+        tags=["events"],
+        responses={
+            207: {"model": EventsAnswer, "description": "Some events were refused"},
+            **errors(*BODY_CODES, "invalid", "event_refused", "not_kept"),
+        },
         openapi_extra=one_or_many(Event, _EXAMPLE),
     )
     def events(request: Request, response: Response, posted: Posted) -> EventsAnswer:

@@ -2,10 +2,11 @@
 
 from fastapi import FastAPI, Request, Response
 
-from nearline.schema import Item
+from nearline.records import Item
+from serving.bodies import BODY_CODES, Posted, rows_of
 from serving.description import one_or_many
 from serving.errors import ServiceError
-from serving.routes.events import Posted, rows_of
+from serving.problems import errors
 from serving.schema import ItemReceiptOut, ItemsAnswer
 from serving.service import Service
 
@@ -23,7 +24,11 @@ def add_items(app: FastAPI, service: Service) -> None:
 
     @app.put(
         "/v1/items",
-        responses={207: {"model": ItemsAnswer}},
+        tags=["items"],
+        responses={
+            207: {"model": ItemsAnswer, "description": "Some items were refused"},
+            **errors(*BODY_CODES, "invalid", "item_refused", "not_kept"),
+        },
         openapi_extra=one_or_many(Item, _EXAMPLE),
     )
     def items(request: Request, response: Response, posted: Posted) -> ItemsAnswer:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from enum import Enum
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request, Response
@@ -9,9 +10,10 @@ from fastapi import FastAPI, Query, Request, Response
 from nearline.experiments import Assigned
 from nearline.identity import stored_id
 from nearline.intake import Impression
-from nearline.schema import Id
 from serving.answers import Answer, SessionEvent
+from serving.bodies import BODY_CODES, AsJson
 from serving.kept import Kept
+from serving.problems import errors
 from serving.reasons import IN_TROUBLE
 from serving.schema import (
     Batch,
@@ -24,23 +26,40 @@ from serving.schema import (
     SessionRequest,
     UserItemList,
 )
+from serving.segments import SegmentId
 from serving.service import Service
 
 Asked = Annotated[ListQuery, Query()]
 
+_TAGS: list[str | Enum] = ["lists"]
+_ASKED = errors("invalid", "not_ready")
+_ASKED_BY_BODY = errors(*BODY_CODES, "invalid", "not_ready")
+
 
 def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> None:
     """Add the addresses that answer with a list of items."""
+    _add_own(app, service, clock)
+    _add_others(app, service, clock)
+
+
+def _add_own(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> None:
+    """Lists that are made for whoever they are shown to."""
     recommender = service.recommender
 
-    @app.get("/v1/users/{user_id:path}/recommendations", response_model=ItemList)
-    def user_recommendations(request: Request, user_id: Id, asked: Asked) -> Response:
+    @app.get(
+        "/v1/users/{user_id:segment}/recommendations",
+        response_model=ItemList,
+        responses=_ASKED,
+        tags=_TAGS,
+    )
+    def user_recommendations(request: Request, user_id: SegmentId, asked: Asked) -> Response:
         """What a user is recommended now; a stranger gets what is trending."""
         now, user_id = clock(), stored_id(user_id)
         service.catch_up(now)
         basis = service.basis(user_id, asked.surface, now)
         choice = basis.choice
-        answer = service.list_for(choice, user_id, asked.asked(list_id(request)), now=now)
+        state = recommender.states([user_id], now=now)[user_id]
+        answer = service.list_for(choice, state, asked.asked(list_id(request)), now=now)
         shown = shown_for(request, answer, "user", asked, user_id=user_id, by=choice.assigned)
         listed = told(service, request, answer, shown)
         if answer.reason not in IN_TROUBLE and answer.propensities is None:
@@ -49,23 +68,36 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
             service.kept.keep(request.scope, kept)
         return _sent(listed)
 
-    @app.post("/v1/recommendations", response_model=Batch)
+    @app.post(
+        "/v1/recommendations",
+        response_model=Batch,
+        responses=_ASKED_BY_BODY,
+        tags=_TAGS,
+        dependencies=[AsJson],
+    )
     def recommendations_of(request: Request, body: BatchRequest) -> Response:
         """What each of some users is recommended now, such as for a mailing."""
         now, lists = clock(), []
         pinned = service.pin(now)
-        for place, user_id in enumerate(body.user_ids):
-            stored = stored_id(user_id)
+        ids = [stored_id(user_id) for user_id in body.user_ids]
+        states = recommender.states(ids, now=now)
+        for place, (user_id, stored) in enumerate(zip(body.user_ids, ids, strict=True)):
             choice = service.trials.choose(stored, body.surface, pinned)
             asked = body.asked(list_id(request, place))
-            answer = service.list_for(choice, stored, asked, now=now)
+            answer = service.list_for(choice, states[stored], asked, now=now)
             by = choice.assigned
             shown = shown_for(request, answer, "user", body, user_id=stored, place=place, by=by)
             listed = told(service, request, answer, shown)
             lists.append(UserItemList(**dict(listed), user_id=user_id))
         return _sent(Batch(request_id=request.state.request_id, lists=lists))
 
-    @app.post("/v1/sessions/recommendations", response_model=SessionItemList)
+    @app.post(
+        "/v1/sessions/recommendations",
+        response_model=SessionItemList,
+        responses=_ASKED_BY_BODY,
+        tags=_TAGS,
+        dependencies=[AsJson],
+    )
     def session_recommendations(request: Request, body: SessionRequest) -> Response:
         """What a visitor is recommended of whom only these events are known."""
         now = clock()
@@ -76,8 +108,18 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         ignored = [IgnoredEvent(item_id=i.item_id, reason=i.reason) for i in answer.ignored]
         return _sent(SessionItemList(**dict(listed), ignored=ignored))
 
-    @app.get("/v1/items/{item_id:path}/similar", response_model=ItemList)
-    def similar_items(request: Request, item_id: Id, asked: Asked) -> Response:
+
+def _add_others(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> None:
+    """Lists around an item, words, or the site."""
+    recommender = service.recommender
+
+    @app.get(
+        "/v1/items/{item_id:segment}/similar",
+        response_model=ItemList,
+        responses=_ASKED | errors("unknown_item"),
+        tags=_TAGS,
+    )
+    def similar_items(request: Request, item_id: SegmentId, asked: Asked) -> Response:
         """Items like an item."""
         now, question = clock(), asked.asked(list_id(request))
         answer = recommender.similar(service.pin(now), item_id, question, now=now)
@@ -90,7 +132,7 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
             )
         )
 
-    @app.get("/v1/search", response_model=ItemList)
+    @app.get("/v1/search", response_model=ItemList, responses=_ASKED, tags=_TAGS)
     def search(request: Request, asked: Annotated[SearchQuery, Query()]) -> Response:
         """Items by keywords of their titles, categories and texts, to the taste of a user."""
         now, question = clock(), asked.asked(list_id(request))
@@ -99,7 +141,7 @@ def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
         shown = shown_for(request, answer, "search", asked, user_id=user_id)
         return _sent(told(service, request, answer, shown))
 
-    @app.get("/v1/trending", response_model=ItemList)
+    @app.get("/v1/trending", response_model=ItemList, responses=_ASKED, tags=_TAGS)
     def trending(request: Request, asked: Asked) -> Response:
         """What the whole site touches now."""
         now = clock()
@@ -114,7 +156,7 @@ def _sent(listed: ItemList | Batch) -> Response:
 
 def told(service: Service, request: Request, answer: Answer, shown: Impression) -> ItemList:
     """The answer for the wire, counted, and logged as shown."""
-    service.metrics.answered(request.scope["route"].path, answer)
+    service.metrics.answered(request.scope["route"].path_format, answer)
     service.shown(shown)
     by = Assigned(shown.experiment, shown.arm) if shown.experiment and shown.arm else None
     return ItemList.of(answer, shown.request_id, by)
@@ -122,8 +164,8 @@ def told(service: Service, request: Request, answer: Answer, shown: Impression) 
 
 def list_id(request: Request, place: int | None = None) -> str:
     """A list's own id: that of its request, with its `place` where a request asks for several."""
-    request_id: str = request.state.request_id
-    return request_id if place is None else f"{request_id}.{place}"
+    own: str = request.state.list_id
+    return own if place is None else f"{own}.{place}"
 
 
 def shown_for(

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, Query, Response
 
+from serving.problems import errors
 from serving.schema import MOST_ITEMS, Health, ReleaseInfo, ReleaseLine, ReleaseList
 from serving.service import Service
 
@@ -12,7 +13,7 @@ def add_operations(app: FastAPI, service: Service) -> None:
     """Add the addresses of operation."""
     active, metrics = service.active, service.metrics
 
-    @app.get("/v1/release")
+    @app.get("/v1/release", responses=errors("not_ready"), tags=["releases"])
     def release() -> ReleaseInfo:
         """The release that answers now."""
         pinned = active.pin()
@@ -24,7 +25,7 @@ def add_operations(app: FastAPI, service: Service) -> None:
             recommendable=int(pinned.shelf.on_offer.sum()),
         )
 
-    @app.get("/v1/releases")
+    @app.get("/v1/releases", responses=errors("invalid"), tags=["releases"])
     def releases(
         limit: Annotated[int, Query(ge=1, le=MOST_ITEMS, description="Most releases.")] = 20,
     ) -> ReleaseList:
@@ -39,13 +40,14 @@ def add_operations(app: FastAPI, service: Service) -> None:
             ]
         )
 
-    @app.get("/healthz")
-    def alive() -> Health:
+    # Not in a thread of the pool: a balancer is answered while all of them wait.
+    @app.get("/healthz", tags=["operation"])
+    async def alive() -> Health:
         """Whether the process answers."""
         return Health(status="ok", release=None)
 
-    @app.get("/readyz")
-    def ready() -> Health:
+    @app.get("/readyz", responses=errors("not_ready"), tags=["operation"])
+    async def ready() -> Health:
         """Whether there is a release to answer from."""
         return Health(status="ready", release=active.pin().release.version)
 

@@ -6,20 +6,23 @@ from datetime import datetime
 from fastapi import FastAPI, Request
 
 from nearline.identity import stored_id
-from nearline.schema import Id
 from nearline.sequence import at_microseconds
 from serving.errors import UnknownUser
 from serving.features import Profile, StoreFailed, StoreLate
+from serving.problems import errors
 from serving.schema import KnownEvent, KnownFeatures, KnownVector, UserForgotten, UserKnown
+from serving.segments import SegmentId
 from serving.service import Service
 from serving.users import UserState
 
 
 def add_users(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> None:
-    """Add the address of what is known of a user. It comes after longer ones."""
+    """Add the address of what is known of a user."""
 
-    @app.get("/v1/users/{user_id:path}")
-    def known(user_id: Id) -> UserKnown:
+    @app.get(
+        "/v1/users/{user_id:segment}", responses=errors("invalid", "unknown_user"), tags=["users"]
+    )
+    def known(user_id: SegmentId) -> UserKnown:
         """The history, the vector and the features that answers to a user are made from."""
         service.catch_up(clock())
         stored = stored_id(user_id)
@@ -36,10 +39,16 @@ def add_users(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
                 view: KnownFeatures(ts=row.ts, values=row.values) for view, row in profile.items()
             },
             reason=state.trouble,
+            reason_code=state.trouble.code if state.trouble else None,
         )
 
-    @app.delete("/v1/users/{user_id:path}", status_code=202)
-    def forget(request: Request, user_id: Id) -> UserForgotten:
+    @app.delete(
+        "/v1/users/{user_id:segment}",
+        status_code=202,
+        responses=errors("invalid", "not_ready"),
+        tags=["users"],
+    )
+    def forget(request: Request, user_id: SegmentId) -> UserForgotten:
         """Forget a user: at once in every answer; what is stored goes with the next housekeeping.
 
         Nothing that the user did before comes back. Asking again before it is removed is one

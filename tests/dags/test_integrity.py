@@ -65,12 +65,12 @@ def test_dags_start_one_another_by_assets(found: dict[str, Any]) -> None:
     dags = found["dags"]
     assert {name: (dag["timetable"], dag["waits_for"]) for name, dag in dags.items()} == {
         "features_hourly": ("CronDataIntervalTimetable", []),
-        "nearline_hourly": ("AssetTriggeredTimetable", ["features"]),
+        "nearline_hourly": ("AssetTriggeredTimetable", ["features", "overtaken"]),
         "train_nightly": ("AssetOrTimeSchedule", ["night_wanted"]),
         "housekeeping_daily": ("CronDataIntervalTimetable", []),
     }
     assert "features" in dags["features_hourly"]["tells"]
-    assert dags["nearline_hourly"]["tells"] == ["night_wanted", "release"]
+    assert dags["nearline_hourly"]["tells"] == ["night_wanted", "overtaken", "release"]
     assert dags["train_nightly"]["tells"] == ["release"]
 
 

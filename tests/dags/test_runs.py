@@ -68,7 +68,7 @@ def test_the_dags_take_a_stream_round_the_ring() -> None:
     assert features[1:] == ["success", dict.fromkeys(FEATURE_TASKS, "success")]
     assert night[1:] == [
         "success",
-        dict.fromkeys(("item_neighbours", "train", *LATER, "push_active"), "success"),
+        dict.fromkeys(("item_neighbours", "train", "gate", *LATER, "push_active"), "success"),
     ]
 
     hour, tuned, nothing, still = run(
@@ -79,14 +79,16 @@ def test_the_dags_take_a_stream_round_the_ring() -> None:
         ("nearline_hourly", EMPTY),
     )
     assert [found[1] for found in (hour, tuned, nothing, still)] == ["success"] * 4
-    assert tuned[2] == dict.fromkeys(QUIET, "success"), "a night is wanted an hour after the last"
-    assert still[2] == QUIET
+    wanted = {"ask_for_night": "success", "night_asked": "success"}
+    assert tuned[2] == QUIET | dict.fromkeys(LATER, "success") | wanted
+    assert still[2] == QUIET | wanted, "a quiet hour asks again, an hour after the last"
     assert lake.read(EVENTS, LAST, schema=EVENT_SCHEMA).num_rows > 0
     pointer = json.loads((Path(settings().releases) / "active.json").read_text())
     assert "-hourly-" in pointer["active"]
     assert "-nightly-" in pointer["history"][-1]
-    day = {"start": (END - 24 * HOUR).isoformat(), "end": END.isoformat()}
-    assert asked_for("night_wanted", Path(env["AIRFLOW_HOME"]) / "airflow.db") == [day]
+    days = [Window.trailing(end, hours=24) for end in (END, EMPTY.end)]
+    told = [{"start": day.start.isoformat(), "end": day.end.isoformat()} for day in days]
+    assert asked_for("night_wanted", Path(env["AIRFLOW_HOME"]) / "airflow.db") == told
 
 
 def asked_for(asset: str, database: Path) -> list[dict[str, str]]:
@@ -100,8 +102,8 @@ def asked_for(asset: str, database: Path) -> list[dict[str, str]]:
     return [json.loads(extra) for (extra,) in rows]
 
 
-LATER = ("gate", "push", "promote")
-QUIET = dict.fromkeys(("finetune", "push_active"), "success") | dict.fromkeys(
-    (*LATER, "ask_for_night"), "skipped"
+LATER = ("push", "promote")
+QUIET = dict.fromkeys(("finetune", "gate", "push_active"), "success") | dict.fromkeys(
+    (*LATER, "ask_for_night", "night_asked", "run_again"), "skipped"
 )
 FEATURE_TASKS = ("close_hours", "spark_features", "dbt_marts", "materialize", "feature_drift")

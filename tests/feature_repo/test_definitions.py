@@ -115,4 +115,5 @@ def test_a_request_reads_sequence_and_vector_in_one_call() -> None:
     ],
 )
 def test_a_redis_url_as_feast_writes_it(url: str, text: str) -> None:
-    assert connection_string(url) == text
+    limits = "socket_timeout=0.5,socket_connect_timeout=0.5"
+    assert connection_string(url, timeout_s=0.5) == f"{text},{limits}"

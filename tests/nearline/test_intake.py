@@ -24,7 +24,8 @@ from nearline.errors import BadInput, NotKept
 from nearline.intake import Follower, Journal, accepted_events, close_hours, prune_journals
 from nearline.intake.raw import merge_raw
 from nearline.lake import RAW, Lake
-from nearline.schema import RAW_SCHEMA, Event
+from nearline.records import Event
+from nearline.schema import RAW_SCHEMA
 from nearline.windows import HOUR, Window
 
 T0 = datetime(2026, 3, 1, 10, tzinfo=UTC)

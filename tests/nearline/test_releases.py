@@ -43,6 +43,17 @@ def test_the_same_content_is_published_once(store: ReleaseStore) -> None:
     assert [p for p in store.root.iterdir() if p.name.startswith(".staged")] == []
 
 
+def test_another_verdict_on_the_same_content_is_another_release(store: ReleaseStore) -> None:
+    refused = publish(store, "w", promoted=False)
+    passed = publish(store, "w")
+    assert passed != refused
+    assert publish(store, "w", promoted=False) == refused
+    assert [store.load(v).manifest.promoted for v in (refused, passed)] == [False, True]
+    store.promote(passed)
+    with pytest.raises(ReleaseRefused, match="the gate refused"):
+        store.promote(refused)
+
+
 def test_what_a_killed_run_left_staged_goes_and_what_another_stages_stays(
     store: ReleaseStore,
 ) -> None:
@@ -109,9 +120,55 @@ def test_a_rollback_holds_until_another_release_is_promoted(store: ReleaseStore)
             store.promote(version)
     other = publish(store, "other", parent=night)
     store.promote(other)
-    assert store.pointer() == Pointer(active=other, history=[night], withdrawn=[first, second])
+    left = {first: night, second: first}
+    assert store.pointer() == Pointer(
+        active=other, history=[night], withdrawn=[first, second], before=left
+    )
     assert store.rollback(first) == first
-    assert store.pointer() == Pointer(active=first, history=[night], withdrawn=[second, other])
+    assert store.pointer() == Pointer(
+        active=first,
+        history=[night],
+        withdrawn=[second, other],
+        before={second: first, other: night},
+    )
+
+
+def line_of(store: ReleaseStore, *names: str) -> list[str]:
+    """A night and hours after it, each of which went live."""
+    versions: list[str] = []
+    for name in names:
+        versions.append(publish(store, name, parent=versions[-1] if versions else None))
+        store.promote(versions[-1])
+    return versions
+
+
+def test_a_rollback_can_be_undone_and_done_again(store: ReleaseStore) -> None:
+    night, first, second, third = line_of(store, "night", "first", "second", "third")
+    before = store.pointer()
+    assert store.rollback() == second
+    assert store.rollback(night) == night
+    assert store.pointer().withdrawn == [third, first, second]
+    assert store.rollback(third) == third
+    assert store.pointer() == before
+    assert [store.rollback() for _ in range(3)] == [second, first, night]
+
+
+def test_undoing_half_of_a_rollback_leaves_the_rest_withdrawn(store: ReleaseStore) -> None:
+    night, first, second, third = line_of(store, "night", "first", "second", "third")
+    store.rollback(night)
+    assert store.rollback(second) == second
+    assert store.pointer() == Pointer(
+        active=second, history=[night, first], withdrawn=[third], before={third: second}
+    )
+    assert store.rollback() == first
+
+
+def test_what_was_pruned_leads_nowhere(store: ReleaseStore) -> None:
+    night, first, second = line_of(store, "night", "first", "second")
+    store.rollback(night)
+    assert store.prune(keep=1, used={second}) == [first]
+    assert store.rollback(second) == second
+    assert store.pointer() == Pointer(active=second, withdrawn=[night])
 
 
 def test_a_rollback_to_the_active_release_changes_nothing(store: ReleaseStore) -> None:

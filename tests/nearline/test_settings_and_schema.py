@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from nearline.domains import BUILT_IN, load_domain
 from nearline.errors import ConfigError
-from nearline.schema import RAW_SCHEMA, Event
+from nearline.records import Event
+from nearline.schema import RAW_SCHEMA
 from nearline.settings import settings
 
 

@@ -216,6 +216,7 @@ def _sequences(told: pd.DataFrame, start: datetime) -> pa.Table:
             "item_ids": mine["item_id"].tolist(),
             "event_types": mine["event_type"].tolist(),
             "event_ts": [microseconds(ts.to_pydatetime()) for ts in mine[EVENT_TS]],
+            "values": mine["value"].tolist(),
             FEATURE_TS: start + HOUR,
         }
         for user, mine in told[told["user_id"].isin(present)].groupby("user_id")

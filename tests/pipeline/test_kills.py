@@ -117,7 +117,12 @@ def state(site: Site) -> State:
 
 def test_an_hour_that_is_left_alone_goes_live_whole(base: Base) -> None:
     night, live = base.before["releases"][0]["version"], base.after["releases"][1]["version"]
-    assert base.after["pointer"] == {"active": live, "history": [night], "withdrawn": []}
+    assert base.after["pointer"] == {
+        "active": live,
+        "history": [night],
+        "withdrawn": [],
+        "before": {},
+    }
     assert base.after["pushed"] == live
     for vectors in base.after["vectors"].values():
         assert vectors

@@ -125,6 +125,26 @@ def test_a_rollback_holds_until_the_next_hour_goes_live(site: Site) -> None:
     assert (another.parent, another.window) == (night.version, TWO)
 
 
+def tune_before_a_night() -> None:
+    """An hour up to the push, then a night, then the rest: what `run_again` is told."""
+    version = steps.finetune(hour(0))
+    assert version is not None
+    assert steps.overtaken(version) is None, "its parent is active still"
+    steps.promote(hours.publish_night(HISTORY, seed=2))
+    assert not steps.promote(version)
+    assert steps.overtaken(version) == hour(0)
+    again = steps.finetune(hour(0))
+    assert again is not None
+    assert steps.promote(again)
+    assert steps.overtaken(again) is None, "it is active"
+    ReleaseStore.open().rollback()
+    assert steps.overtaken(again) is None, "it was rolled back"
+
+
+def test_the_hours_of_an_overtaken_release_are_to_be_run_again(site: Site) -> None:
+    assert site.run(tune_before_a_night) == 0
+
+
 def overtaken_by_a_night(until: Window) -> None:
     """Run the hour; before it pushes, a night goes live that has learned up to the window's end."""
     real = steps.push

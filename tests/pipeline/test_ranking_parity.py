@@ -146,7 +146,7 @@ def test_training_and_serving_read_the_same(known: None, reader: FeatureReader) 
     )
     release = LoadedRelease(manifest(), "full", vocabulary, vectors, vectors[:, 0], 4, None)  # type: ignore[arg-type]
     pinned = Pinned.of(release, Catalogue(Snapshot(catalogue)))
-    user, items = RankingFeatures(reader).of("ann", candidates, NOW)
+    user, items, _ = RankingFeatures(reader).of("ann", candidates, NOW)
     now = request_matrix(pinned, UserState(ann, user_id="ann"), candidates, lists, user, items, NOW)
 
     assert candidates[then.wanted[0]] == "dune"

@@ -13,7 +13,7 @@ import pytest
 
 from nearline.errors import MissingPartition, StepFailed
 from nearline.lake import EVENTS, RAW, Lake
-from nearline.releases import Drift, ReleaseManifest, ReleaseStore
+from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from pipeline import steps
@@ -66,19 +66,6 @@ def test_the_last_hour_is_learned_again_where_it_changed(
     parent = release(hours(-1, 1), last_hour=learned)
     assert steps.unlearned(lake, parent, arrived) == expected
     assert lake.checksum(EVENTS, T0 + HOUR) == "", "an hour without events"
-
-
-@pytest.mark.parametrize(("asked_at", "day"), [(8.0, hours(-23, 1)), (7.0, None), (None, None)])
-@pytest.mark.usefixtures("home")
-def test_a_release_asks_for_the_night_up_to_its_data(
-    asked_at: float | None, day: Window | None
-) -> None:
-    store = ReleaseStore.open()
-    drift = Drift(changed=0.6, bound=0.5, users=9, hours=8.0, max_hours=36, asked_at_hours=asked_at)
-    with store.stage() as folder:
-        manifest = release(hours(0, 1), last_hour="").model_copy(update={"drift": drift})
-        version = store.publish(folder, manifest)
-    assert steps.night_wanted(version) == day
 
 
 def release(window: Window, last_hour: str | None) -> ReleaseManifest:

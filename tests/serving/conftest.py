@@ -32,8 +32,9 @@ from nearline.intake import Follower, ImpressionLog, ItemJournal, Journal, accep
 from nearline.lake import CATALOGUE, Lake
 from nearline.lenders import Lenders
 from nearline.ranking import ITEM_FEATURES, USER_FEATURES
+from nearline.records import Event, Item
 from nearline.releases import Ranking, ReleaseManifest, ReleaseStore
-from nearline.schema import ITEM_SCHEMA, Event, Item
+from nearline.schema import ITEM_SCHEMA
 from nearline.sequence import GAP_BUCKETS, Vocabulary
 from nearline.settings import settings
 from serving.api import create_app
@@ -139,7 +140,8 @@ class FakeStore:
         if error:
             raise error
         names = [name.replace(":", "__") for name in features]
-        rows = [dict.fromkeys(names) | self._row(key) for key in keys]
+        times = {f"{name}__ts": 0 for name in names}
+        rows = [dict.fromkeys(names) | times | self._row(key) for key in keys]
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     def _row(self, key: dict[str, str]) -> dict[str, Any]:
@@ -147,7 +149,11 @@ class FakeStore:
             return self.users.get(key["user_id"], {})
         if "item_id" in key:
             ids, scores = self.neighbours.get(key["item_id"], (None, None))
-            near = {"item_neighbours__neighbour_ids": ids, "item_neighbours__scores": scores}
+            near = {
+                "item_neighbours__neighbour_ids": ids,
+                "item_neighbours__scores": scores,
+                "item_neighbours__scores__ts": int(HOUR_END.timestamp()) if ids else 0,
+            }
             return near | self.ranking.get(key["item_id"], {})
         if not self.trending:
             return {}

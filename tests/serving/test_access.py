@@ -1,5 +1,6 @@
 """Who is let in, as what, and how often; over HTTP with the real app, and by hand."""
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,30 @@ def admitted(access: Access, key: str, path: str = "/v1/trending", method: str =
     return caller.name if caller else "anyone"
 
 
+def test_many_names_are_counted_with_few_open_files(tmp_path: Path, clock: Clock) -> None:
+    limits = RateLimits(tmp_path / "limits", clock=clock)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    there = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (there + 50, hard))
+    try:
+        waits = [limits.wait(f"k{n}", 1) or limits.wait(f"k{n}", 0.1) for n in range(100)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert all(waits)
+
+
+def test_a_refusal_is_counted_where_it_was_to_go(world: Any, keyed: Callable[..., str]) -> None:
+    key = bearer(keyed("read"))
+    with world.client() as client:
+        client.get("/v1/users/ann/recommendations")
+        client.delete("/v1/users/ann", headers=key)
+        figures = client.get("/metrics", headers=key).text
+    path = "/v1/users/{user_id}"
+    for endpoint, status in ((f"{path}/recommendations", 401), (path, 403)):
+        count = f'nearline_requests_total{{endpoint="{endpoint}",status="{status}"}} 1.0'
+        assert count in figures
+
+
 # Roles
 
 
@@ -69,20 +94,20 @@ def test_every_address_needs_its_role(world: Any) -> None:
         ("GET", "/metrics"): Role.READ,
         ("GET", "/openapi.json"): Role.READ,
         ("HEAD", "/openapi.json"): Role.READ,
-        ("GET", "/v1/items/{item_id:path}/similar"): Role.READ,
+        ("GET", "/v1/items/{item_id:segment}/similar"): Role.READ,
         ("GET", "/v1/release"): Role.READ,
         ("GET", "/v1/releases"): Role.READ,
         ("GET", "/v1/search"): Role.READ,
         ("GET", "/v1/trending"): Role.READ,
-        ("GET", "/v1/users/{user_id:path}"): Role.READ,
-        ("GET", "/v1/users/{user_id:path}/recommendations"): Role.READ,
+        ("GET", "/v1/users/{user_id:segment}"): Role.READ,
+        ("GET", "/v1/users/{user_id:segment}/recommendations"): Role.READ,
         ("POST", "/v1/recommendations"): Role.READ,
         ("POST", "/v1/sessions/recommendations"): Role.READ,
         ("POST", "/v1/events"): Role.WRITE,
         ("PUT", "/v1/items"): Role.WRITE,
         ("POST", "/v1/admin/releases/promote"): Role.ADMIN,
         ("POST", "/v1/admin/releases/rollback"): Role.ADMIN,
-        ("DELETE", "/v1/users/{user_id:path}"): Role.ADMIN,
+        ("DELETE", "/v1/users/{user_id:segment}"): Role.ADMIN,
     }
 
 

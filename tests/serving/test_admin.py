@@ -71,6 +71,7 @@ def test_what_may_not_go_live_leaves_the_old_one_in_place(world: Any) -> None:
             answer = promote(client, version)
             assert (answer.status_code, answer.json()["code"]) == (status, code)
             assert told in answer.json()["detail"]
+            assert str(world.releases.root) not in answer.text
         for version in (refused, corrupt, "nothing", None):
             assert rollback(client, version=version).status_code in (404, 409)
         assert world.releases.active() == old

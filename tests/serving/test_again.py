@@ -48,7 +48,7 @@ def test_it_is_given_again_with_its_own_id_and_age(keeping: World) -> None:
     assert without_own(again) == without_own(first)
     assert again["request_id"] != first["request_id"]
     assert again["state_age_seconds"] == first["state_age_seconds"] + 4
-    endpoint = "/v1/users/{user_id:path}/recommendations"
+    endpoint = "/v1/users/{user_id}/recommendations"
     assert f'nearline_answers_total{{endpoint="{endpoint}",source="live"}} 2.0' in figures
     assert f'nearline_requests_total{{endpoint="{endpoint}",status="200"}} 2.0' in figures
     logged = read_hour(settings().intake / "impressions", hour_floor(keeping.now))

@@ -5,6 +5,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -106,9 +107,24 @@ def test_without_a_catalogue_every_row_is_shown() -> None:
 def test_items_alike_share_categories(snapshot: Snapshot) -> None:
     changes = {"z": Entry("z", categories=("x", "y")), "b": Entry("b")}
     catalogue = Catalogue(snapshot, changes)
-    assert catalogue.alike("a") == {"z": 1.0, "d": 0.5}
-    assert Catalogue(snapshot).alike("a") == {"b": 0.5, "d": 0.5}
+    assert catalogue.alike("a") == {"z": 1.0}
+    assert Catalogue(snapshot).alike("a") == {"b": 0.5}
     assert catalogue.alike("nowhere") == catalogue.alike("e") == {}
+
+
+def test_few_of_many_that_share_a_category_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.catalogue.MOST_ALIKE", 3)
+    monkeypatch.setattr("serving.catalogue.MOST_DECODED", 5)
+    rows = [{"item_id": f"i{n}", "categories": ["x"]} for n in range(100)]
+    snapshot = Snapshot(pa.Table.from_pylist(rows, schema=ITEM_SCHEMA))
+    best_last = np.arange(100.0)
+    assert Catalogue(snapshot).alike("i0", then=best_last) == dict.fromkeys(
+        ("i99", "i98", "i97"), 1.0
+    )
+    assert len(snapshot._decoded) == 1
+    for n in range(100):
+        assert snapshot.at(n).item_id == f"i{n}"
+    assert len(snapshot._decoded) <= 5
 
 
 def test_an_item_is_the_same_in_any_order_of_asking(snapshot: Snapshot) -> None:

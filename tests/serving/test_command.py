@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nearline.cli import build
-from nearline.errors import ConfigError
+from nearline.errors import BadInput, ConfigError
 from serving.errors import ServiceNotReady, UnknownItem, Unreachable
 
 ITEMS = tuple(f"i{n}" for n in range(12))
@@ -60,6 +60,26 @@ def test_lookup_prints_tables_for_people(base_url: str, run: Callable[..., Any])
     assert "[i2] the film" in result.stdout
     assert "live · release" in result.stderr
     assert "ignored nowhere: unknown item" in result.stderr
+
+
+def test_lookup_takes_every_option_of_a_list(base_url: str, run: Callable[..., Any]) -> None:
+    flags = ["--category", "noir", "--category", "farce", "--price-max", "20"]
+    flags += ["--price-min", "5", "--attribute", "color:red", "--attribute", "color:blue"]
+    flags += ["--exclude", "i1", "--surface", "home", "--explain"]
+    flags += ["--url", base_url, "--limit", "3"]
+    for command in (("user", "ann"), ("item", "i3"), ("session", "i2"), ("trending",)):
+        answer = json.loads(run("lookup", *command, *flags, "--json").stdout)
+        assert not any(item["matches"] for item in answer["items"])
+        assert "i1" not in [item["item_id"] for item in answer["items"]]
+        assert answer["items"][0]["why"] is not None
+        assert answer["filled"]["items"] == 3
+        empty = run("lookup", *command, *flags, "--no-fill", "--json")
+        assert json.loads(empty.stdout)["items"] == []
+    told = run("lookup", "session", "i2", *flags)
+    assert "play [i2] the film (" in " ".join(told.stdout.split())
+    assert "the last 3 fill up: the filters left fewer items" in " ".join(told.stderr.split())
+    with pytest.raises(BadInput, match="--attribute red: write it as NAME:VALUE"):
+        run("lookup", "trending", "--attribute", "red")
 
 
 def test_lookup_tells_what_went_wrong(

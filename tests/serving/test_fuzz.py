@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as hypothesis_settings
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -68,6 +68,13 @@ def probe(operation: APIOperation, mode: GenerationMode, ask: Callable[[Case], N
     each()
 
 
+def has_a_range(case: Case) -> bool:
+    """Whether prices are a range: the one rule over two fields, which no schema can tell."""
+    given = case.body if isinstance(case.body, dict) else case.query or {}
+    low, high = given.get("price_min"), given.get("price_max")
+    return low is None or high is None or float(low) <= float(high)
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_every_request_is_answered_as_the_description_says(
     base_url: str, session: requests.Session, mode: GenerationMode
@@ -78,6 +85,8 @@ def test_every_request_is_answered_as_the_description_says(
 
     def ask(case: Case) -> None:
         asked.add(case.operation.label)
+        if mode.is_positive:
+            assume(has_a_range(case))
         loose = JUDGED_BY_ROWS if mode.is_positive else JUDGED_BY_ROWS | LENIENT
         checks = CHECKS if case.operation.label in loose else [*CHECKS, strict]
         case.call_and_validate(base_url=base_url, session=session, checks=checks)

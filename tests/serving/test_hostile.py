@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from nearline.settings import settings
@@ -297,6 +298,19 @@ def test_a_body_that_never_ends_is_hung_up_on(port: int) -> None:
         endless.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         with pytest.raises(ConnectionError):
             send_until_cut(endless, b"400\r\n" + b" " * 1024 + b"\r\n")
+
+
+def test_a_client_that_hangs_up_is_no_failure_of_ours(
+    port: int, eventually: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as leaving:
+        leaving.sendall(HEAD + b"Content-Length: 99\r\n\r\n[")
+        time.sleep(0.05)  # it has begun to wait for the body
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        gone = 'nearline_requests_total{endpoint="/v1/events",status="499"} 1.0'
+        eventually(lambda: gone in client.get("/metrics").text)
+        assert 'status="500"' not in client.get("/metrics").text
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00", b"x\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])

@@ -28,6 +28,7 @@ def test_a_user_is_told_with_history_vector_and_features(world: Any) -> None:
             "title": "I1",
             "event_type": "play",
             "event_ts": "2026-01-02T11:51:00Z",
+            "value": 0.0,
         }
     ]
     assert before["vector"] == {"release": release, "ts": "2026-01-02T12:00:00Z", "used": True}

@@ -1,13 +1,13 @@
 """Filters, rules, sources and reasons, through the real app."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from nearline.words import bucket
-from serving.reasons import Reason
+from serving.reasons import Reason, ReasonCode
 
 ITEMS = tuple(f"i{n}" for n in range(30))
 
@@ -82,7 +82,8 @@ def test_a_list_that_filters_left_too_short_is_filled_and_says_so(world: Any) ->
     everything = set(ITEMS) - {"i1", "i0", "i15"}
     assert ids(answer)[2:] == nearest(world, release, everything)[:3]
     assert [item["matches"] for item in answer["items"]] == [True, True, False, False, False]
-    assert answer["filled"] == {"items": 3, "reason": Reason.FEW_MATCH.value}
+    few = Reason.FEW_MATCH
+    assert answer["filled"] == {"items": 3, "reason": few.value, "reason_code": few.code}
     assert 'nearline_fallbacks_total{reason="few_match"} 1.0' in metrics
 
 
@@ -94,6 +95,48 @@ def test_filling_up_never_shows_what_may_not_be_shown(world: Any) -> None:
         nothing = get(client, "/v1/users/ann/recommendations", fill=False, **params)
     assert set(ids(answer)) == set(ITEMS) - {"i1", "i2"}
     assert (nothing["items"], nothing["filled"]["items"]) == ([], 0)
+
+
+AT = "2026-01-02T12:00:00Z"
+
+
+def test_a_list_without_a_match_tells_of_the_user_whom_it_is_made_for(world: Any) -> None:
+    shop(world)
+    with world.client() as client:
+        params = {"category": "nothing", "limit": 3}
+        answer = get(client, "/v1/users/ann/recommendations", **params)
+        nothing = get(client, "/v1/users/ann/recommendations", fill=False, **params)
+    for found in (answer, nothing):
+        assert (found["source"], found["features"]) == ("live", {"user_sequence": AT})
+        assert found["state_age_seconds"] == 3600
+
+
+def test_features_name_every_list_that_took_part(world: Any) -> None:
+    shop(world)
+    world.store.neighbours = {"i1": (["i2"], [9.0])}
+    world.store.trending = (["i7"], [1.0], world.now - timedelta(minutes=5))
+    with world.client() as client:
+        own = get(client, "/v1/users/ann/recommendations", limit=30)
+        similar = get(client, "/v1/items/i1/similar", limit=3)
+        stranger = get(client, "/v1/users/nobody/recommendations", limit=3)
+    assert own["features"] == {"user_sequence": AT, "item_neighbours": AT}
+    assert similar["features"] == {"item_neighbours": AT}
+    assert stranger["features"] == {"trending": "2026-01-02T12:25:00Z"}
+
+
+def test_a_trending_list_that_fills_up_is_named(world: Any) -> None:
+    world.catalogue({"item_id": "i1"}, {"item_id": "i2"}, {"item_id": "new"})
+    world.promote(["i1", "i2"])
+    world.store.put_sequence("ann", [("i1", "play", world.now - timedelta(hours=1))])
+    world.store.trending = (["new"], [1.0], world.now - timedelta(minutes=5))
+    with world.client() as client:
+        answer = get(client, "/v1/users/ann/recommendations", limit=2)
+    assert [item["source"] for item in answer["items"]] == ["encoder", "trending"]
+    assert set(answer["features"]) == {"user_sequence", "trending"}
+
+
+def test_every_reason_has_its_code_for_programs() -> None:
+    assert [reason.code for reason in Reason] == list(get_args(ReasonCode))
 
 
 def test_hidden_and_expired_items_are_not_shown(world: Any) -> None:
@@ -144,7 +187,7 @@ def test_a_store_that_fails_on_neighbours_costs_only_these(world: Any) -> None:
         answer = get(client, "/v1/users/ann/recommendations", limit=4)
         metrics = client.get("/metrics").text
     assert ids(answer) == nearest(world, release, set(ITEMS) - {"i1"})[:4]
-    assert (answer["source"], answer["reason"]) == ("live", None)
+    assert (answer["source"], answer["reason_code"]) == ("live", "store_failed")
     failure = 'nearline_source_failures_total{failure="StoreFailed",source="cooccurrence"} 1.0'
     assert failure in metrics
 
@@ -250,6 +293,7 @@ def test_why_an_item_is_there(world: Any) -> None:
         ("limt=3", "query.limt"),
         ("price_min=cheap", "query.price_min"),
         ("price_max=inf", "query.price_max"),
+        ("price_min=50&price_max=1", "query.price_max"),
         ("attribute=red", "query.attribute.0"),
         ("surface=", "query.surface"),
         ("&".join(f"exclude=i{n}" for n in range(501)), "query.exclude"),
@@ -263,13 +307,38 @@ def test_a_wrong_query_is_refused_by_its_name(world: Any, query: str, pointer: s
     assert [wrong["pointer"] for wrong in response.json()["errors"]] == [pointer]
 
 
-def test_the_api_describes_itself_with_examples(world: Any) -> None:
+@pytest.fixture
+def described(world: Any) -> dict[str, Any]:
     with world.client() as client:
-        told = client.get("/openapi.json").json()
-    for path, operations in told["paths"].items():
+        return dict(client.get("/openapi.json").json())
+
+
+def test_the_api_describes_itself_with_examples(described: dict[str, Any]) -> None:
+    models = described["components"]["schemas"]
+    for path, operations in described["paths"].items():
         for operation in operations.values():
             assert operation["description"], path
-            problem = operation["responses"]["422"]["content"]
-            assert set(problem) == {"application/problem+json"}
-    models = told["components"]["schemas"]
-    assert all(models[name]["examples"] for name in ("ItemList", "SessionRequest", "Problem"))
+            assert operation["tags"], path
+            for parameter in operation.get("parameters", ()):
+                schema = parameter["schema"]
+                assert "default" in schema or schema.get("examples"), (path, parameter["name"])
+            for status, response in operation["responses"].items():
+                (media_type,) = response["content"]
+                assert (media_type == "application/problem+json") == (int(status) >= 400)
+                answer = response["content"][media_type]["schema"]["$ref"].split("/")[-1]
+                assert models[answer]["examples"], answer
+
+
+def test_an_operation_lists_the_errors_that_it_can_give(described: dict[str, Any]) -> None:
+    def errors(path: str, method: str = "get") -> set[int]:
+        found = map(int, described["paths"][path][method]["responses"])
+        return {status for status in found if status >= 400}
+
+    keyed, body = {401, 403, 429, 500}, {400, 408, 413, 415, 422}
+    assert errors("/healthz") == {500}
+    assert errors("/readyz") == {500, 503}
+    assert errors("/v1/release") == keyed | {503}
+    assert errors("/v1/trending") == keyed | {422, 503}
+    assert errors("/v1/items/{item_id}/similar") == keyed | {404, 422, 503}
+    assert errors("/v1/events", "post") == keyed | body | {507}
+    assert errors("/v1/admin/releases/promote", "post") == keyed | body | {404, 409}

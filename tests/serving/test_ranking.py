@@ -109,6 +109,24 @@ def test_a_ranker_orders_where_it_won_or_is_told_to(
     assert all((stage["ranked"] is not None) == ranked for stage in stages)
 
 
+def test_the_views_that_a_ranker_reads_are_named_with_their_times(shop: Any) -> None:
+    for n, item_id in enumerate(ITEMS):
+        ts = int((shop.now - timedelta(hours=n + 1)).timestamp())
+        shop.store.ranking[item_id]["item_popularity__velocity__ts"] = ts
+    ts = int((shop.now - timedelta(minutes=7)).timestamp())
+    shop.store.users["ann"]["user_activity__events_1h__ts"] = ts
+    promote(shop, WINS)
+    with shop.client() as client:
+        features = ask(client)["features"]
+        again = ask(client)["features"]
+    assert again == features
+    assert features == {
+        "user_sequence": "2026-01-02T12:00:00Z",
+        "user_activity": "2026-01-02T12:23:00Z",
+        "item_popularity": "2026-01-02T10:30:00Z",
+    }
+
+
 def test_an_arm_may_do_without_the_ranker(shop: Any) -> None:
     before = unranked(shop)
     promote(shop, WINS)

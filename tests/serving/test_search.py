@@ -78,6 +78,27 @@ def test_filters_hold_for_what_is_found(client: Any) -> None:
     assert [item["matches"] for item in answer["items"]] == [True, False, False, False]
 
 
+@pytest.mark.parametrize("words", ["zebras unheard", "!?*"])
+def test_a_search_without_a_hit_says_so(client: Any, words: str) -> None:
+    answer = client.get("/v1/search", params={"q": words}).json()
+    assert (answer["items"], answer["reason_code"], answer["filled"]) == ([], "no_hit", None)
+
+
+def test_a_search_that_finds_few_is_not_called_too_short(client: Any) -> None:
+    answer = client.get("/v1/search?q=jedi").json()
+    assert (len(answer["items"]), answer["reason"], answer["filled"]) == (1, None, None)
+
+
+def test_a_rare_item_is_found_behind_many_that_are_not_wanted(
+    world: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.search.MOST_FOUND", 1)
+    assert find(client, q="star", category="romance", fill=False) == ["i3"]
+    new = {"item_id": "n", "title": "x", "text": "star", "created_ts": "2026-01-01T00:00:00Z"}
+    client.put("/v1/items", json=new | {"categories": ["rare"]})
+    assert find(client, q="star", category="rare", fill=False) == ["n"]
+
+
 def test_the_users_taste_orders_what_words_find_alike(world: Any) -> None:
     ids = [f"i{n}" for n in range(9)]
     world.catalogue(*({"item_id": i, "title": "Song"} for i in ids))
@@ -130,7 +151,7 @@ def test_until_a_large_catalogue_is_read_an_answer_says_so(
 
 
 def test_nothing_to_look_for_is_refused(client: Any) -> None:
-    for query in ("", "?q=", f"?q={'x' * 501}"):
+    for query in ("", "?q=", "?q=%20%20", f"?q={'x' * 501}"):
         response = client.get(f"/v1/search{query}")
         assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "query.q")
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nearline.domains import load_domain
-from nearline.schema import Event
+from nearline.records import Event
 from nearline.sequence import History
 from serving.users import LiveEvent, LiveEvents, merged
 

@@ -96,7 +96,7 @@ def test_workers_share_a_port_their_events_and_their_figures(serving: Any) -> No
         figures = httpx.get(f"{url}/metrics", timeout=30).text
         assert process.poll() is None
     assert all(answer == set(ITEMS) - {"i0"} for answer in answers)
-    count = 'nearline_requests_total{endpoint="/v1/users/{user_id:path}/recommendations"'
+    count = 'nearline_requests_total{endpoint="/v1/users/{user_id}/recommendations"'
     assert f'{count},status="200"}} 20.0' in figures
     assert 'nearline_events_total{status="accepted"} 1.0' in figures
     assert figures.count("nearline_release_info{") == 1

@@ -107,8 +107,18 @@ def test_published_is_not_active_unless_asked_for(
     assert told["version"] == ReleaseStore.open().active()
 
 
+def test_a_fine_tune_goes_on_where_its_parent_ended(home: Path) -> None:
+    parent = publish("night")
+    with pytest.raises(BadInput, match=r"use --start 2026-01-08T00:00Z, or --force to leave them"):
+        run("finetune", *HOURS, "--parent", parent)
+    for start, end in (("07T22", "08T00"), ("05T00", "06T00")):
+        hours = ["--start", f"2026-01-{start}:00Z", "--end", f"2026-01-{end}:00Z"]
+        with pytest.raises(BadInput, match=r"learned all up to 2026-01-08T00:00Z.*--force"):
+            run("finetune", *hours, "--parent", parent)
+
+
 def test_a_real_fine_tune_through_the_command(trained: str) -> None:
-    told = json.loads(run("finetune", *HOURS, "--parent", trained, "--json"))
+    told = json.loads(run("finetune", *HOURS, "--parent", trained, "--force", "--json"))
     assert (told["parent"], told["active"], told["kind"]) == (trained, False, "hourly")
     assert (told["drift"]["hours"], told["drift"]["max_hours"]) == (20, 36)
     assert "of the night's lists changed (at most 25%), 20 h" in run(

@@ -6,7 +6,6 @@ import pyarrow as pa
 import pytest
 import torch
 
-from nearline.releases import Drift
 from nearline.sequence import Vocabulary
 from nearline.windows import HOUR
 from training import drift as drifting
@@ -17,34 +16,19 @@ from training.model import Model, ModelConfig
 Events = Callable[[str], pa.Table]
 
 
-def before(asked: float | None) -> Drift:
-    return Drift(changed=0.9, bound=0.5, users=9, hours=9, max_hours=36, asked_at_hours=asked)
-
-
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(
-    ("changed", "hours", "asked_before", "asks"),
-    [
-        (0.25, 35, None, False),
-        (0.26, 1, None, True),
-        (0.0, 36, None, True),
-        (0.9, 10, 9.0, False),
-        (0.9, 45, 9.0, True),
-        (0.9, 46, 45.0, False),
-    ],
-    ids=["within both", "too far", "too old", "asked already", "asked long ago", "asked again"],
+    ("changed", "hours", "past"),
+    [(0.25, 35, False), (0.26, 1, True), (0.0, 36, True)],
+    ids=["within both", "too far", "too old"],
 )
-def test_a_night_is_asked_for_past_a_limit_and_again_when_none_came(
-    changed: float, hours: int, asked_before: float | None, asks: bool
-) -> None:
-    found = judged(changed, 9, hours * HOUR, before(asked_before) if asked_before else None)
-    assert found.asks is asks
-    assert found.asked_at_hours == (hours if asks else asked_before)
+def test_it_is_past_a_limit_or_within_both(changed: float, hours: int, past: bool) -> None:
+    assert judged(changed, 9, hours * HOUR).past is past
 
 
 @pytest.mark.usefixtures("home")
 def test_it_says_how_far_and_how_old() -> None:
-    told = str(judged(0.123, 9, timedelta(hours=5), None))
+    told = str(judged(0.123, 9, timedelta(hours=5)))
     assert told == "12.3% of the night's lists changed (at most 25%), 5 h after it (at most 36 h)"
 
 

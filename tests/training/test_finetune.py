@@ -52,7 +52,7 @@ def test_a_fine_tune_is_a_child_that_names_its_line(trained: str) -> None:
     assert {"ndcg@10", "retention_ndcg@10", "retention_parent_ndcg@10"} <= set(manifest.metrics)
     assert 0 < manifest.lineage["steps"] <= 60
     assert manifest.drift is not None
-    assert (manifest.drift.hours, manifest.drift.asked_at_hours) == (22, None)
+    assert manifest.drift.hours == 22
     assert manifest.drift.users > 20
     assert 0 <= manifest.drift.changed < 0.5
     assert any("its parent on earlier events" in reason for reason in manifest.reasons)
@@ -93,19 +93,7 @@ def test_a_child_has_children_of_the_same_line(trained: str) -> None:
     manifest = ReleaseStore.open().load(second).manifest
     assert (manifest.parent, manifest.base) == (first, trained)
     assert manifest.drift is not None
-    assert (manifest.drift.hours, manifest.drift.asks) == (22, False)
-
-
-def test_a_line_whose_night_is_long_ago_asks_for_another_once(
-    trained: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(settings(), "drift_hours", 11)
-    first = finetune(Window(NIGHT, NIGHT + 11 * HOUR), trained)
-    assert first is not None
-    second = finetune(Window(NIGHT + 11 * HOUR, NIGHT + 21 * HOUR), first)
-    assert second is not None
-    drifts = [ReleaseStore.open().load(version).manifest.drift for version in (first, second)]
-    assert [drift and (drift.hours, drift.asks) for drift in drifts] == [(11, True), (21, False)]
+    assert (manifest.drift.hours, manifest.drift.past) == (22, False)
 
 
 def test_a_night_that_is_damaged_does_not_keep_the_hour_from_learning(trained: str) -> None:

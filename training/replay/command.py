@@ -1,6 +1,7 @@
 """`nearline replay`: what is freshness worth, on any data."""
 
 import os
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ import typer
 
 from nearline.console import out, print_table, require_writable, write_json
 from nearline.errors import BadInput
-from nearline.schema import RAW_SCHEMA
+from nearline.schema import ITEM_SCHEMA, RAW_SCHEMA
 from nearline.settings import LARGEST_SEED
 from nearline.sources.files import TimeUnit, parse_mapping
 
@@ -34,7 +35,15 @@ class Step(StrEnum):
     DAY = "day"
 
 
+_FILE = ("mapping", "event_type", "time_unit", "items", "items_mapping")
+"""What tells how --events are to be read."""
+
+_EVENTS = ("events", *_FILE, "from_share", "step", "workers", "plot")
+"""What --periods has no use for."""
+
+
 def replay(
+    context: typer.Context,
     events: Annotated[
         Path | None,
         typer.Option(help="CSV, JSON lines, parquet, a MovieLens folder, or movielens-100k."),
@@ -45,6 +54,9 @@ def replay(
     items: Annotated[Path | None, typer.Option(help="The catalogue of --events.")] = None,
     mapping: Annotated[
         list[str] | None, typer.Option("--mapping", "-m", help="NAME=COLUMN of --events.")
+    ] = None,
+    items_mapping: Annotated[
+        list[str] | None, typer.Option("--items-mapping", help="NAME=COLUMN of --items.")
     ] = None,
     event_type: Annotated[str | None, typer.Option(help="When --events has no type.")] = None,
     time_unit: Annotated[TimeUnit, typer.Option(help="How --events writes times.")] = "iso",
@@ -77,6 +89,7 @@ def replay(
     Example: nearline replay --events clicks.csv --from-share 0.7 --step day --json figures.json
     """
     require_writable(json_file, plot)
+    require_together(context, periods=periods, events=events, items=items)
     if periods is not None:
         found = learn_periods(periods, policies, max_minutes=max_minutes, seed=seed)
         write_json(found, json_file)
@@ -85,14 +98,15 @@ def replay(
     from training.replay.data import Source
 
     names = parse_mapping(mapping or [], RAW_SCHEMA.names)
-    source = Source(events, items, names, event_type, time_unit)
+    of_items = parse_mapping(items_mapping or [], ITEM_SCHEMA.names)
+    source = Source(events, items, names, of_items, event_type, time_unit)
     found = play_events(
         source,
         from_share=from_share,
         step=step,
         policies=policies or POLICIES,
         max_minutes=max_minutes,
-        workers=workers or os.cpu_count() or 1,
+        workers=workers or len(os.sched_getaffinity(0)),
         seed=seed,
     )
     write_json(found, json_file)
@@ -101,6 +115,28 @@ def replay(
 
         plot_report(found, plot)
     show(found)
+
+
+def require_together(
+    context: typer.Context, *, periods: Path | None, events: Path | None, items: Path | None
+) -> None:
+    """Raise BadInput for options that would change nothing beside the others that were given."""
+    sources = {name: context.get_parameter_source(name) for name in _EVENTS}
+    given = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
+    if periods is not None:
+        _refuse(
+            given, _EVENTS, "with --periods: it takes --policies, --max-minutes, --seed, --json"
+        )
+    elif events is None:
+        _refuse(given, _FILE, "without --events, which they tell how to read")
+    elif items is None:
+        _refuse(given, ("items_mapping",), "without --items, which it tells how to read")
+
+
+def _refuse(given: Sequence[str], refused: Sequence[str], why: str) -> None:
+    wrong = [f"--{name.replace('_', '-')}" for name in given if name in refused]
+    if wrong:
+        raise BadInput(f"{', '.join(wrong)} cannot be used {why}")
 
 
 def play_events(
@@ -165,6 +201,8 @@ def show(found: dict[str, Any]) -> None:
 
 def show_cut(found: dict[str, Any]) -> None:
     """What there was no time for, and how to go on."""
+    if found.get("night_cut"):
+        out.print("time ran out: the first night was cut short; more --max-minutes learn it whole")
     for name in found["cut"]:
         out.print(f"time ran out: {name} was cut short; start the same command again to go on")
 
@@ -195,7 +233,7 @@ def learn_periods(
     from training.publishing import code_version
     from training.recipe import load_recipe
     from training.replay import periods
-    from training.replay.store import digest
+    from training.replay.store import digest, machine
 
     asked = [name.strip() for name in (methods or ",".join(periods.METHODS)).split(",")]
     unknown = [name for name in asked if name not in periods.METHODS]
@@ -203,23 +241,33 @@ def learn_periods(
         raise BadInput(f"no method {unknown[0]!r}: use {', '.join(periods.METHODS)}")
     sessions, recipe = periods.read_periods(path), load_recipe(settings().model_size)
     columns = (sessions.periods, sessions.sessions, sessions.items)
-    told = recipe.model_dump_json()
+    told = [recipe.model_dump_json(), seed, machine(), code_version()]
     return periods.play_periods(
         sessions,
         asked,
         recipe,
         seed=seed,
         max_minutes=max_minutes,
-        folder=settings().home / "replay" / digest(*columns, told, seed, code_version()),
+        folder=settings().home / "replay" / digest(*columns, *told),
     )
 
 
 def show_periods(found: dict[str, Any]) -> None:
     """The report of periods for people."""
+    columns = ("recall@20", "mrr@20", "compute_seconds")
     rows = [
-        [row["name"], row["periods"], row["recall@20"], row["mrr@20"], row["compute_seconds"]]
+        [row["name"], row["periods"], *(row[name] for name in columns), _ahead(row["difference"])]
         for row in found["policies"]
     ]
+    first = found["policies"][0]["difference"]["to"]
     title = f"periods of {found['data']['clicks']} clicks"
-    print_table(title, ["method", "periods", "recall@20", "MRR@20", "CPU s"], rows)
+    told = ["method", "periods", "recall@20", "MRR@20", "CPU s", f"recall against {first}"]
+    print_table(title, told, rows)
     show_cut(found)
+
+
+def _ahead(difference: dict[str, Any]) -> str | None:
+    if "recall@20" not in difference:
+        return None
+    low, high = difference["recall_interval"]
+    return f"{difference['recall@20']:+.4f} ({low:+.4f} to {high:+.4f})"

@@ -30,6 +30,7 @@ class Source:
     path: Path | None = None
     items: Path | None = None
     mapping: Mapping[str, str] | None = None
+    items_mapping: Mapping[str, str] | None = None
     event_type: str | None = None
     time_unit: TimeUnit = "iso"
 
@@ -50,11 +51,18 @@ class Source:
         )
         items = ITEM_SCHEMA.empty_table()
         if self.items is not None:
-            items = read_items(self.items, mapping={})
+            items = read_items(
+                self.items, mapping=self.items_mapping or {}, option="--items-mapping"
+            )
         return _clean(Dataset(raw, items))
 
     def _movielens(self) -> Dataset:
         assert self.path is not None
+        if self.items or self.mapping or self.event_type:
+            raise BadInput(
+                f"{self.path} is MovieLens, which brings its items, names and types: leave out "
+                "--items, --mapping and --event-type"
+            )
         there = self.path if self.path.is_dir() else fetch_movielens_100k(settings().home / "cache")
         return read_movielens(there)
 

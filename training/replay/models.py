@@ -1,5 +1,6 @@
 """A model on its way through time, learned by the same functions as the DAGs' releases."""
 
+import math
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +23,7 @@ from training.model import Model, ModelConfig
 from training.nightly import learn, learn_held_out, learn_watched, new_model, split_by_time
 from training.recipe import Learning, load_recipe
 from training.replay.clocks import Clock, How, encoded_at
+from training.replay.play import OutOfTime
 from training.replay.states import ENCODERS, encode_states, known_states
 from training.replay.timeline import Timeline
 
@@ -88,13 +90,17 @@ def tuning(learning: Learning, how: How) -> Learning:
 
 @dataclass
 class ModelLine:
-    """A model that ticks as a clock says. `learned_until` is where what it knows ends."""
+    """A model that ticks as a clock says. `learned_until` is where what it knows ends.
+
+    After `stop_at` (time.time seconds) it learns no more.
+    """
 
     timeline: Timeline
     clock: Clock
     seed: int
     bundle: Bundle
     learned_until: int
+    stop_at: float = math.inf
 
     @property
     def items(self) -> int:
@@ -102,12 +108,11 @@ class ModelLine:
         return len(self.bundle.vocabulary.item_ids)
 
     def tick(self, moment: int) -> None:
-        """Learn what has happened before a moment, if anything."""
+        """Learn what has happened before a moment, if anything. Raises OutOfTime."""
         if not self.timeline.happened(self.learned_until, moment):
             return
         if self.clock.retrains(moment, self.timeline.start):
-            stop_at = time.monotonic() + 60 * settings().max_train_minutes
-            self.bundle = learn_night(self.timeline, moment, seed=self.seed, stop_at=stop_at)
+            self.bundle = self._night(moment)
         elif self.clock.tuned:
             window = Window(at_microseconds(self.learned_until), at_microseconds(moment))
             learning = tuning(self.bundle.learning, self.clock.how)
@@ -116,6 +121,18 @@ class ModelLine:
                 return
             self.bundle = tuned
         self.learned_until = moment
+
+    def _night(self, moment: int) -> Bundle:
+        """The whole model, as long as a night may take.
+
+        One for which less time is left is no night that anybody would have.
+        """
+        allowed, left = 60 * settings().max_train_minutes, self.stop_at - time.time()
+        stop_at = time.monotonic() + min(allowed, left)
+        bundle = learn_night(self.timeline, moment, seed=self.seed, stop_at=stop_at)
+        if left < allowed and time.monotonic() > stop_at:
+            raise OutOfTime
+        return bundle
 
     def scorer(self, state: str, encoder: str, data: Interactions) -> Scorer:
         """Answers from the state that was made when its clock said; the popular for strangers.
@@ -155,9 +172,11 @@ class ModelLine:
         self.bundle, self.learned_until = _read(path, self.timeline)
 
     @classmethod
-    def kept(cls, path: Path, timeline: Timeline, clock: Clock, *, seed: int) -> "ModelLine":
+    def kept(
+        cls, path: Path, timeline: Timeline, clock: Clock, *, seed: int, stop_at: float = math.inf
+    ) -> "ModelLine":
         """A line that goes on from a file that another one wrote."""
-        return cls(timeline, clock, seed, *_read(path, timeline))
+        return cls(timeline, clock, seed, *_read(path, timeline), stop_at)
 
 
 def _read(path: Path, timeline: Timeline) -> tuple[Bundle, int]:

@@ -19,6 +19,8 @@ import torch
 from tqdm import tqdm
 
 from nearline.errors import BadInput
+from nearline.locks import alone_in
+from nearline.replacing import replacing
 from training.dataset import NONE, Interactions, arranged
 from training.evaluation import interval, model_scorer, plain_ranks
 from training.learning import fit, in_turn, reproducible
@@ -27,7 +29,7 @@ from training.neighbours import neighbours
 from training.protocols import new_model
 from training.recipe import Recipe
 from training.replay.models import DISTILLED
-from training.replay.store import Day, Parts
+from training.replay.store import Parts, Piece, readable
 from training.sequences import text_of
 from training.teacher import Compared, Loss, Parent, asked_for, batch_loss
 
@@ -41,6 +43,10 @@ PROTOCOL = (
 )
 
 TOP = 20
+
+_DIGITS = 18
+"""Longer numbers may not fit 64 bits."""
+
 EPOCHS = 3
 """Passes over a period that a model goes on to learn."""
 
@@ -83,10 +89,10 @@ def read_periods(path: Path) -> Sessions:
     rows = []
     for number, line in enumerate(text_of(path).splitlines(), start=1):
         words = line.split()
-        if len(words) != 3 or not all(word.isdecimal() for word in words):
+        if len(words) != 3 or not all(w.isdecimal() and len(w) <= _DIGITS for w in words):
             raise BadInput(
                 f"{path}, line {number}: {line[:60]!r} is not `period session item`, "
-                "three whole numbers"
+                f"three whole numbers of at most {_DIGITS} digits"
             )
         rows.append(words)
     if len({row[0] for row in rows}) < 2:
@@ -202,40 +208,47 @@ def play_periods(
 
     Returns the report as JSON has it.
     """
-    stop_at = time.monotonic() + 60 * max_minutes
-    periods = np.unique(sessions.periods).tolist()
-    lines = {name: Continual(sessions, name, recipe, seed=seed) for name in methods}
-    parts = {name: Parts(folder / name) for name in methods}
-    steps = [(period, name) for period in periods for name in METHODS if name in methods]
-    for period, name in tqdm(steps, unit="period", disable=None):
-        if period in parts[name].days():
-            continue
-        if time.monotonic() > stop_at:
-            break
-        if period == periods[0]:
-            begin(lines[name], parts[name], period, folder / "first.line")
-        else:
-            play_period(lines[name], parts[name], period)
-    return report_periods(sessions, parts, periods, seed=seed)
+    with alone_in(folder):
+        stop_at = time.monotonic() + 60 * max_minutes
+        periods = np.unique(sessions.periods).tolist()
+        lines = {name: Continual(sessions, name, recipe, seed=seed) for name in methods}
+        parts = {name: Parts(folder / name) for name in methods}
+        done = {name: parts[name].go_on(lines[name].restore) for name in methods}
+        left = [
+            (period, name)
+            for period in periods
+            for name in METHODS
+            if name in methods and (done[name] is None or period > done[name])
+        ]
+        for period, name in tqdm(left, unit="period", disable=None):
+            if time.monotonic() > stop_at:
+                break
+            if period == periods[0]:
+                begin(lines[name], parts[name], period, folder / "first.line")
+            else:
+                play_period(lines[name], parts[name], period)
+        return report_periods(sessions, parts, periods, seed=seed)
 
 
 def begin(line: Continual, parts: Parts, period: int, first: Path) -> None:
     """Learn the first period, or take the model in `first` that another method began with."""
-    began = time.process_time()
-    if first.is_file():
+
+    def taken() -> bool:
         line.restore(first)
-    else:
+        return True
+
+    began = time.process_time()
+    if not readable(first, taken):
         line.learn(period)
-        line.save(first)
+        with replacing(first) as staged:
+            line.save(staged)
     seconds = time.process_time() - began
-    nothing = Day(np.zeros((1, 0), np.int32), np.zeros(0, np.int64), seconds, np.zeros(1))
+    nothing = Piece(np.zeros((1, 0), np.int32), np.zeros(0, np.int64), seconds, np.zeros(1))
     parts.write(period, nothing, line.save)
 
 
 def play_period(line: Continual, parts: Parts, period: int) -> None:
     """Foresee a period, learn it, and keep what came of it."""
-    if line.model is None:
-        line.restore(parts.line(parts.days()[-1]))
     began = time.process_time()
     with reproducible(line.seed):
         ranks = line.foresee(period)
@@ -243,19 +256,61 @@ def play_period(line: Continual, parts: Parts, period: int) -> None:
     line.learn(period)
     seconds = time.process_time() - began
     ages = np.zeros(len(ranks), np.int64)
-    found = Day(ranks[None, :].astype(np.int32), ages, seconds, np.array([answering]))
+    found = Piece(ranks[None, :].astype(np.int32), ages, seconds, np.array([answering]))
     parts.write(period, found, line.save)
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a method foresaw of a period, and how long it then learned it (CPU seconds).
+
+    `hits` and `gains` are recall and reciprocal rank of each event, `whose` its session.
+    """
+
+    period: int
+    hits: np.ndarray
+    gains: np.ndarray
+    whose: np.ndarray
+    learning: float
+
+    @classmethod
+    def of(cls, sessions: Sessions, part: Parts, period: int) -> "Foreseen":
+        """A finished period of one method."""
+        found, data = part.read(period), sessions.tested(period)
+        ranks = found.ranks[0]
+        hits, whose = (ranks < TOP).astype(float), data.users[foreseeable(data)]
+        return cls(period, hits, np.where(hits > 0, 1 / (ranks + 1.0), 0), whose, found.learning)
+
+    def row(self, seed: int) -> dict[str, Any]:
+        """Its figures."""
+        return {
+            "period": self.period,
+            "events": len(self.hits),
+            f"recall@{TOP}": round(float(self.hits.mean()), 6),
+            "interval": _rounded(interval(self.hits, self.whose, seed=seed)),
+            f"mrr@{TOP}": round(float(self.gains.mean()), 6),
+            "compute_seconds": round(self.learning, 2),
+        }
 
 
 def report_periods(
     sessions: Sessions, parts: dict[str, Parts], periods: Sequence[int], *, seed: int
 ) -> dict[str, Any]:
-    """Figures of each method and period, and their means; differences on the periods of both."""
-    rows = {
-        name: [_row(sessions, part, p, seed) for p in part.days() if part.read(p).ranks.size]
+    """Figures of each method and period, and their means.
+
+    `difference` is what a method has over the first one, the cheapest, on the periods that all have
+    foreseen.
+    """
+    found = {
+        name: [
+            Foreseen.of(sessions, part, period)
+            for period in part.numbers()
+            if part.read(period).ranks.size
+        ]
         for name, part in parts.items()
     }
-    shared = min((len(found) for found in rows.values()), default=0)
+    shared = min((len(each) for each in found.values()), default=0)
+    first = min(found, key=METHODS.index)
     return {
         "protocol": PROTOCOL,
         "seed": seed,
@@ -268,35 +323,47 @@ def report_periods(
         "policies": [
             {
                 "name": name,
-                "periods": len(found),
-                **_means(found),
-                "of_shared": {"periods": shared, **_means(found[:shared])},
-                "by_period": found,
+                "periods": len(each),
+                **_means(each),
+                "of_shared": {"periods": shared, **_means(each[:shared])},
+                "difference": {"to": first, **_apart(each[:shared], found[first][:shared], seed)},
+                "by_period": [period.row(seed) for period in each],
             }
-            for name, found in rows.items()
+            for name, each in found.items()
         ],
-        "cut": [name for name, part in parts.items() if len(part.days()) < len(periods)],
+        "cut": [name for name, part in parts.items() if len(part.numbers()) < len(periods)],
     }
 
 
-def _row(sessions: Sessions, part: Parts, period: int, seed: int) -> dict[str, Any]:
-    """One period of one method. Its seconds are those of learning it, once it was foreseen."""
-    found = part.read(period)
-    ranks, data = found.ranks[0], sessions.tested(period)
-    hits = (ranks < TOP).astype(float)
-    low, high = interval(hits, data.users[foreseeable(data)], seed=seed)
-    return {
-        "period": period,
-        "events": len(ranks),
-        f"recall@{TOP}": round(float(hits.mean()), 6),
-        "interval": [round(low, 6), round(high, 6)],
-        f"mrr@{TOP}": round(float(np.where(hits > 0, 1 / (ranks + 1.0), 0.0).mean()), 6),
-        "compute_seconds": round(found.learning, 2),
-    }
-
-
-def _means(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+def _means(found: Sequence[Foreseen]) -> dict[str, float | None]:
     """The mean over periods, as the protocol has it; the cost, without the first, is a sum."""
-    names = (f"recall@{TOP}", f"mrr@{TOP}")
-    means = {n: round(float(np.mean([row[n] for row in rows])), 6) if rows else None for n in names}
-    return means | {"compute_seconds": round(sum(row["compute_seconds"] for row in rows), 2)}
+    return {
+        f"recall@{TOP}": _mean([float(period.hits.mean()) for period in found]),
+        f"mrr@{TOP}": _mean([float(period.gains.mean()) for period in found]),
+        "compute_seconds": round(sum(period.learning for period in found), 2),
+    }
+
+
+def _apart(ours: Sequence[Foreseen], theirs: Sequence[Foreseen], seed: int) -> dict[str, Any]:
+    """Mean differences over the same periods, with 95 % intervals; sessions are drawn in pairs."""
+    if not ours:
+        return {}
+    whose = np.concatenate([period.whose for period in ours])
+    # Each period counts alike, however many events it has.
+    sizes = [len(period.hits) for period in ours]
+    weights = np.repeat([len(whose) / (len(ours) * size) for size in sizes], sizes)
+    told: dict[str, Any] = {}
+    for name, of in (("recall", "hits"), ("mrr", "gains")):
+        mine, other = (np.concatenate([getattr(p, of) for p in each]) for each in (ours, theirs))
+        apart = weights * (mine - other)
+        told[f"{name}@{TOP}"] = round(float(apart.mean()), 6)
+        told[f"{name}_interval"] = _rounded(interval(apart, whose, seed=seed))
+    return told
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(float(np.mean(values)), 6) if values else None
+
+
+def _rounded(edges: tuple[float, float]) -> list[float]:
+    return [round(edge, 6) for edge in edges]

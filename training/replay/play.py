@@ -4,8 +4,10 @@ All events of a stretch between two ticks are foreseen by the line as the first 
 cannot learn more, as only what lies before a tick is handed to it.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +17,7 @@ from training.baselines import DAY_US
 from training.dataset import NONE, Interactions
 from training.evaluation import Scorer, evaluate
 from training.replay.clocks import Clock
-from training.replay.store import Day, Parts
+from training.replay.store import Parts, Piece
 from training.replay.timeline import Timeline
 
 MISSED = np.iinfo(np.int32).max
@@ -23,6 +25,10 @@ MISSED = np.iinfo(np.int32).max
 
 Answer = tuple[str, str]
 """State and encoder."""
+
+
+class OutOfTime(Exception):
+    """What a line was to learn could not be learned whole before the replay has to end."""
 
 
 class Line(Protocol):
@@ -35,7 +41,7 @@ class Line(Protocol):
         """How many items it can rank: the first ones of the timeline."""
 
     def tick(self, moment: int) -> None:
-        """Learn what has happened before a moment."""
+        """Learn what has happened before a moment. May raise OutOfTime, and is as it was then."""
 
     def scorer(self, state: str, encoder: str, data: Interactions) -> Scorer:
         """Scores for targets of `data`, which holds the line's items only."""
@@ -68,23 +74,19 @@ def play(
 ) -> None:
     """Play a clock's line to the end, or until `stop_at` (time.time seconds); goes on from `parts`.
 
-    `told` hears of each day's events.
+    `told` hears of the events that were played before, then of each day's.
     """
-    done = parts.days()
-    if done:
-        line.restore(parts.line(done[-1]))
-    by_day: dict[int, list[tuple[int, int, bool]]] = {}
-    for stretch in stretches(timeline, clock):
-        by_day.setdefault(stretch[0] // DAY_US, []).append(stretch)
-    for day, of_day in by_day.items():
-        if done and day <= done[-1]:
-            told(parts.read(day).ranks.shape[1])
-            continue
-        if time.time() > stop_at:
+    reached = parts.go_on(line.restore)
+    told(len(timeline.between(timeline.start, reached or timeline.start)))
+    left = [s for s in stretches(timeline, clock) if reached is None or s[0] >= reached]
+    for _, of_day in groupby(left, key=lambda stretch: stretch[0] // DAY_US):
+        day = list(of_day)
+        found, end = play_day(timeline, line, day, answers, stop_at=stop_at)
+        if end > day[0][0]:
+            parts.write(end, found, line.save)
+            told(found.ranks.shape[1])
+        if end < day[-1][1]:
             return
-        found = play_day(timeline, line, of_day, answers)
-        parts.write(day, found, line.save)
-        told(found.ranks.shape[1])
 
 
 def play_day(
@@ -92,21 +94,30 @@ def play_day(
     line: Line,
     of_day: Sequence[tuple[int, int, bool]],
     answers: Sequence[Answer],
-) -> Day:
-    """The stretches of one day."""
+    *,
+    stop_at: float = math.inf,
+) -> tuple[Piece, int]:
+    """The stretches of one day, as far as the time goes, and the moment that they reach."""
     ranks, ages = [np.zeros((len(answers), 0), np.int32)], [np.zeros(0, np.int64)]
-    learning, answering = 0.0, np.zeros(len(answers))
+    learning, answering, reached = 0.0, np.zeros(len(answers)), of_day[0][0]
     for begin, end, ticks in of_day:
         began = time.process_time()
-        if ticks:
-            line.tick(begin)
+        try:
+            if time.time() > stop_at:
+                raise OutOfTime
+            if ticks:
+                line.tick(begin)
+        except OutOfTime:
+            break
         learning += time.process_time() - began
         found, seconds = foresee(timeline, line, begin, end, answers)
         ranks.append(found)
         answering += seconds
         times = timeline.everything.times[timeline.between(begin, end)]
         ages.append(times - line.learned_until)
-    return Day(np.concatenate(ranks, axis=1), np.concatenate(ages), learning, answering)
+        reached = end
+    whole = np.concatenate(ranks, axis=1)
+    return Piece(whole, np.concatenate(ages), learning, answering), reached
 
 
 def foresee(

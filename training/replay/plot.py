@@ -19,25 +19,36 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     rows = [row for row in report["policies"] if row["events"]]
+    whole = [row for row in rows if row["name"] not in report["cut"]]
     figure, (bars, ages, costs) = plt.subplots(
         1, 3, figsize=(17, 5), width_ratios=(4, 4, 4), layout="constrained"
     )
-    _bars(bars, rows)
+    draw_bars(bars, rows, report)
     _ages(ages, rows)
-    _costs(costs, rows, report.get("frontier", []))
+    _costs(costs, whole, report.get("frontier", []))
     for axes in (bars, ages, costs):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=80)
     plt.close(figure)
 
 
-def _bars(axes: Any, rows: list[dict[str, Any]]) -> None:
-    ordered = sorted(rows, key=lambda row: row["ndcg@10"])
-    values = [row["ndcg@10"] for row in ordered]
-    low = [max(row["ndcg@10"] - row["interval"][0], 0) for row in ordered]
-    high = [max(row["interval"][1] - row["ndcg@10"], 0) for row in ordered]
-    colours = [MUTED if row["encoder"] is None else ACCENT for row in ordered]
-    axes.barh([row["name"] for row in ordered], values, xerr=[low, high], color=colours, ecolor=INK)
+def draw_bars(axes: Any, rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
+    """The best on top; below them, hatched, what was cut short: its events are not the others'."""
+    cut = [row["name"] in report["cut"] for row in rows]
+    ordered = sorted(zip(cut, rows, strict=True), key=lambda e: (not e[0], e[1]["ndcg@10"]))
+    for short, row in ordered:
+        value, (low, high) = row["ndcg@10"], row["interval"]
+        axes.barh(
+            f"{row['name']}\n{row['events']} of {report['data']['replayed']} events"
+            if short
+            else row["name"],
+            value,
+            xerr=[[max(value - low, 0)], [max(high - value, 0)]],
+            color=MUTED if row["encoder"] is None else ACCENT,
+            alpha=0.4 if short else 1,
+            hatch="//" if short else None,
+            ecolor=INK,
+        )
     axes.set_title("How well each policy foresees", loc="left", color=INK)
     axes.set_xlabel("NDCG@10, with 95 % interval")
 
@@ -62,6 +73,7 @@ def _ages(axes: Any, rows: list[dict[str, Any]]) -> None:
 
 
 def _costs(axes: Any, rows: list[dict[str, Any]], frontier: list[str]) -> None:
+    """What was played whole: a part costs less, and its events are others."""
     by_name = {row["name"]: row for row in rows}
     for row in rows:
         cost, on = max(row["compute_seconds"], 0.01), row["name"] in frontier

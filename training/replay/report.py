@@ -29,7 +29,8 @@ def report(played: Played, *, seed: int) -> dict[str, Any]:
         "data": facts(played.timeline),
         "protocol": PROTOCOL,
         "seed": seed,
-        "night_seconds": round(played.night_seconds, 2),
+        "night_seconds": round(played.night.seconds, 2) if played.night else 0.0,
+        "night_cut": played.night is not None and played.night.cut,
         "policies": [judge.row(o) for o in played.outcomes],
         "forgetting": forgetting(played, seed),
         "cut": [o.policy.name for o in played.outcomes if not judge.complete(o)],
@@ -98,30 +99,28 @@ class Judge:
 
     def row(self, outcome: Outcome) -> dict[str, Any]:
         """One policy's figures."""
-        policy, gain = outcome.policy, self.ndcg(outcome)
+        policy, count = outcome.policy, len(outcome.ranks)
         return {
             "name": policy.name,
             "state": policy.state,
             "model": policy.clock.name,
             "encoder": policy.encoder if policy.name not in BASELINES else None,
-            "events": len(gain),
-            "ndcg@10": _mean(gain),
-            "interval": self.interval(gain),
-            "recall@10": _mean(outcome.ranks < TOP),
+            **self.part(outcome, np.full(count, True)),
             "compute_seconds": round(outcome.seconds, 2),
             "learning_seconds": round(outcome.learning, 2),
             "answering_seconds": round(outcome.answering, 2),
             "difference": self.difference(outcome, self.cheapest),
             "groups": {
-                name: self.part(gain, there[: len(gain)]) for name, there in self.groups.items()
+                name: self.part(outcome, there[:count]) for name, there in self.groups.items()
             },
             "by_state_age": self.curve(outcome, self.state_ages(outcome), self.with_live(outcome)),
             "by_model_age": self.curve(outcome, outcome.model_ages, self.with_newest(outcome)),
         }
 
-    def interval(self, values: np.ndarray) -> list[float]:
-        """The 95 % interval of a mean over the first events."""
-        low, high = interval(values, self.users[: len(values)], seed=self.seed)
+    def interval(self, values: np.ndarray, there: np.ndarray | slice = slice(None)) -> list[float]:
+        """The 95 % interval of the mean over the first events, or some of them (bool)."""
+        users = self.users[: len(values)]
+        low, high = interval(values[there], users[there], seed=self.seed)
         return [round(low, 6), round(high, 6)]
 
     def difference(self, outcome: Outcome, other: Outcome) -> dict[str, Any]:
@@ -131,9 +130,17 @@ class Judge:
         apart = one[:both] - two[:both]
         return {"to": other.policy.name, "ndcg@10": _mean(apart), "interval": self.interval(apart)}
 
-    def part(self, gain: np.ndarray, there: np.ndarray) -> dict[str, Any]:
-        """The figure of some events."""
-        return {"events": int(there.sum()), "ndcg@10": _mean(gain[there])}
+    def part(self, outcome: Outcome, there: np.ndarray) -> dict[str, Any]:
+        """The figures of some (bool) of an outcome's first events, with their intervals."""
+        count = len(there)
+        gain, hits = self.ndcg(outcome)[:count], (outcome.ranks[:count] < TOP).astype(float)
+        return {
+            "events": int(there.sum()),
+            "ndcg@10": _mean(gain[there]),
+            "interval": self.interval(gain, there),
+            "recall@10": _mean(hits[there]),
+            "recall_interval": self.interval(hits, there),
+        }
 
     def state_ages(self, outcome: Outcome) -> np.ndarray:
         """How old the user's state was at each event (microseconds)."""
@@ -141,11 +148,11 @@ class Judge:
         return times - encoded_at(outcome.policy.state, times, self.timeline.start)
 
     def curve(self, outcome: Outcome, ages: np.ndarray, fresh: Outcome) -> list[dict[str, Any]]:
-        """NDCG by age, and what the freshest policy of the same kind has on the same events."""
+        """Figures by age, and NDCG of the freshest policy of the same kind on the same events."""
         both = min(len(outcome.ranks), len(fresh.ranks))
-        gain, best = self.ndcg(outcome)[:both], self.ndcg(fresh)[:both]
+        best = self.ndcg(fresh)[:both]
         return [
-            {"age": age, **self.part(gain, there), "freshest": _mean(best[there])}
+            {"age": age, **self.part(outcome, there), "freshest": _mean(best[there])}
             for age, there in by_age(ages[:both])
         ]
 

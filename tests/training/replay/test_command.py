@@ -71,6 +71,10 @@ def test_what_cannot_be_played_is_told_at_once(clicks: Path, home: Path, tmp_pat
         run("--events", clicks, "--policies", "fresh")
     with pytest.raises(BadInput, match="give a file in a folder that exists"):
         run("--events", clicks, "--json", tmp_path / "no" / "out.json")
+    with pytest.raises(BadInput, match="--mapping, --items cannot be used without --events"):
+        run("--items", clicks, "-m", "user_id=who")
+    with pytest.raises(BadInput, match="--items-mapping cannot be used without --items"):
+        run("--events", clicks, "--items-mapping", "title=name")
 
 
 def test_the_command_is_light() -> None:

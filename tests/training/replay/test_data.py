@@ -39,11 +39,24 @@ def test_a_movielens_folder_and_a_catalogue_bring_items(tmp_path: Path) -> None:
     (tmp_path / "movies.dat").write_text("10::One (1995)::Comedy\n11::Two (1996)::Drama\n")
     events, items = Source(tmp_path).read()
     assert (events.num_rows, items["title"].to_pylist()) == (2, ["One (1995)", "Two (1996)"])
+    with pytest.raises(BadInput, match="leave out --items"):
+        Source(tmp_path, tmp_path / "movies.dat").read()
     clicks, things = tmp_path / "clicks.csv", tmp_path / "things.csv"
     clicks.write_text("user_id,item_id,event_type,event_ts\nu,a,play,2026-01-01T00:00:00Z\n")
     things.write_text("item_id,title,created_ts\na,Thing,2025-01-01T00:00:00Z\n")
     events, items = Source(clicks, things).read()
     assert (events.num_rows, items["title"].to_pylist()) == (1, ["Thing"])
+
+
+def test_a_catalogue_may_have_other_names(tmp_path: Path) -> None:
+    clicks, things = tmp_path / "clicks.csv", tmp_path / "things.csv"
+    clicks.write_text("user_id,item_id,event_type,event_ts\nu,a,play,2026-01-01T00:00:00Z\n")
+    things.write_text("sku,name,since\na,Thing,2025-01-01T00:00:00Z\n")
+    with pytest.raises(BadInput, match="--items-mapping item_id=COLUMN"):
+        Source(clicks, things).read()
+    names = {"item_id": "sku", "title": "name", "created_ts": "since"}
+    _, items = Source(clicks, things, items_mapping=names).read()
+    assert items["title"].to_pylist() == ["Thing"]
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:

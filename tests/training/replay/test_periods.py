@@ -1,5 +1,6 @@
 import json
 import lzma
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from training.replay.periods import (
     play_period,
     play_periods,
     read_periods,
+    report_periods,
 )
-from training.replay.store import Parts
+from training.replay.store import Parts, Piece
 
 from .conftest import tiny
 from .test_command import run
@@ -97,6 +99,7 @@ def test_items_may_come_again(sessions: Sessions) -> None:
     [
         ("0 1 2\n1 2\n", "line 2: '1 2' is not"),
         ("0 1 x", "line 1"),
+        ("0 1 2\n1 2 12345678901234567890", "line 2: .* at most 18 digits"),
         ("0 1 2\n0 1 3", "two periods"),
     ],
 )
@@ -148,8 +151,49 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         parts = Parts(tmp_path / "cut" / name)
         first = tmp_path / "cut" / "first.line"
         begin(Continual(sessions, name, few_passes(), seed=1), parts, 0, first)
-        play_period(Continual(sessions, name, few_passes(), seed=1), parts, 1)
+        line = Continual(sessions, name, few_passes(), seed=1)
+        assert parts.go_on(line.restore) == 0
+        play_period(line, parts, 1)
     assert recalls(sessions, tmp_path / "cut") == whole
+
+
+@pytest.mark.parametrize("damaged", ["first.line", "replay/*.npz", "replay/*.line"])
+def test_a_damaged_file_is_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damaged: str
+) -> None:
+    sessions = turning(periods=3)
+    whole = recalls(sessions, tmp_path)
+    if damaged == "first.line":  # what is read by a method that begins later
+        shutil.rmtree(tmp_path / "joint")
+    path = next(tmp_path.glob(damaged))
+    path.write_bytes(path.read_bytes()[:100])
+    assert recalls(sessions, tmp_path) == whole
+    assert "cannot be read" in caplog.text
+
+
+def test_methods_are_compared_in_pairs_on_the_periods_of_all(tmp_path: Path) -> None:
+    sessions, parts = turning(periods=4), {}
+    rng = np.random.default_rng(0)
+    for name, periods in (("replay", 3), ("finetune", 4)):
+        parts[name] = Parts(tmp_path / name)
+        for period in range(periods):
+            count = len(foreseeable(sessions.tested(period))) if period else 0
+            ranks = np.where(rng.random(count) < (0.7 if name == "replay" else 0.3), 0, 99)
+            piece = Piece(ranks[None, :].astype(np.int32), np.zeros(count), 1.0, np.zeros(1))
+            parts[name].write(period, piece, lambda path: path.touch())
+    told = report_periods(sessions, parts, range(4), seed=1)
+    replayed, tuned = told["policies"]
+    assert tuned["difference"] == {
+        "to": "finetune",
+        "recall@20": 0.0,
+        "recall_interval": [0.0, 0.0],
+        "mrr@20": 0.0,
+        "mrr_interval": [0.0, 0.0],
+    }
+    shared = [row["of_shared"]["recall@20"] for row in (replayed, tuned)]
+    assert replayed["difference"]["recall@20"] == pytest.approx(shared[0] - shared[1], abs=1e-5)
+    low, high = replayed["difference"]["recall_interval"]
+    assert 0.1 < low < replayed["difference"]["recall@20"] < high < 0.7
 
 
 def test_a_file_of_periods_is_played(tmp_path: Path) -> None:
@@ -162,6 +206,10 @@ def test_a_file_of_periods_is_played(tmp_path: Path) -> None:
         ("joint", 1),
     ]
     assert told["data"] == {"clicks": 11, "sessions": 5, "items": 5, "periods": 2}
-    assert "finetune" in shown
+    assert "recall against finetune" in shown
+    assert told["policies"][1]["difference"]["to"] == "finetune"
     with pytest.raises(BadInput, match="no method 'magic'"):
         run("--periods", path, "--policies", "magic")
+    wrong = ["--plot", tmp_path / "p.png", "--workers", "2", "--step", "day", "--events", path]
+    with pytest.raises(BadInput, match="--events, --step, --workers, --plot cannot be used with"):
+        run("--periods", path, *wrong)

@@ -12,7 +12,7 @@ from training.replay.clocks import Clock, parse_policies
 from training.replay.models import ModelLine
 from training.replay.play import MISSED, foresee, stretches
 from training.replay.rivals import BaselineLine
-from training.replay.run import Played, key, make_line, replay
+from training.replay.run import Played, Run, key, replay
 from training.replay.store import Parts
 from training.replay.timeline import HOUR_US, Timeline
 
@@ -101,8 +101,8 @@ def see_themselves(events: Events, folder: Path) -> list[str]:
         last = f"u00 {item} play {8 * 24 * HOUR - 1}"
         world = timeline(events(f"{orderly()}\n{last}"))
         run(world, folder, "live/never")
-        here = folder / key(world, 3)
-        lines = [make_line(world, Clock(name), here, seed=3) for name in names]
+        here = Run(world, folder / key(world, 3), seed=3)
+        lines = [here.line(Clock(name)) for name in names]
         found.append([scores_of(line, world) for line in lines])
     pairs = zip(names, *found, strict=True)
     return [name for name, one, other in pairs if not np.array_equal(one, other)]
@@ -175,7 +175,7 @@ def test_a_killed_run_goes_on_to_the_same_figures(
         np.testing.assert_array_equal(one.model_ages, other.model_ages)
     monkeypatch.setattr("training.replay.run.play", lambda *args, **options: None)
     kept = run(world, tmp_path / "broken")
-    assert kept.night_seconds == again.night_seconds
+    assert kept.night == again.night
     assert list(whole.memory) == ["never", "daily-plain", "daily-distil"]
     for name, memory in whole.memory.items():
         np.testing.assert_array_equal(memory.ranks, again.memory[name].ranks)

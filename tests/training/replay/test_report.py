@@ -11,9 +11,9 @@ from training.baselines import DAY_US
 from training.evaluation import Evaluation
 from training.replay.ages import by_age
 from training.replay.clocks import parse_policies
-from training.replay.plot import plot_report
+from training.replay.plot import draw_bars, plot_report
 from training.replay.report import report
-from training.replay.run import Outcome, Played
+from training.replay.run import Night, Outcome, Played
 from training.replay.timeline import HOUR_US
 
 from .conftest import timeline
@@ -43,7 +43,7 @@ def played(events: Events) -> Played:
         if policy.name == "live/nightly":
             found, age = found[:40], age[:40]
         outcomes.append(Outcome(policy, found, age, costs[policy.name], 0.0))
-    return Played(world, outcomes, 7.0, {})
+    return Played(world, outcomes, Night(7.0, 1.0, cut=False), {})
 
 
 def row(found: dict[str, Any], name: str) -> dict[str, Any]:
@@ -63,8 +63,15 @@ def test_figures_are_those_of_the_ranks(played: Played) -> None:
     assert live["difference"]["ndcg@10"] == round(0.5 - 1 / np.log2(11), 6)
     popular = row(found, "popular")
     assert (popular["ndcg@10"], popular["recall@10"], popular["encoder"]) == (0, 0, None)
-    assert live["groups"]["cold users"] == {"events": 60, "ndcg@10": 0.5}
-    assert live["groups"]["warm users"] == {"events": 0, "ndcg@10": 0.0}
+    cold, warm = live["groups"]["cold users"], live["groups"]["warm users"]
+    assert cold == {
+        "events": 60,
+        "ndcg@10": 0.5,
+        "interval": [0.5, 0.5],
+        "recall@10": 1.0,
+        "recall_interval": [1.0, 1.0],
+    }
+    assert (warm["events"], warm["ndcg@10"], warm["recall_interval"]) == (0, 0.0, [0.0, 0.0])
     assert (found["data"]["replayed"], found["night_seconds"]) == (60, 7.0)
 
 
@@ -86,7 +93,7 @@ def test_what_cannot_be_told_from_the_best_is_enough(played: Played) -> None:
         Outcome(live.policy, cheap, live.model_ages, 3.0, 0.0),
         Outcome(tuned.policy, 1 - cheap, tuned.model_ages, 10.0, 0.0),
     ]
-    found = report(Played(played.timeline, outcomes, 7.0, {}), seed=1)
+    found = report(Played(played.timeline, outcomes, Night(7.0, 1.0, cut=False), {}), seed=1)
     assert found["frontier"] == ["live/never", "live/daily-plain"]
     assert (found["recommended"]["policy"], found["recommended"]["best"]) == (
         "live/never",
@@ -135,6 +142,23 @@ def test_ages_fall_into_classes_that_end_before_their_end() -> None:
         "1 to 3 days": [False, False, False, False, True, False],
         "over 8 weeks": [False, False, False, False, False, True],
     }
+
+
+def test_what_was_cut_short_is_drawn_apart_from_the_ranking(played: Played) -> None:
+    from matplotlib.figure import Figure
+
+    found = report(played, seed=1)
+    axes = Figure().subplots()
+    draw_bars(axes, found["policies"], found)
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == [
+        "live/nightly\n40 of 60 events",
+        "popular",
+        "frozen/never",
+        "live/never",
+        "live/daily-plain",
+    ]
+    assert [bar.get_hatch() for bar in axes.patches] == ["//", None, None, None, None]
 
 
 def test_a_report_is_drawn(played: Played, tmp_path: Path) -> None:
