@@ -73,15 +73,20 @@ class Figures:
     p99_ms: float
 
 
-def prepare(items: int, users: int) -> None:
-    """Fill the home of the settings: catalogue, release, online store."""
+def prepare(items: int, users: int, *, ranker: bool = False) -> None:
+    """Fill the home of the settings: catalogue, release, online store.
+
+    With a `ranker`, one that learned nothing but costs what others do, and the features it reads.
+    """
     from nearline.lake import CATALOGUE, Lake
 
     rng = np.random.default_rng(17)
     ids = [f"item-{n}" for n in range(items)]
     Lake.open().write_snapshot(CATALOGUE, _catalogue(rng, ids))
-    _publish(ids)
+    _publish(ids, _ranker(rng) if ranker else None)
     _bring_online(rng, ids, users)
+    if ranker:
+        _bring_features_online(rng, ids, [f"user-{n}" for n in range(users)])
 
 
 def _catalogue(rng: np.random.Generator, ids: list[str]) -> pa.Table:
@@ -103,8 +108,20 @@ def _catalogue(rng: np.random.Generator, ids: list[str]) -> pa.Table:
     return pa.table(missing | columns, schema=ITEM_SCHEMA)
 
 
-def _publish(ids: list[str]) -> None:
-    from nearline.releases import ReleaseManifest, ReleaseStore
+def _ranker(rng: np.random.Generator) -> str:
+    """Trees over columns that say nothing, as many as a night learns."""
+    from nearline.ranking import COLUMNS, RANKED
+    from training.ranking.examples import Examples
+    from training.ranking.learning import learn
+
+    requests = 200
+    rows = rng.normal(size=(requests * RANKED, len(COLUMNS))).astype(np.float32)
+    sizes, wanted = np.full(requests, RANKED), rng.integers(0, RANKED, requests)
+    return learn(Examples(rows, sizes, wanted, np.arange(requests)), seed=17).model_to_string()
+
+
+def _publish(ids: list[str], ranker: str | None) -> None:
+    from nearline.releases import Ranking, ReleaseManifest, ReleaseStore
     from nearline.sequence import Vocabulary
     from training.bundle import Bundle, write_bundle
     from training.indexing import write_index
@@ -129,10 +146,12 @@ def _publish(ids: list[str]) -> None:
         promoted=True,
         reasons=[],
         metrics={},
+        ranking=Ranking(wins=ranker is not None, reason="its cost is measured"),
     )
     store = ReleaseStore.open()
     with store.stage() as folder:
-        write_bundle(folder, Bundle(model, vocabulary, popularity, "small", recipe.learning))
+        bundle = Bundle(model, vocabulary, popularity, "small", recipe.learning, ranker)
+        write_bundle(folder, bundle)
         write_index(folder, model)
         store.promote(store.publish(folder, manifest))
 
@@ -156,6 +175,36 @@ def _bring_online(rng: np.random.Generator, ids: list[str], users: int) -> None:
         }
     )
     feature_store().write_to_online_store("user_sequence", frame)
+
+
+def _bring_features_online(rng: np.random.Generator, ids: list[str], users: list[str]) -> None:
+    """A row of every view that a ranker reads, for each item and user."""
+    from nearline.ranking import ITEM_FEATURES, USER_FEATURES
+    from pipeline.online import feature_store
+
+    store = feature_store()
+    for key, keys, features in (("item_id", ids, ITEM_FEATURES), ("user_id", users, USER_FEATURES)):
+        for name in dict.fromkeys(feature.split(":")[0] for feature in features):
+            fields = {field.name: str(field.dtype) for field in store.get_feature_view(name).schema}
+            columns = {
+                field: [_value(rng, field, dtype) for _ in keys]
+                for field, dtype in fields.items()
+                if field != key
+            }
+            frame = pd.DataFrame({key: keys, "feature_ts": pd.Timestamp(END), **columns})
+            store.write_to_online_store(name, frame)
+
+
+def _value(rng: np.random.Generator, field: str, dtype: str) -> Any:
+    """Something of a feature's type; lists are as long as their readers take them to be."""
+    length = 24 if field == "hours_of_day" else 2
+    if "String" in dtype:
+        found = list(_CATEGORIES[:length])
+    elif "Int" in dtype:
+        found = rng.integers(0, 100, length).tolist()
+    else:
+        found = rng.random(length).tolist()
+    return found if dtype.startswith("Array") else found[0]
 
 
 @contextmanager
@@ -347,13 +396,16 @@ def main(
     users: Annotated[int, typer.Option(help="Users with a sequence.")] = 4_000,
     workers: Annotated[int, typer.Option(help="Processes that answer.")] = 1,
     connections: Annotated[int, typer.Option(help="Connections that ask.")] = 8,
+    ranker: Annotated[
+        bool, typer.Option("--ranker", help="Order candidates by a ranker, on Feast's features.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     with TemporaryDirectory(prefix="nearline-bench-") as home:
         os.environ["NEARLINE_HOME"] = home
         # Both a deadline that a busy machine misses and what fails then are not what is measured.
         os.environ["NEARLINE_FEATURE_DEADLINE_MS"] = "5000"
-        prepare(items, users)
+        prepare(items, users, ranker=ranker)
         found = compare(users, workers, connections)
     if as_json:
         print_json([asdict(figures) for figures in found])
