@@ -38,10 +38,9 @@ def draw_bars(axes: Any, rows: list[dict[str, Any]], report: dict[str, Any]) -> 
     ordered = sorted(zip(cut, rows, strict=True), key=lambda e: (not e[0], e[1]["ndcg@10"]))
     for short, row in ordered:
         value, (low, high) = row["ndcg@10"], row["interval"]
+        played = f" ({row['events']} of {report['data']['replayed']})" if short else ""
         axes.barh(
-            f"{row['name']}\n{row['events']} of {report['data']['replayed']} events"
-            if short
-            else row["name"],
+            row["name"] + played,
             value,
             xerr=[[max(value - low, 0)], [max(high - value, 0)]],
             color=MUTED if row["encoder"] is None else ACCENT,

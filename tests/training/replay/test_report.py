@@ -152,7 +152,7 @@ def test_what_was_cut_short_is_drawn_apart_from_the_ranking(played: Played) -> N
     draw_bars(axes, found["policies"], found)
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == [
-        "live/nightly\n40 of 60 events",
+        "live/nightly (40 of 60)",
         "popular",
         "frozen/never",
         "live/never",
