@@ -52,7 +52,7 @@ STEPS_A_PASS = 4
 PROGRESS = 0.001
 """The least share by which a pass must better the watched figure: less is not worth its time."""
 
-LARGEST_STEP = 8
+LARGEST_STEP = 4
 """Times as many events as a size's step has, at most, in a warm start that has many to learn."""
 
 WARM_UP_STEPS = 100

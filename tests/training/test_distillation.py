@@ -51,7 +51,7 @@ def moved(
         (200, Warmed(steps=25, new=50, repeated=200)),
         (20, Warmed(steps=20, new=50, repeated=116)),
         (4, Warmed(steps=4, new=50, repeated=0)),
-        (1, Warmed(steps=1, new=25, repeated=0)),
+        (1, Warmed(steps=1, new=12, repeated=0)),
     ],
 )
 def test_new_events_come_first_where_steps_are_few(
