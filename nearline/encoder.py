@@ -5,6 +5,7 @@ numbers: these lie in the release's item matrix, which all processes map from on
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,11 @@ class UserEncoder:
     matrix: np.ndarray
     norms: np.ndarray
 
+    @cached_property
+    def _inputs(self) -> list[str]:
+        """What the network reads: one of an earlier Nearline reads less."""
+        return [put.name for put in self.session.get_inputs()]
+
     @classmethod
     def open(cls, folder: Path, file: str = bundle.ENCODER) -> "UserEncoder":
         """One of the encoder files in a release's folder."""
@@ -48,6 +54,6 @@ class UserEncoder:
         lengths = np.where(inputs.items == PAD, np.float32(0), self.norms[rows])
         vectors = self.matrix[rows] * lengths[..., None]  # (batch, length, dim)
         told = {**inputs._asdict(), "items": vectors}
-        read = {put.name: told[put.name] for put in self.session.get_inputs()}
+        read = {name: told[name] for name in self._inputs}
         (found,) = self.session.run(["user"], read)
         return np.asarray(found)

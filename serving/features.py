@@ -22,6 +22,7 @@ from nearline.schema import ITEM_ID, USER_ID
 from nearline.sequence import History
 from nearline.settings import settings
 from serving.errands import Errands
+from serving.reasons import Reason
 
 if TYPE_CHECKING:
     from feature_repo.store import Store
@@ -49,9 +50,13 @@ _NEIGHBOURS = ["item_neighbours:neighbour_ids", "item_neighbours:scores"]
 class StoreLate(NearlineError):
     """The online store did not answer within the deadline."""
 
+    reason = Reason.STORE_LATE
+
 
 class StoreFailed(NearlineError):
     """The online store could not be read."""
+
+    reason = Reason.STORE_FAILED
 
 
 @dataclass(frozen=True)

@@ -70,10 +70,8 @@ class TrendingList:
     def _read(self) -> Reason | None:
         try:
             self._last = self._reader.trending()
-        except StoreLate:
-            return Reason.STORE_LATE
-        except StoreFailed:
-            return Reason.STORE_FAILED
+        except (StoreLate, StoreFailed) as error:
+            return error.reason
         return None
 
 
@@ -136,8 +134,7 @@ class NeighbourLists:
             read = self._reader.neighbours(missing)
         except (StoreLate, StoreFailed) as error:
             self._metrics.source_failures.labels("cooccurrence", type(error).__name__).inc()
-            late = isinstance(error, StoreLate)
-            return Near({}, Reason.STORE_LATE if late else Reason.STORE_FAILED)
+            return Near({}, error.reason)
         self._kept.keep(read, now)
         return Near(read)
 

@@ -173,10 +173,8 @@ class Users:
         trouble = None
         try:
             found = self._reader.users(readable)
-        except StoreLate:
-            trouble = Reason.STORE_LATE
-        except StoreFailed:
-            trouble = Reason.STORE_FAILED
+        except (StoreLate, StoreFailed) as error:
+            trouble = error.reason
         nothing = UserFeatures()
         states = {user: self._state(user, found.get(user, nothing)) for user in user_ids}
         return states | {

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-log = logging.getLogger(__name__)
+from nearline.replacing import replacing
 
-STAGED = ".staged"
-"""What a file ends in while it is written; one that a kill left behind is written over."""
+log = logging.getLogger(__name__)
 
 _UNREADABLE = (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError)
 
@@ -30,9 +29,8 @@ class Checkpoint:
     def save(self, state: dict[str, Any], random: RandomState) -> None:
         """Keep a state, and the `random_state` of each process that learns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        staged = self.path.with_name(self.path.name + STAGED)
-        torch.save({"key": self.key, "random": random, "state": state}, staged)
-        staged.replace(self.path)
+        with replacing(self.path) as staged:
+            torch.save({"key": self.key, "random": random, "state": state}, staged)
 
     def load(self, *, rank: int = 0) -> dict[str, Any] | None:
         """The state of this training, with this process's random numbers set; None without one."""

@@ -188,19 +188,19 @@ def _states(begins: np.ndarray, times: np.ndarray) -> np.ndarray:
 def _gaps(users: np.ndarray, times: np.ndarray) -> np.ndarray:
     """The gap bucket from each event to the user's next one; nothing follows the last one."""
     gaps = gap_buckets(times, 0)
-    gaps[_last(users)] = _NO_GAP
+    gaps[last_events(users)] = _NO_GAP
     return gaps
 
 
 def _hours(users: np.ndarray, times: np.ndarray) -> np.ndarray:
     """The hour of the user's next event; PAD where nothing follows."""
     hours = hour_of_day(np.append(times[1:], 0)[: len(times)])
-    hours[_last(users)] = PAD
+    hours[last_events(users)] = PAD
     return hours
 
 
-def _last(users: np.ndarray) -> np.ndarray:
-    """Whether an event is its user's last one."""
+def last_events(users: np.ndarray) -> np.ndarray:
+    """Whether an event is its user's last one: bool (events,)."""
     return np.append(users[1:] != users[:-1], True)[: len(users)]
 
 

@@ -19,7 +19,7 @@ from nearline.sequence import microseconds
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from training.bundle import ServedEncoder, read_bundle, with_items
-from training.dataset import Interactions, requests, touched
+from training.dataset import Interactions, last_events, requests, touched
 from training.evaluation import TOP
 from training.model import Model
 
@@ -65,7 +65,7 @@ def judged(changed: float, users: int, age: timedelta) -> Drift:
 
 def sampled(data: Interactions) -> np.ndarray:
     """The newest position of each user of the sample: those whose ids hash lowest."""
-    last = np.flatnonzero(np.append(data.users[1:] != data.users[:-1], True)[: len(data)])
+    last = np.flatnonzero(last_events(data.users))
     order = np.array([zlib.crc32(data.user_ids[user].encode()) for user in data.users[last]])
     return last[np.argsort(order, kind="stable")[:SAMPLE]]
 

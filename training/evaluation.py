@@ -180,6 +180,11 @@ def interval(
     return float(low), float(high)
 
 
+def measure(model: Model, data: Interactions, targets: np.ndarray) -> Evaluation:
+    """The model as served, asked for each target."""
+    return evaluate(model_scorer(model, data), data, targets, items=model.config.items)
+
+
 def model_scorer(model: Model, data: Interactions) -> Scorer:
     """The model as served: each target's user encoded from the newest events before it."""
     vectors = model.eval().item_tower().detach()

@@ -19,7 +19,7 @@ from training.bundle import Bundle, read_bundle, with_items
 from training.dataset import Interactions, interactions, read_catalogue, read_events
 from training.device import within_memory
 from training.drift import drift
-from training.evaluation import Evaluation, drawn, evaluate, model_scorer
+from training.evaluation import Evaluation, drawn, measure
 from training.learning import reproducible, warm
 from training.model import Model
 from training.neighbours import neighbours
@@ -74,12 +74,12 @@ def finetune(window: Window, parent: str) -> str | None:
     with reproducible(config.seed), within_memory(), following as run:
         model = with_items(bundle, vocabulary.item_ids, catalogue)
         asked = drawn(hours.unseen, items=model.config.items, scores=_MOST_SCORES, seed=config.seed)
-        foreseen, kept_before = (_measure(model, data, t) for t in (asked, hours.kept_back))
+        foreseen, kept_before = (measure(model, data, t) for t in (asked, hours.kept_back))
         clock.lap("evaluate")
         link_fresh(model, data, most=bundle.learning.neighbours)
         warmed = warm(model, data, hours.new, hours.old, bundle.learning, seed=config.seed)
         clock.lap("learn the newest")
-        kept = _measure(model, data, hours.kept_back)
+        kept = measure(model, data, hours.kept_back)
         moved = drift(
             model, vocabulary.item_ids, catalogue, data, parent=release.manifest, window=window
         )
@@ -173,10 +173,6 @@ def popularity(
     aged = parent.popularity * decay(np.array(max(now - learned_until, 0)))
     counts[: len(aged)] += aged.astype(np.float32)
     return counts
-
-
-def _measure(model: Model, data: Interactions, targets: np.ndarray) -> Evaluation:
-    return evaluate(model_scorer(model, data), data, targets, items=model.config.items)
 
 
 def _metrics(

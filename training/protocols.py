@@ -19,9 +19,9 @@ import torch
 from nearline.console import progress
 from nearline.errors import BadInput
 from nearline.settings import settings
-from training.dataset import NONE, Interactions
+from training.dataset import NONE, Interactions, last_events
 from training.device import within_memory
-from training.evaluation import Evaluation, evaluate, model_scorer, sample
+from training.evaluation import Evaluation, measure, model_scorer, sample
 from training.exam import Exam
 from training.learning import Watch, fit, reproducible
 from training.model import Model, ModelConfig
@@ -64,7 +64,7 @@ def leave_one_out(data: Interactions) -> Split:
 
     A repeated item counts as any other. Items with nothing before them are only read.
     """
-    last = np.append(data.users[1:] != data.users[:-1], True)[: len(data)]
+    last = last_events(data.users)
     second = np.append(last[1:], False)[: len(data)] & ~last
     foreseen = data.states != NONE
     parts = (~(last | second), second, last)
@@ -146,8 +146,3 @@ def watched_ndcg(validation: np.ndarray, *, seed: int) -> Watch:
     return Watch(
         "ndcg@10", lambda model, data: float(measure(model, data, watched).ndcg.mean()), rises=True
     )
-
-
-def measure(model: Model, data: Interactions, targets: np.ndarray) -> Evaluation:
-    """The model as served, asked for each target."""
-    return evaluate(model_scorer(model, data), data, targets, items=model.config.items)

@@ -16,9 +16,8 @@ from nearline.releases import ReleaseManifest, ReleaseStore
 from training import protocols
 from training.command import evaluate
 from training.dataset import Interactions
-from training.evaluation import Evaluation
+from training.evaluation import Evaluation, measure
 from training.model import Model
-from training.protocols import measure
 
 END = datetime(2026, 1, 8, tzinfo=UTC)
 HOURS = ["--start", "2026-01-08T12:00Z", "--end", "2026-01-08T20:00Z"]
