@@ -32,11 +32,12 @@ ANYWHERE = {
 }
 
 # A local job lives for seconds: the first compiler tier, the serial collector and plans that do
-# not adapt start faster than they could ever pay back.
+# not adapt start faster than they could ever pay back. With that tier alone Java keeps only 48 MB
+# for compiled code, which a process of many jobs fills and then fails: it gets the usual room.
 ON_ONE_MACHINE = {
     "spark.sql.adaptive.enabled": "false",
 }
-QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
 
 ON_LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 
