@@ -2,7 +2,8 @@
 
 One size is trained on a file of sequences and judged leave-one-out, with its encoder as it was
 learned and in int8, and with its items in fewer bits. Then the encoder of every size, as it comes
-out of a training or not, encodes one user after another on one core.
+out of a training or not, encodes one user after another on one core; beside it stands the model as
+a trace gives it, which makes a state of every event.
 """
 
 import os
@@ -15,27 +16,44 @@ from typing import Annotated
 import faiss
 import numpy as np
 import torch
+import torch.nn as nn
 import typer
+from torch import Tensor
 
 from benchmarks.harness import machine, run, workplace
 from nearline import bundle as names
 from nearline.console import JsonFlag, print_json, print_table
 from nearline.encoder import UserEncoder
-from nearline.sequence import ModelInput
+from nearline.sequence import PAD, ModelInput
 from training.bundle import write_encoders
 from training.dataset import Interactions
 from training.evaluation import Scorer, evaluate
 from training.model import Model
+from training.network import export
 from training.protocols import Judged, judge_leave_one_out, leave_one_out, new_model
 from training.recipe import load_recipe
 from training.replay.states import encode_states
 from training.sequences import read_attributes, read_sequences
 
 ENCODERS = {"float32": names.ENCODER, "int8": names.ENCODER_COMPRESSED}
+TRACED = "traced.onnx"
 SIZES = ("small", "base", "large")
 LENGTHS = (20, 50, 200)
 _MIB, _KIB = 1 << 20, 1 << 10
 _ASKED, _WARM_UP = 500, 20
+
+
+class Traced(nn.Module):
+    """The whole user encoder, and of its states (B, L, D) the last of each user, (B, D)."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, items: Tensor, types: Tensor, *told: Tensor) -> Tensor:
+        states: Tensor = self.encoder(items, types, *told)
+        last = ((types != PAD).sum(dim=1) - 1).view(-1, 1, 1).expand(-1, 1, states.shape[2])
+        return states.gather(1, last).squeeze(1)
 
 
 @dataclass(frozen=True)
@@ -123,7 +141,8 @@ def speeds(size: str, folder: Path) -> Iterator[Speed]:
     shape = load_recipe(size).model
     model: Model = new_model(shape, np.ones((1000, 1), dtype=np.int64)).eval()
     write_encoders(folder, model)
-    for name, file in ENCODERS.items():
+    export(Traced(model.user_encoder), folder / TRACED, dim=shape.dim)
+    for name, file in {"the model, traced": TRACED, **ENCODERS}.items():
         encode, kib = UserEncoder.open(folder, file), (folder / file).stat().st_size / _KIB
         for length in LENGTHS:
             if length <= shape.length:

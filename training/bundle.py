@@ -1,11 +1,7 @@
 """A release's files, written from a model and read back to one."""
 
 import json
-import logging
 import pickle
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -19,13 +15,12 @@ from torch import Tensor
 from nearline import bundle as names
 from nearline.errors import CorruptRelease, StepFailed
 from nearline.releases import Release
-from nearline.sequence import PAD, ModelInput, Vocabulary
+from nearline.sequence import PAD, Vocabulary
 from training.content import content_ids, given_vectors, in_order
 from training.lending import borrow, by_given, lenders
 from training.model import Model, ModelConfig, input_table, rearranged
+from training.network import ServedNetwork, compress, export
 from training.recipe import Learning
-
-_OPSET = 17
 
 _UNREADABLE = (
     *(OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError),
@@ -53,35 +48,24 @@ class Bundle:
     answers: np.ndarray | None = None
 
 
-class LastState(nn.Module):
-    """The user encoder for one state a sequence, the last; it reads items as vectors (B, L, D)."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(
-        self, items: Tensor, types: Tensor, gaps: Tensor, values: Tensor, hours: Tensor
-    ) -> Tensor:
-        states = self.encoder(items, types, gaps, values, hours)  # (B, L, D)
-        last = ((types != PAD).sum(dim=1) - 1).clamp(min=0)  # (B,)
-        index = last.view(-1, 1, 1).expand(-1, 1, states.shape[2])
-        return states.gather(1, index).squeeze(1)  # (B, D)
-
-
 class ServedEncoder(nn.Module):
-    """The same with the items' vectors at hand; it reads items as numbers (B, L)."""
+    """What the served files must tell: the state after each user's newest event, by the model.
+
+    It reads items as numbers (B, L), the other inputs likewise.
+    """
 
     table: Tensor
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.last = LastState(model.user_encoder)
+        self.encoder = model.user_encoder
         self.register_buffer("table", input_table(model.item_tower()).detach())
 
-    def forward(self, items: Tensor, *told: Tensor) -> Tensor:
-        vectors: Tensor = self.last(F.embedding(items, self.table), *told)
-        return vectors  # (B, D)
+    def forward(self, items: Tensor, types: Tensor, *told: Tensor) -> Tensor:
+        states = self.encoder(F.embedding(items, self.table), types, *told)  # (B, L, D)
+        last = (types != PAD).sum(dim=1) - 1  # (B,)
+        found: Tensor = states[torch.arange(len(last)), last]
+        return found  # (B, D)
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
@@ -120,52 +104,8 @@ def write_encoders(folder: Path, model: Model) -> None:
     given = by_given(model)
     if given is not None:
         given.save(folder)
-    export_encoder(model, folder / names.ENCODER)
+    export(ServedNetwork(model.user_encoder), folder / names.ENCODER, dim=model.config.dim)
     compress(folder / names.ENCODER, folder / names.ENCODER_COMPRESSED)
-
-
-def export_encoder(model: Model, path: Path) -> None:
-    """The served encoder as ONNX; batch and length are free.
-
-    The exporter by tracing is used: it takes a fifth of a second where the newer one takes ten,
-    and writes no paths of this machine into the file, so the same model gives the same bytes.
-    """
-    inputs = list(ModelInput._fields)
-    numbers = [torch.ones(2, 2, dtype=torch.int64)] * (len(inputs) - 1)
-    example = torch.ones(2, 2, model.config.dim), *numbers
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            LastState(model.user_encoder).eval(),
-            example,
-            str(path),
-            input_names=inputs,
-            output_names=["user"],
-            dynamic_axes={name: {0: "batch", 1: "length"} for name in inputs}
-            | {"user": {0: "batch"}},
-            opset_version=_OPSET,
-            dynamo=False,
-        )
-
-
-def compress(source: Path, target: Path) -> None:
-    """The same network with weights in int8."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with _quiet():
-        # Seven bits: where a processor has no VNNI, sums of two products of eight overflow.
-        quantize_dynamic(source, target, weight_type=QuantType.QInt8, reduce_range=True)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The quantizer advises on pre-processing that this network has no use for."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def read_bundle(release: Release) -> Bundle:

@@ -101,7 +101,11 @@ class Gated(nn.Module):
         self.drop = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x + self.drop(self.part(self.norm(x)) * torch.sigmoid(self.gate(x)))
+        return self.added(x, self.part(self.norm(x)))  # (B, L, D)
+
+    def added(self, x: Tensor, answer: Tensor) -> Tensor:
+        """The stream with the part's answer to it."""
+        y: Tensor = x + self.drop(answer * torch.sigmoid(self.gate(x)))
         return y  # (B, L, D)
 
 
@@ -281,12 +285,19 @@ class UserEncoder(nn.Module):
         self, items: Tensor, types: Tensor, gaps: Tensor, values: Tensor, hours: Tensor
     ) -> Tensor:
         """States of length 1; `items` are vectors (B, L, D), the others numbers (B, L)."""
-        position = self.position_embedding.weight[: types.shape[1]]  # (L, D)
-        x = items + self.type_embedding(types) + self.gap_embedding(gaps) + position
-        x = self.drop(x + self.value_embedding(values) + self.hour_embedding(hours))
+        x = self.read(items, types, gaps, values, hours)
         for block in self.blocks:
             x = block(x)
         return F.normalize(self.norm(x), dim=-1)  # (B, L, D)
+
+    def read(
+        self, items: Tensor, types: Tensor, gaps: Tensor, values: Tensor, hours: Tensor
+    ) -> Tensor:
+        """What the first block reads of each event."""
+        position = self.position_embedding.weight[: types.shape[1]]  # (L, D)
+        x = items + self.type_embedding(types) + self.gap_embedding(gaps) + position
+        x = self.drop(x + self.value_embedding(values) + self.hour_embedding(hours))
+        return x  # (B, L, D)
 
 
 class Model(nn.Module):

@@ -51,8 +51,8 @@ class Item(NamedTuple):
     given: Given | None = None
 
 
-def make() -> Bundle:
-    config = ModelConfig(30, 2, LONGEST, 32, 2, 2, 10, 0.1, 64, 0.1, 0.05)
+def make(layers: int = 2) -> Bundle:
+    config = ModelConfig(30, 2, LONGEST, 32, 2, layers, 10, 0.1, 64, 0.1, 0.05)
     with torch.random.fork_rng():
         torch.manual_seed(5)
         model = Model(config, torch.randint(1, 65, (30, LONGEST))).eval()
@@ -108,6 +108,21 @@ def test_the_served_encoder_gives_the_last_state_of_the_model(
     np.testing.assert_array_equal(names.read_matrix(tmp_path), matrix.numpy())
     small = UserEncoder.open(tmp_path, names.ENCODER_COMPRESSED)(padded)
     assert ((small * found).sum(axis=1) > 0.999).all()
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_users_are_encoded_together_as_each_alone(tmp_path: Path, layers: int) -> None:
+    write_bundle(tmp_path, make(layers))
+    encode = UserEncoder.open(tmp_path)
+    users, lengths = ModelInput(*history(10)), np.array([1, 4, 9, 10])
+    inside = np.arange(10) < lengths[:, None]
+    together = encode(ModelInput(*(np.where(inside, column, 0) for column in users)))
+    for row, length in enumerate(lengths):
+        alone = encode(ModelInput(*(column[[row], :length] for column in users)))
+        np.testing.assert_allclose(together[[row]], alone, atol=1e-6)
+    with torch.no_grad():
+        states, _ = make(layers).model(*map(torch.from_numpy, users))
+    np.testing.assert_allclose(together, states[np.arange(4), lengths - 1].numpy(), atol=1e-5)
 
 
 def test_the_compressed_encoder_is_smaller(tmp_path: Path) -> None:
