@@ -9,12 +9,12 @@ import os
 import sys
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 from tqdm import tqdm
 
@@ -24,6 +24,7 @@ from nearline.errors import StepFailed
 from nearline.windows import DAY, Window, hour_floor
 
 if TYPE_CHECKING:
+    from nearline.sources.synthetic import Stream
     from pipeline.airflow import Airflow
     from serving.client import RecommendationClient
 
@@ -63,23 +64,30 @@ class Found:
     swap: float
 
 
-def prepare(sizes: dict[str, int], end: datetime) -> None:
-    """A day of events up to `end`, its features, and a night that is live."""
+def site(*, users: int, items: int, events: int, end: datetime) -> "Stream":
+    """Two days of a site with so many events an hour: one up to `end`, and the one after it."""
     from nearline.domains import load_domain
+    from nearline.settings import settings
+    from nearline.sources.synthetic import Stream, StreamSpec
+
+    spec = StreamSpec(users, items, 2 * 24 * events, 2, end + DAY, settings().seed)
+    return Stream(spec, load_domain(settings().domain))
+
+
+def prepare(stream: "Stream") -> None:
+    """The first day, its features, and a night that is live."""
     from nearline.intake.raw import merge_raw
     from nearline.lake import RAW, Lake
-    from nearline.settings import settings
     from nearline.sources.dataset import upsert_items
-    from nearline.sources.synthetic import Stream, StreamSpec
     from pipeline import steps
 
-    spec = StreamSpec(sizes["users"], sizes["items"], 24 * sizes["events"], 1, end, settings().seed)
-    stream, lake = Stream(spec, load_domain(settings().domain)), Lake.open()
-    day = Window(end - DAY, end)
+    lake, day = Lake.open(), Window(stream.spec.start, stream.spec.start + DAY)
     upsert_items(lake, stream.items())
     for batch in stream.batches():
+        if pc.min(batch["received_ts"]).as_py() >= day.end:
+            break
         merge_raw(lake, batch)
-    lake.mark_complete(RAW, day, rows=spec.events)
+    lake.mark_complete(RAW, day, rows=stream.spec.events // 2)
     for name in ("spark_features", "dbt_marts", "materialize"):
         getattr(steps, name)(day)
     night = steps.train(day)
@@ -87,30 +95,26 @@ def prepare(sizes: dict[str, int], end: datetime) -> None:
     steps.promote(night)
 
 
-def happens(count: int) -> list[dict[str, Any]]:
-    """Events of the running hour so far, on items as the day had them, by users drawn apart: most
-    of them turn to items that are new to them."""
-    from nearline.lake import EVENTS, Lake
-    from nearline.schema import EVENT_SCHEMA
-
-    what = ["item_id", "event_type", "value"]
-    past = Lake.open().read(EVENTS, schema=EVENT_SCHEMA, columns=["user_id", *what])
-    past = past.filter(past["item_id"].is_valid())
-    now, rng = datetime.now(UTC), np.random.default_rng(17)
-    one, other = (past.take(pa.array(rng.integers(0, len(past), count))) for _ in range(2))
-    drawn = one.select(what).append_column("user_id", other["user_id"]).to_pylist()
-    ages = np.sort(rng.uniform(0, (now - hour_floor(now)).total_seconds(), count))[::-1]
+def happens(stream: "Stream", count: int) -> list[dict[str, Any]]:
+    """The first events of the second day, as if they were those of the running hour so far."""
+    second = stream.spec.start + DAY
+    begins = (b for b in stream.batches() if pc.min(b["received_ts"]).as_py() >= second)
+    rows = next(begins).sort_by("received_ts").slice(0, count)
+    times = rows["received_ts"].to_numpy().astype(np.int64)
+    now = datetime.now(UTC)
+    gone = (times - times[0]) / max(int(times[-1] - times[0]), 1)
+    told = rows.select(["event_id", "user_id", "item_id", "event_type", "query"]).to_pylist()
     return [
         {
-            **row,
-            "event_id": f"{now:%d%H%M}-{n}",
-            "event_ts": (now - timedelta(seconds=age)).isoformat(),
+            **{name: value for name, value in row.items() if value is not None},
+            "event_ts": (second + share * (now - second)).isoformat(),
+            **({"value": float(value)} if value else {}),
         }
-        for n, (row, age) in enumerate(zip(drawn, ages, strict=True))
+        for row, share, value in zip(told, gone, rows["value"].to_pylist(), strict=True)
     ]
 
 
-def measure(events: int) -> Found:
+def measure(stream: "Stream", events: int) -> Found:
     """Post an hour's events, close it, and follow it to the answer that has learned it."""
     from pipeline import services
     from pipeline.airflow import Airflow
@@ -125,7 +129,7 @@ def measure(events: int) -> Found:
             airflow.unpause(dag_id)
         with RecommendationClient() as client:
             _await(client, "ready", lambda: client.health().status == "ready")
-            before, took = client.release().version, _post(client, happens(events))
+            before, took = client.release().version, _post(client, happens(stream, events))
             closed = time.time()
             runs = _follow(airflow)
             _await(client, "a new release", lambda: client.release().version != before)
@@ -229,10 +233,11 @@ def main(
         own = {"schedule_start": (end + DAY).isoformat(), "max_train_minutes": str(night_minutes)}
         os.environ.update(environment(folder, **ports, **own))
         settings.cache_clear()
+        stream = site(users=users, items=items, events=events, end=end)
         if not (folder / "releases").exists():
             err.print("a day of events becomes features and a night", highlight=False)
-            prepare({"users": users, "items": items, "events": events}, end)
-        told = measure(events)
+            prepare(stream)
+        told = measure(stream, events)
     if as_json:
         print_json({"machine": machine(), **asdict(told)})
         return

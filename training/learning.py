@@ -55,6 +55,9 @@ PROGRESS = 0.001
 LARGEST_STEP = 4
 """Times as many events as a size's step has, at most, in a warm start that has many to learn."""
 
+LEAST_REPEATED = 1
+"""Older targets that a warm start repeats for each new one, at least: without any it forgets."""
+
 WARM_UP_STEPS = 100
 """Of the first pass, at most: the rate rises to its full height."""
 
@@ -240,9 +243,9 @@ def warm(
     """Go on learning from `new` targets, mixed with whole users drawn from the `old` ones.
 
     What the model answered to the old ones before, its parent's answers, holds it back: with the
-    weight `distillation`. One pass, and at most `warm_steps` steps: where they are not enough the
-    new ones come first, then as many older ones as there is room for. More passes at a higher rate
-    fit the few users of some hours, and foresee the next hours worse than no fine-tune does.
+    weight `distillation`. One pass, and at most `warm_steps` steps: where these are too few, fewer
+    older ones are repeated, then steps grow, then new ones are left out. More passes at a higher
+    rate fit the few users of some hours, and foresee the next hours worse than no fine-tune does.
     """
     if len(new) == 0:
         return Warmed(0, 0, 0)
@@ -275,24 +278,30 @@ def _fitting(
     learning: Learning,
     rng: np.random.Generator,
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """Events a step, and of both targets so many as fit into `warm_steps` of them, the new first.
+    """Events a step, and of both targets so many as fit into `warm_steps` of them.
 
-    A step over a large catalogue costs hardly more with twice the events: where the new ones do not
-    fit, steps grow, up to LARGEST_STEP times.
+    Of the older ones at least LEAST_REPEATED stay for each new one. A step over a large catalogue
+    costs hardly more with twice the events: where these do not fit, steps grow, up to LARGEST_STEP
+    times.
     """
     most, tokens = learning.warm_steps, learning.batch_tokens
 
-    def steps(targets: np.ndarray) -> int:
-        return training_steps(model, data, targets, tokens)
+    def steps(*parts: np.ndarray) -> int:
+        return training_steps(model, data, np.concatenate(parts), tokens)
 
-    while (alone := steps(new)) > most and tokens < LARGEST_STEP * learning.batch_tokens:
+    if (all_of_them := steps(new, repeated)) <= most:
+        return tokens, new, repeated
+    least = whole_users(data, repeated, min(LEAST_REPEATED * len(new), len(repeated)), rng)
+    while (needed := steps(new, least)) > most and tokens < LARGEST_STEP * learning.batch_tokens:
         tokens *= 2
-    if alone > most:
-        return tokens, whole_users(data, new, len(new) * most // alone, rng), repeated[:0]
-    both = steps(np.concatenate([new, repeated]))
-    if both > most:
-        count = len(repeated) * (most - alone) // (both - alone)
-        repeated = whole_users(data, repeated, count, rng)
+        all_of_them = steps(new, repeated)
+    if needed > most:
+        new, repeated = (
+            whole_users(data, part, len(part) * most // needed, rng) for part in (new, least)
+        )
+    elif all_of_them > most:
+        room = (len(repeated) - len(least)) * (most - needed) // (all_of_them - needed)
+        repeated = whole_users(data, repeated, len(least) + room, rng)
     return tokens, new, repeated
 
 

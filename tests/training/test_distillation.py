@@ -49,12 +49,12 @@ def moved(
     ("most", "expected"),
     [
         (200, Warmed(steps=25, new=50, repeated=200)),
-        (20, Warmed(steps=20, new=50, repeated=116)),
-        (4, Warmed(steps=4, new=50, repeated=0)),
-        (1, Warmed(steps=1, new=12, repeated=0)),
+        (20, Warmed(steps=20, new=50, repeated=120)),
+        (4, Warmed(steps=4, new=50, repeated=52)),
+        (1, Warmed(steps=1, new=12, repeated=16)),
     ],
 )
-def test_new_events_come_first_where_steps_are_few(
+def test_few_steps_leave_out_older_events_then_new_ones_too(
     most: int, expected: Warmed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learned: list[int] = []
