@@ -54,7 +54,7 @@ def _attended(gated: Gated, x: Tensor) -> Tensor:
     """Attention of every event to those up to it."""
     part = gated.part
     assert isinstance(part, CausalAttention)
-    q, k, v = part.qkv(gated.norm(x)).chunk(3, dim=2)
+    q, k, v = part.qkv(gated.norm(x)).split(part.out.in_features, dim=2)
     return gated.added(x, part.out(_Causal.apply(q, k, v, part.heads)))  # (B, L, D)
 
 
@@ -62,9 +62,10 @@ def _asked(gated: Gated, last: Tensor, x: Tensor, there: Tensor) -> Tensor:
     """Attention of one event a sequence, the newest, to all that are `there` (B, L)."""
     part = gated.part
     assert isinstance(part, CausalAttention)
-    one, rest = slice(part.out.in_features), slice(part.out.in_features, None)
-    q = F.linear(gated.norm(last), part.qkv.weight[one], part.qkv.bias[one])
-    k, v = F.linear(gated.norm(x), part.qkv.weight[rest], part.qkv.bias[rest]).chunk(2, dim=2)
+    dim = part.out.in_features
+    q = F.linear(gated.norm(last), part.qkv.weight[:dim], part.qkv.bias[:dim])
+    found = F.linear(gated.norm(x), part.qkv.weight[dim:], part.qkv.bias[dim:])
+    k, v = found.split(dim, dim=2)
     return gated.added(last, part.out(_Masked.apply(q, k, v, there, part.heads)))  # (B, 1, D)
 
 
