@@ -24,6 +24,16 @@ wire = httpx.MockTransport(lambda request: answer)
 with RecommendationClient(base_url="http://x", transport=wire) as client:
     assert client.health().release == "r"
 """
+NO_COMMAND = """
+from nearline.start import main
+
+try:
+    main()
+except SystemExit as stopped:
+    assert "typer is not installed" in stopped.code and "nearline[lookup]" in stopped.code
+else:
+    raise AssertionError
+"""
 LOOKUP = """
 from nearline.cli import build
 
@@ -68,6 +78,7 @@ def install(requirements: Iterable[str], folder: Path) -> None:
     ("requirements", "program"),
     [
         (PROJECT["dependencies"], CLIENT),
+        (PROJECT["dependencies"], NO_COMMAND),
         ([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["lookup"]], LOOKUP),
     ],
 )
