@@ -21,11 +21,11 @@ from torch import Tensor
 from nearline.sequence import PAD, ModelInput
 from training.model import Block, CausalAttention, FeedForward, Gated, UserEncoder
 
-DOMAIN = "com.microsoft"
+_OWN = "com.microsoft"
 """The operators of ONNX Runtime that the standard does not have."""
 
 _OPSET = 17
-_ATTENTION = f"{DOMAIN}::MultiHeadAttention"
+_ATTENTION = f"{_OWN}::MultiHeadAttention"
 
 
 class ServedNetwork(nn.Module):
@@ -110,7 +110,7 @@ class _Gelu(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g: Any, x: Any) -> Any:
-        return g.op(f"{DOMAIN}::Gelu", x).setType(x.type())
+        return g.op(f"{_OWN}::Gelu", x).setType(x.type())
 
 
 class _Unit(torch.autograd.Function):
@@ -150,7 +150,6 @@ def export(network: nn.Module, path: Path, *, dim: int) -> None:
             dynamic_axes={name: {0: "batch", 1: "length"} for name in inputs}
             | {"user": {0: "batch"}},
             opset_version=_OPSET,
-            custom_opsets={DOMAIN: 1},
             dynamo=False,
         )
 
