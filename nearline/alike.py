@@ -15,7 +15,7 @@ from nearline.highest import highest
 from nearline.lenders import Lenders, Loan
 
 PROPOSED = 10
-"""Candidates, at most: of the hundred that are ranked, more take places of better ones."""
+"""Candidates, at most: more would take too many of the places where candidates are ranked."""
 
 MOST_READ = 1_000_000
 """Numbers of given vectors that one look-up compares with, at most, as a request waits for it: of
