@@ -82,8 +82,9 @@ def prepare(items: int, users: int, *, ranker: bool = False) -> None:
 
     rng = np.random.default_rng(17)
     ids = [f"item-{n}" for n in range(items)]
-    Lake.open().write_snapshot(CATALOGUE, _catalogue(rng, ids))
-    _publish(ids, _ranker(rng) if ranker else None)
+    catalogue = _catalogue(rng, ids)
+    Lake.open().write_snapshot(CATALOGUE, catalogue)
+    _publish(ids, catalogue, _ranker(rng) if ranker else None)
     _bring_online(rng, ids, users)
     if ranker:
         _bring_features_online(rng, ids, [f"user-{n}" for n in range(users)])
@@ -120,20 +121,23 @@ def _ranker(rng: np.random.Generator) -> str:
     return learn(Examples(rows, sizes, wanted, np.arange(requests)), seed=17).model_to_string()
 
 
-def _publish(ids: list[str], ranker: str | None) -> None:
+def _publish(ids: list[str], catalogue: pa.Table, ranker: str | None) -> None:
     from nearline.releases import Ranking, ReleaseManifest, ReleaseStore
     from nearline.sequence import Vocabulary
+    from nearline.words import LONGEST
     from training.bundle import Bundle, write_bundle
+    from training.content import content_ids
     from training.indexing import write_index
     from training.model import Model, ModelConfig
     from training.recipe import load_recipe
 
     torch.manual_seed(17)
     recipe = load_recipe("small")
+    words = content_ids(catalogue, buckets=recipe.model.content_buckets)
     shape = ModelConfig(
-        items=len(ids), types=len(_TYPES), content_width=1, **recipe.model.model_dump()
+        items=len(ids), types=len(_TYPES), content_width=LONGEST, **recipe.model.model_dump()
     )
-    model = Model(shape, torch.ones(len(ids), 1, dtype=torch.int64))
+    model = Model(shape, torch.from_numpy(words))
     model.item_tower.touch(np.arange(len(ids)))  # each item has a vector of its own
     popularity = np.arange(len(ids), 0, -1, dtype=np.float32)
     vocabulary = Vocabulary(tuple(ids), _TYPES)

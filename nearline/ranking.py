@@ -22,9 +22,10 @@ RANKED = 100
 """Candidates of all sources that a ranker orders: to read more would take longer than it gains."""
 
 TIED = 10
-"""So many newest items of a user are looked up for their neighbours, and compared by vectors."""
+"""So many newest items of a user are looked up for their neighbours and for what is like them, and
+compared by vectors."""
 
-SOURCES = ("encoder", "cooccurrence", "trending")
+SOURCES = ("encoder", "cooccurrence", "alike", "trending")
 """What proposes candidates, by the names that serving uses."""
 
 RANK_OFFSET = 60
@@ -38,6 +39,7 @@ WEIGHTS = {
     "content": 0.5,
     "trending": 0.25,
     "popular": 0.25,
+    "alike": 0.1,
 }
 """How much the rank in each source counts where lists are fused."""
 

@@ -17,14 +17,15 @@ Retriever = Literal[
     "encoder",
     "vectors",
     "cooccurrence",
+    "alike",
     "content",
     "words",
     "trending",
     "popular",
     "promotion",
 ]
-"""What proposed one item: encoder, a user's vector; vectors, an item's vector; promotion, the file
-of promotions; the others as above."""
+"""What proposed one item: encoder, a user's vector; vectors, an item's vector; alike, what is said
+of the items touched last; promotion, the file of promotions; the others as above."""
 
 
 class Reason(StrEnum):

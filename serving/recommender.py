@@ -117,8 +117,8 @@ class Recommender:
             nearest = partial(retrieve.nearest, vector=vector, source="vectors")
             own = _Own([nearest, together], state, source="neighbours", reason=trouble)
             return self._answer(rules, asked, own, _Site(), now)
-        alike = partial(retrieve.alike, item_id=item_id)
-        own = _Own([alike, together], state, reason=trouble or Reason.NEW_ITEM)
+        by_categories = partial(retrieve.by_categories, item_id=item_id)
+        own = _Own([by_categories, together], state, reason=trouble or Reason.NEW_ITEM)
         answer = self._answer(rules, asked, own, _Site(), now)
         if answer.items:
             return answer
@@ -219,7 +219,10 @@ class Recommender:
         sources.insert(0, partial(retrieve.nearest, vector=vector))
         rank = None
         if asked.ranked and pinned.release.ranker is not None and not state.trouble:
-            sources.append(partial(retrieve.trending, trends=site.trends))
+            sources += [
+                partial(retrieve.alike, history=state.history),
+                partial(retrieve.trending, trends=site.trends),
+            ]
             rank = partial(self._ranking.order, pinned, state, now=now)
         return _Own(sources, state, rank, source, state.trouble)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from nearline import bundle
+from nearline.alike import Alike
 from nearline.content import ContentVectors
 from nearline.encoder import UserEncoder
 from nearline.errors import CorruptRelease, ReleaseError
@@ -16,6 +17,7 @@ from nearline.highest import highest
 from nearline.lenders import Lenders
 from nearline.releases import Release, ReleaseManifest
 from nearline.sequence import ModelInput, Vocabulary, pad
+from serving.alike import KeptAlike
 from serving.catalogue import Catalogue
 from serving.newcomers import Newcomers
 from serving.ranker import Ranker, Use
@@ -42,6 +44,7 @@ class LoadedRelease:
     length: int
     user_encoder: UserEncoder
     content: ContentVectors | None = None
+    alike: KeptAlike | None = None
     ranker: Ranker | None = None
     index: "ItemIndex | None" = None
 
@@ -120,15 +123,17 @@ def _read(release: Release, encoder: Encoder) -> LoadedRelease:
             "the other one"
         )
     user_encoder = UserEncoder.open(release.path, file)
+    vocabulary, content = bundle.read_vocabulary(release.path), _content(release, user_encoder)
     return LoadedRelease(
         manifest=release.manifest,
         encoder=encoder,
-        vocabulary=bundle.read_vocabulary(release.path),
+        vocabulary=vocabulary,
         matrix=user_encoder.matrix,
         popularity=np.load(release.path / bundle.POPULARITY),
         length=int(json.loads((release.path / bundle.CONFIG).read_text())["length"]),
         user_encoder=user_encoder,
-        content=_content(release, user_encoder),
+        content=content,
+        alike=_alike(content, vocabulary) if content else None,
         index=_index(release, user_encoder.matrix),
     )
 
@@ -141,6 +146,11 @@ def _content(release: Release, items: UserEncoder) -> ContentVectors | None:
     lenders = Lenders.read(release.path / bundle.LENDERS)
     given = GivenVectors.read(release.path) if bundle.GIVEN in files else None
     return ContentVectors(table, items.matrix, items.norms, lenders, given)
+
+
+def _alike(content: ContentVectors, vocabulary: Vocabulary) -> KeptAlike:
+    known = Alike(content.lenders, content.given)
+    return KeptAlike(known, vocabulary.item_row, buckets=content.buckets)
 
 
 def _index(release: Release, matrix: np.ndarray) -> "ItemIndex | None":

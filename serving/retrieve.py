@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nearline.alike import proposed
+from nearline.ranking import TIED
 from nearline.sequence import History
 from serving.features import Neighbours, Trending
 from serving.filters import Filters
@@ -105,7 +107,19 @@ def found(
     return Retrieved("words", _ranked(scores))
 
 
-def alike(rules: Rules, limit: int, *, item_id: str) -> Retrieved:
+def alike(rules: Rules, limit: int, *, history: History) -> Retrieved:
+    """What is like the items touched last by what is said of it; likeness adds up over these."""
+    release, known = rules.pinned.release, rules.pinned.catalogue
+    entries = [known.entry(item_id) for item_id in dict.fromkeys(history.item_ids[-TIED:])]
+    told = [entry for entry in entries if entry]
+    if release.alike is None or not told:
+        return Retrieved("alike", ())
+    pairs = proposed(release.alike.closest(told), rules.rows)[:limit]
+    ids = release.vocabulary.item_ids
+    return Retrieved("alike", [(ids[row], score) for row, score in pairs])
+
+
+def by_categories(rules: Rules, limit: int, *, item_id: str) -> Retrieved:
     """Items that share categories with an item: closest first, then what the release saw most."""
     release, shelf = rules.pinned.release, rules.pinned.shelf
     shares = rules.pinned.catalogue.alike(

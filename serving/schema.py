@@ -232,7 +232,9 @@ class RankedItem(BaseModel):
     title: str | None = Field(description="From the catalogue; null for an item that is not there.")
     score: float = Field(description="Orders the items of one source in this answer.")
     source: Retriever = Field(
-        description="What proposed the item; promotion: the site put it at its place."
+        description="What proposed the item; alike: its content is like that of the items touched "
+        "last; content: the release does not know it yet, or it shares categories; promotion: the "
+        "site put it at its place."
     )
     matches: bool = Field(description="False for an item that fills up a list against the filters.")
     why: WhyItem | None = Field(None, description="With `explain` only.")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from nearline.alike import Alike
 from nearline.given import GivenVectors
 from nearline.lenders import Lenders, Loan
 from training.model import Model
@@ -53,6 +54,13 @@ def borrow(model: Model, about: np.ndarray | None = None) -> None:
         kept = sparse.dia_array((~about[None], [0]), shape=new.shape).astype(np.float32)
         new = new + kept @ tower.loans.matrix()
     tower.borrow(Graph.of(new.tocsr()))
+
+
+def alike(model: Model, asked: np.ndarray) -> list[Loan]:
+    """The items most like each of these (rows, int64) by content, as serving finds them."""
+    words = model.item_tower.content.words[torch.from_numpy(asked)].cpu().numpy()
+    known = Alike(lenders(model), by_given(model))
+    return known.closest([each[each > 0] for each in words], asked)
 
 
 def _loans(model: Model, asked: np.ndarray) -> list[Loan]:

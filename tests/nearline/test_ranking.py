@@ -18,6 +18,7 @@ from nearline.ranking import (
 LISTS = {
     "encoder": [("a", 0.8), ("b", 0.4)],
     "cooccurrence": [("c", 5.0), ("a", 1.0)],
+    "alike": [("b", 0.8), ("c", 0.2)],
     "trending": [],
 }
 HOUR_US = 3_600_000_000
@@ -51,7 +52,7 @@ def test_the_candidates_are_the_best_of_each_source_in_turn() -> None:
     assert pooled(LISTS) == ["a", "c", "b"]
     long = {source: [(f"{source}{n}", 1.0) for n in range(90)] for source in SOURCES}
     found = pooled(long)
-    assert found[:4] == ["encoder0", "cooccurrence0", "trending0", "encoder1"]
+    assert found[:4] == ["encoder0", "cooccurrence0", "alike0", "trending0"]
     assert len(found) == RANKED
 
 
@@ -61,9 +62,11 @@ def test_each_source_tells_the_place_and_the_share_of_its_best_score() -> None:
         "encoder_place": [0, 1, NAN],
         "encoder_share": [1, 0.5, NAN],
         "encoder_score": [0.8, 0.4, NAN],
-        "fused": [1 / 61 + 0.5 / 62, 1 / 62, 0.5 / 61],
+        "fused": [1 / 61 + 0.5 / 62, 1 / 62 + 0.1 / 61, 0.5 / 61 + 0.1 / 62],
         "cooccurrence_place": [1, NAN, 0],
         "cooccurrence_share": [0.2, NAN, 1],
+        "alike_place": [NAN, 0, 1],
+        "alike_share": [NAN, 1, 0.25],
         "trending_place": [NAN] * 3,
         "trending_share": [NAN] * 3,
         "near_newest": [0.6, 0, 0.8],

@@ -195,11 +195,13 @@ class World:
         ranking: Ranking | None = None,
         words: np.ndarray | None = None,
         lending: int | None = None,
+        lenders: Lenders | None = None,
         given: GivenVectors | None = None,
     ) -> str:
         """Publish a release by hand, an hourly one with a `parent`, and return its version.
 
-        `lending` are the items of its table of who lends: all of them, or none for no table.
+        `lending` are the items of its table of who lends: all of them, or none for no table;
+        nobody lends in it, unless the table itself is given.
         """
         model = TinyModel.make(len(item_ids), seed)
         manifest = ReleaseManifest(
@@ -225,8 +227,8 @@ class World:
                 lending = len(item_ids) if lending is None else lending
             if lending:
                 nobody = np.zeros((lending, 1), dtype=np.int64)
-                lenders = Lenders.of(nobody, nobody[:, 0] > 0, buckets=100, share=0.5)
-                lenders.save(folder / bundle.LENDERS)
+                none = Lenders.of(nobody, nobody[:, 0] > 0, buckets=100, share=0.5)
+                (lenders or none).save(folder / bundle.LENDERS)
             if given is not None:
                 given.save(folder)
             if ranker is not None:

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nearline.alike import proposed, summed
 from nearline.highest import highest
+from nearline.lenders import Loan
 from nearline.ranking import POOL, TIED
 from training.baselines import Neighbours
 from training.dataset import Interactions, touched
 from training.evaluation import encode
+from training.lending import alike
 from training.model import Model
 
 _LISTED = 50
@@ -39,17 +42,20 @@ class Retrieval:
         `trends` is the trending list at the moment of each.
         """
         vectors = self.model.item_tower().detach()
+        newest = [_once(self.newest(target)) for target in targets]
+        like = self._like(newest)
         step = max(_CHUNK_CELLS // len(self.matrix), 1)
         for start in range(0, len(targets), step):
             part = targets[start : start + step]
             scores = encode(self.model, vectors, self.data, part) @ self.matrix.T
             seen = np.zeros(scores.shape, dtype=bool)
             seen[touched(self.data, self.data.states[part])] = True
-            for n, target in enumerate(part):
+            for n, tied in enumerate(newest[start : start + step]):
                 trending = [pair for pair in trends[start + n] if not seen[n, pair[0]]]
                 yield {
                     "encoder": _top(scores[n], seen[n]),
-                    "cooccurrence": self._together(target, seen[n]),
+                    "cooccurrence": self._together(tied, ~seen[n]),
+                    "alike": proposed([like[row] for row in tied.tolist()], ~seen[n]),
                     "trending": trending[:POOL],
                 }
 
@@ -57,13 +63,22 @@ class Retrieval:
         """Rows of the newest items before a target, oldest first."""
         return touched(self.data, self.data.states[[target]], newest=TIED)[1]
 
-    def _together(self, target: int, seen: np.ndarray) -> Proposed:
+    def _like(self, newest: Sequence[np.ndarray]) -> dict[int, Loan]:
+        """What is like each of these items by content."""
+        rows = np.unique(np.concatenate(newest))
+        return dict(zip(rows.tolist(), alike(self.model, rows), strict=True))
+
+    def _together(self, newest: np.ndarray, unseen: np.ndarray) -> Proposed:
         """The neighbours of the newest items, by their summed likeness to these."""
-        rows = np.unique(self.newest(target))
-        near, likeness = self.neighbours.rows[rows, :_LISTED], self.neighbours.likeness[rows]
-        there = (near >= 0) & ~seen[near]
-        found, place = np.unique(near[there], return_inverse=True)
-        return _best(found, np.bincount(place, likeness[:, :_LISTED][there]))
+        near, likeness = (
+            part[newest, :_LISTED] for part in (self.neighbours.rows, self.neighbours.likeness)
+        )
+        return summed(near[near >= 0], likeness[near >= 0], unseen, POOL)
+
+
+def _once(rows: np.ndarray) -> np.ndarray:
+    """The rows, each once, in their order."""
+    return np.array(list(dict.fromkeys(rows.tolist())), dtype=np.int64)
 
 
 def _top(scores: np.ndarray, seen: np.ndarray) -> Proposed:

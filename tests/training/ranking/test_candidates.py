@@ -61,3 +61,26 @@ def test_of_equal_scores_the_first_items_stay(
     retrieval = Retrieval(data, model, np.outer([0, 9, 1, 1, 2], state), near)
     [found] = retrieval.lists(data.targets(), [[]])
     assert [row for row, _ in found["encoder"]] == [E, C]
+
+
+def test_items_alike_by_content_are_proposed_by_what_is_learned_before(
+    events: Callable[[str], pa.Table],
+) -> None:
+    data = interactions(
+        events("u1 a play 0\n u1 b play 60\n u1 c play 120\n u2 d play 0"),
+        Vocabulary(ITEMS, ("play",)),
+        ["play"],
+    )
+    model, (horror, love, rome, other) = a_model(), range(1, 5)
+    words = [[horror, 0], [horror, love], [horror, rome], [love, other], [rome, other]]
+    model.item_tower.content.words = torch.tensor(words)
+    model.item_tower.touch(np.array([A, B, D]))
+    near = Neighbours(np.full((5, 1), -1), np.zeros((5, 1), dtype=np.float32))
+    retrieval = Retrieval(data, model, model.item_matrix().detach().numpy(), near)
+    third = int(data.targets()[1])
+    [found] = retrieval.lists(np.array([third]), [[]])
+    assert found["alike"] == [(D, pytest.approx(found["alike"][0][1]))]
+    assert 0 < found["alike"][0][1] < 1, "it shares the likeness to b with a, which was touched"
+    model.item_tower.touch(np.array([C]))
+    [later] = retrieval.lists(np.array([third]), [[]])
+    assert {row for row, _ in later["alike"]} == {C, D}, "nobody is like what nothing is learned of"
