@@ -9,6 +9,7 @@ read as shares of its best one.
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, zip_longest
 from typing import Any, TypeVar
 
 import numpy as np
@@ -141,11 +142,9 @@ def numbers(values: Sequence[Any]) -> np.ndarray:
 
 def pooled(lists: Mapping[str, Sequence[tuple[Key, float]]]) -> list[Key]:
     """The candidates that are ranked: the best of each source in turn, each once."""
-    turns: dict[Key, tuple[int, int]] = {}
-    for number, source in enumerate(SOURCES):
-        for place, (key, _) in enumerate(lists.get(source, ())):
-            turns[key] = min(turns.get(key, (place, number)), (place, number))
-    return sorted(turns, key=turns.__getitem__)[:RANKED]
+    turns = zip_longest(*(lists.get(source, ()) for source in SOURCES))
+    keys = dict.fromkeys(pair[0] for turn in turns for pair in turn if pair is not None)
+    return list(islice(keys, RANKED))
 
 
 def matrix(
