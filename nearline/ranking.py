@@ -165,20 +165,16 @@ def matrix(
     candidate.
     """
     places = {key: place for place, key in enumerate(candidates)}
-    count = len(candidates)
     own = [
         *_placed(places, lists),
         *_nearness(vectors, newest),
         *items.T,
         *_liked(categories, user.affinities),
     ]
-    shared = [*user.numbers, *_told(user, context)]
-    return np.column_stack(
-        [
-            np.asarray(own, dtype=np.float32).T,
-            np.tile(np.array(shared, dtype=np.float32), (count, 1)),
-        ]
-    )
+    found = np.empty((len(candidates), len(COLUMNS)), dtype=np.float32)
+    found[:, : len(own)] = np.transpose(own)
+    found[:, len(own) :] = [*user.numbers, *_told(user, context)]
+    return found
 
 
 def _placed(
@@ -190,16 +186,15 @@ def _placed(
     for source in SOURCES:
         found = lists.get(source, ())
         best = found[0][1] if len(found) and found[0][1] > 0 else np.nan
-        there = [
-            (places[key], place, score) for place, (key, score) in enumerate(found) if key in places
-        ]
-        rows = [row for row, *_ in there]
-        scores = np.array([score for *_, score in there], dtype=np.float64)
+        there = [(places.get(key, -1), at, score) for at, (key, score) in enumerate(found)]
+        told = np.array(there, dtype=np.float64).reshape(-1, 3)
+        row, at, scores = told[told[:, 0] >= 0].T
+        rows = row.astype(np.int64)
         place, share = np.full((2, len(places)), np.nan)
-        place[rows] = [at for _, at, _ in there]
+        place[rows] = at
         share[rows] = scores / best
         columns += [place, share]
-        fused += np.nan_to_num(WEIGHTS[source] / (RANK_OFFSET + 1 + place))
+        fused[rows] += WEIGHTS[source] / (RANK_OFFSET + 1 + at)
         if source == "encoder":
             raw[rows] = scores
     return [*columns, raw, fused]
@@ -220,7 +215,7 @@ def _liked(
     if not affinities:
         return [np.full(len(categories), np.nan)] * 2
     found = [[affinities.get(name, 0.0) for name in names] or [0.0] for names in categories]
-    return [np.array([sum(each) for each in found]), np.array([max(each) for each in found])]
+    return [np.array([*map(sum, found)]), np.array([*map(max, found)])]
 
 
 def _told(user: RankedUser, context: Context) -> list[float]:
