@@ -26,7 +26,6 @@ from feast import FeatureView, RepoConfig
 from feast.infra.online_stores.helpers import _mmh3, compute_table_id
 from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import Field
@@ -51,11 +50,10 @@ Row = tuple[datetime | None, dict[str, Value] | None]
 
 
 class Asked(NamedTuple):
-    """What is read of one view: features by name, of entity keys."""
+    """What is read of one view: features by name."""
 
     view: FeatureView
-    names: list[str]
-    keys: list[EntityKey]
+    names: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -111,8 +109,10 @@ class NeverBack:
         if progress:
             progress(len(data))
 
-    def read_views(self, config: RepoConfig, asked: Sequence[Asked]) -> list[list[Row]]:
-        """The rows of each view, one for each of its keys."""
+    def read_views(
+        self, config: RepoConfig, asked: Sequence[Asked], keys: Sequence[bytes]
+    ) -> list[list[Row]]:
+        """The rows of each view, one for each of the entity keys."""
         raise NotImplementedError
 
     def holds(self, config: RepoConfig, view: FeatureView, keys: list[bytes]) -> list[bool]:
@@ -169,8 +169,28 @@ class NeverBackSqlite(NeverBack, SqliteOnlineStore):
             connection.execute(f"PRAGMA busy_timeout={_SECONDS_TO_WAIT_FOR_A_LOCK * 1000}")
         return super()._get_conn(config)
 
-    def read_views(self, config: RepoConfig, asked: Sequence[Asked]) -> list[list[Row]]:
-        return [self.online_read(config, view, keys, names) for view, names, keys in asked]
+    def read_views(
+        self, config: RepoConfig, asked: Sequence[Asked], keys: Sequence[bytes]
+    ) -> list[list[Row]]:
+        """One statement for all views; only what is asked for is decoded."""
+        marks = ",".join(f"?{place}" for place in range(1, len(keys) + 1))
+        # A time without its declared type comes as it is stored, not through Feast's converter.
+        every = " UNION ALL ".join(
+            f"SELECT {place}, entity_key, feature_name, value, +event_ts "
+            f"FROM {_table(config, each.view)} WHERE entity_key IN ({marks})"
+            for place, each in enumerate(asked)
+        )
+        wanted = [set(each.names) for each in asked]
+        stamps: list[dict[bytes, int]] = [{} for _ in asked]
+        found: list[dict[bytes, dict[str, Value]]] = [{} for _ in asked]
+        for place, key, name, value, stamp in self._get_conn(config).execute(every, keys):
+            stamps[place][key] = stamp
+            if name in wanted[place]:
+                found[place].setdefault(key, {})[name] = Value.FromString(value)
+        return [
+            [(_time(told[key]), values.get(key)) if key in told else (None, None) for key in keys]
+            for told, values in zip(stamps, found, strict=True)
+        ]
 
     def _stored_times(
         self, config: RepoConfig, view: FeatureView, keys: list[bytes]
@@ -274,19 +294,17 @@ class NeverBackRedis(NeverBack, RedisOnlineStore):
             client.set_retry(Retry(ExponentialBackoff(cap=0.5, base=0.1), 3, (ConnectionError,)))
         return self._client
 
-    def read_views(self, config: RepoConfig, asked: Sequence[Asked]) -> list[list[Row]]:
+    def read_views(
+        self, config: RepoConfig, asked: Sequence[Asked], keys: Sequence[bytes]
+    ) -> list[list[Row]]:
         """One round trip for all views."""
-        fields = [
-            self._generate_hset_keys_for_features(view, list(names)) for view, names, _ in asked
-        ]
-        keys = [self._generate_redis_keys_for_entities(config, each.keys) for each in asked]
-        commands = [
-            (key, hashed) for some, (_, hashed) in zip(keys, fields, strict=True) for key in some
-        ]
+        fields = [self._generate_hset_keys_for_features(view, list(names)) for view, names in asked]
+        places = [_redis_key(config, key) for key in keys]
+        commands = [(place, hashed) for _, hashed in fields for place in places]
         found = iter(self._read_hash_fields(config, commands))
         return [
-            self._convert_redis_values_to_protobuf(list(islice(found, len(some))), view.name, names)
-            for (view, _, _), some, (names, _) in zip(asked, keys, fields, strict=True)
+            self._convert_redis_values_to_protobuf(list(islice(found, len(keys))), view.name, names)
+            for (view, _), (names, _) in zip(asked, fields, strict=True)
         ]
 
     def _stored_times(

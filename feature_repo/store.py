@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from feast import FeatureStore, FeatureView
+from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import feast_value_type_to_python_type
@@ -30,9 +31,8 @@ class Store(FeatureStore):
         for feature in features:
             view, name = feature.split(":")
             names.setdefault(view, []).append(name)
-        protos = [_entity_key(key) for key in keys]
-        asked = [Asked(self._view(view), found, protos) for view, found in names.items()]
-        read = self.online.read_views(self.config, asked)
+        asked = [Asked(self._view(view), found) for view, found in names.items()]
+        read = self.online.read_views(self.config, asked, [self._entity_key(key) for key in keys])
         columns: dict[str, list[Any]] = {}
         for (view, found), rows in zip(names.items(), read, strict=True):
             times = [int(ts.timestamp()) if ts else 0 for ts, _ in rows]
@@ -58,10 +58,10 @@ class Store(FeatureStore):
             self._views[name] = self.get_feature_view(name)
         return self._views[name]
 
-
-def _entity_key(key: Mapping[str, str]) -> EntityKey:
-    values = [Value(string_val=value) for value in key.values()]
-    return EntityKey(join_keys=list(key), entity_values=values)
+    def _entity_key(self, key: Mapping[str, str]) -> bytes:
+        values = [Value(string_val=value) for value in key.values()]
+        version = self.config.entity_key_serialization_version
+        return serialize_entity_key(EntityKey(join_keys=list(key), entity_values=values), version)
 
 
 def _value(row: Row, name: str) -> Any:

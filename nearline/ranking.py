@@ -9,6 +9,7 @@ read as shares of its best one.
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, zip_longest
 from typing import Any, TypeVar
 
 import numpy as np
@@ -143,11 +144,9 @@ def numbers(values: Sequence[Any]) -> np.ndarray:
 
 def pooled(lists: Mapping[str, Sequence[tuple[Key, float]]]) -> list[Key]:
     """The candidates that are ranked: the best of each source in turn, each once."""
-    turns: dict[Key, tuple[int, int]] = {}
-    for number, source in enumerate(SOURCES):
-        for place, (key, _) in enumerate(lists.get(source, ())):
-            turns[key] = min(turns.get(key, (place, number)), (place, number))
-    return sorted(turns, key=turns.__getitem__)[:RANKED]
+    turns = zip_longest(*(lists.get(source, ()) for source in SOURCES))
+    keys = dict.fromkeys(pair[0] for turn in turns for pair in turn if pair is not None)
+    return list(islice(keys, RANKED))
 
 
 def matrix(
@@ -168,20 +167,16 @@ def matrix(
     candidate.
     """
     places = {key: place for place, key in enumerate(candidates)}
-    count = len(candidates)
     own = [
         *_placed(places, lists),
         *_nearness(vectors, newest),
         *items.T,
         *_liked(categories, user.affinities),
     ]
-    shared = [*user.numbers, *_told(user, context)]
-    return np.column_stack(
-        [
-            np.asarray(own, dtype=np.float32).T,
-            np.tile(np.array(shared, dtype=np.float32), (count, 1)),
-        ]
-    )
+    found = np.empty((len(candidates), len(COLUMNS)), dtype=np.float32)
+    found[:, : len(own)] = np.transpose(own)
+    found[:, len(own) :] = [*user.numbers, *_told(user, context)]
+    return found
 
 
 def _placed(
@@ -193,16 +188,15 @@ def _placed(
     for source in SOURCES:
         found = lists.get(source, ())
         best = found[0][1] if len(found) and found[0][1] > 0 else np.nan
-        there = [
-            (places[key], place, score) for place, (key, score) in enumerate(found) if key in places
-        ]
-        rows = [row for row, *_ in there]
-        scores = np.array([score for *_, score in there], dtype=np.float64)
+        there = [(places.get(key, -1), at, score) for at, (key, score) in enumerate(found)]
+        told = np.array(there, dtype=np.float64).reshape(-1, 3)
+        row, at, scores = told[told[:, 0] >= 0].T
+        rows = row.astype(np.int64)
         place, share = np.full((2, len(places)), np.nan)
-        place[rows] = [at for _, at, _ in there]
+        place[rows] = at
         share[rows] = scores / best
         columns += [place, share]
-        fused += np.nan_to_num(WEIGHTS[source] / (RANK_OFFSET + 1 + place))
+        fused[rows] += WEIGHTS[source] / (RANK_OFFSET + 1 + at)
         if source == "encoder":
             raw[rows] = scores
     return [*columns, raw, fused]
@@ -223,7 +217,7 @@ def _liked(
     if not affinities:
         return [np.full(len(categories), np.nan)] * 2
     found = [[affinities.get(name, 0.0) for name in names] or [0.0] for names in categories]
-    return [np.array([sum(each) for each in found]), np.array([max(each) for each in found])]
+    return [np.array([*map(sum, found)]), np.array([*map(max, found)])]
 
 
 def _told(user: RankedUser, context: Context) -> list[float]:

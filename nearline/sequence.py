@@ -87,19 +87,20 @@ def model_input(
     `now_us` is the moment of prediction in microseconds since 1970. Events of unknown items or
     types are left out, as the model has no vector for them.
     """
+    item_row, type_row = vocabulary.item_row, vocabulary.type_row
     known = [
-        (vocabulary.item_row[item] + 1, vocabulary.type_row[kind] + 1, ts, value)
+        (item_row[item] + 1, type_row[kind] + 1, ts, value)
         for item, kind, ts, value in zip(*history, strict=True)
-        if item in vocabulary.item_row and kind in vocabulary.type_row
+        if item in item_row and kind in type_row
     ][-length:]
     items, types, times, values = zip(*known, strict=True) if known else ((),) * 4
-    times_us = np.array(times, dtype=np.int64)
+    moments_us = np.array([*times, now_us], dtype=np.int64)
     return ModelInput(
         np.array(items, dtype=np.int64),
         np.array(types, dtype=np.int64),
-        gap_buckets(times_us, now_us),
+        gap_bucket(moments_us[1:] - moments_us[:-1]),
         value_bucket(np.array(values, dtype=np.float64)),
-        hour_of_day(np.append(times_us, now_us)[1:]),
+        hour_of_day(moments_us[1:]),
     )
 
 

@@ -5,16 +5,16 @@ A release's ranker may order what is fused (serving/ranking.py).
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 from nearline.ranking import RANK_OFFSET, WEIGHTS
 from serving.reasons import Retriever
 from serving.retrieve import Retrieved
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An item that may be shown: its rank score, and the score of each source that proposed it.
 
     `ranked` is the ranker's score, where it ordered the list, `boost` what freshness made of its
@@ -23,7 +23,7 @@ class Candidate:
 
     item_id: str
     score: float
-    scores: dict[Retriever, float] = field(default_factory=dict)
+    scores: Mapping[Retriever, float] = MappingProxyType({})
     matches: bool = True
     ranked: float | None = None
     boost: float = 1.0
@@ -100,5 +100,5 @@ def filled(
             break
         for candidate in fused([source(limit)]):
             if len(found) < limit:
-                found.setdefault(candidate.item_id, replace(candidate, matches=matches))
+                found.setdefault(candidate.item_id, candidate._replace(matches=matches))
     return list(found.values())

@@ -35,8 +35,10 @@ class Choice:
     assigned: Assigned | None = None
 
     def applied(self, asked: Asked) -> Asked:
-        """A question under the arm's settings."""
+        """A question under the arm's settings; without any, the recommender's own hold."""
         own = self.settings
+        if own is _AS_SET:
+            return asked
         return replace(asked, arrangement=arrangement(own), ranked=own.ranker)
 
 

@@ -9,7 +9,6 @@ logged bandit feedback", ICML 2015.
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 
 from serving.arrange import Candidate
 
@@ -32,7 +31,7 @@ def explored(
     drawn = [chosen[0]]
     for candidate, dealt in zip(chosen[1:], lot.sample(range(most), places), strict=True):
         if lot.random() < epsilon and dealt < len(beyond):
-            drawn.append(replace(beyond[dealt], propensity=other))
+            drawn.append(beyond[dealt]._replace(propensity=other))
         else:
-            drawn.append(replace(candidate, propensity=own))
+            drawn.append(candidate._replace(propensity=own))
     return drawn

@@ -22,7 +22,7 @@ class Filters:
     attributes: frozenset[tuple[str, frozenset[str]]] = frozenset()
 
     def __bool__(self) -> bool:
-        return self != ANY
+        return bool(self.categories or self.attributes) or self.priced
 
     @property
     def priced(self) -> bool:

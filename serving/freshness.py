@@ -1,7 +1,6 @@
 """Freshness: newer items stand higher, by a boost that fades with their age."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from nearline.ranking import RANK_OFFSET
 from serving.arrange import Candidate
@@ -29,6 +28,6 @@ def freshened(
         hours = max(now_us - created, 0) / _HOUR_US
         return 1 + weight * 2.0 ** (-hours / half_life_hours) if created else 1.0
 
-    boosted = [replace(candidate, boost=boost(candidate)) for candidate in ranked]
+    boosted = [candidate._replace(boost=boost(candidate)) for candidate in ranked]
     worth = [each.boost / (RANK_OFFSET + place) for place, each in enumerate(boosted, start=1)]
     return [boosted[at] for at in sorted(range(len(boosted)), key=lambda at: -worth[at])]

@@ -90,6 +90,8 @@ def _may_be_shown(item_id: str, rules: Rules) -> bool:
 
 def placed(answer: Answer, taken: Sequence[Slot], rules: Rules, *, explain: bool) -> Answer:
     """The answer with promoted items at their places, or at its end where it is shorter."""
+    if not taken:
+        return answer
     items = list(answer.items)
     for place, item_id in taken:
         title = rules.pinned.catalogue.title(item_id)

@@ -98,7 +98,7 @@ class LoadedRelease:
 
     def popular(self, limit: int, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The most popular allowed rows, as `top` gives them."""
-        return best(self.popularity.copy(), limit, allowed)
+        return best(self.popularity, limit, allowed)
 
     def similarity(self, item_ids: Sequence[str], others: Sequence[str]) -> np.ndarray:
         """The cosine of items that the release knows, float32 (items, others)."""
@@ -108,11 +108,11 @@ class LoadedRelease:
 
 
 def best(scores: np.ndarray, limit: int, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of the `limit` highest scores (float32, changed here) among those allowed."""
-    scores[~allowed] = -np.inf
-    rows = highest(scores, limit)
-    rows = rows[allowed[rows]]
-    return rows, scores[rows]
+    """The rows of the `limit` highest scores, float32 (items,), among those allowed, and these."""
+    rows = np.flatnonzero(allowed)
+    found = scores[rows]
+    order = highest(found, limit)
+    return rows[order], found[order]
 
 
 def _read(release: Release, encoder: Encoder) -> LoadedRelease:

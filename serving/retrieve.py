@@ -39,7 +39,8 @@ def nearest(
     rows, scores = rules.pinned.release.top(vector, limit, rules.rows)
     known = _by_row(rules, rows, scores)
     new = _allowed(rules, rules.pinned.newcomers.nearest(vector), limit)
-    return Retrieved(source, sorted([*known, *new], key=lambda pair: -pair[1])[:limit])
+    every = sorted([*known, *new], key=lambda pair: -pair[1])[:limit] if new else known
+    return Retrieved(source, every)
 
 
 def popular(rules: Rules, limit: int) -> Retrieved:

@@ -31,7 +31,8 @@ class Rules:
         if self.filters:
             allowed &= shelf.matching(self.filters)
         item_row = self.pinned.release.vocabulary.item_row
-        allowed[[item_row[item] for item in self.left_out if item in item_row]] = False
+        rows = [row for item in self.left_out if (row := item_row.get(item)) is not None]
+        allowed[rows] = False
         return allowed
 
     def allow(self, item_id: str) -> bool:
@@ -49,8 +50,9 @@ class Rules:
         return entry is not None and self.filters.match(entry)
 
     def leaving_out(self, item_ids: Iterable[str]) -> "Rules":
-        """These rules, with more that is left out."""
-        return replace(self, left_out=self.left_out.union(item_ids))
+        """These rules, with more that is left out, if anything is."""
+        more = self.left_out.union(item_ids)
+        return replace(self, left_out=more) if len(more) > len(self.left_out) else self
 
     def without_filters(self) -> "Rules":
         """The rules that hold even where a list is filled up."""

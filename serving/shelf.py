@@ -38,7 +38,7 @@ class Shelf:
 
     def shown(self, now_us: int) -> np.ndarray:
         """Which rows may be shown now, bool (items,), for the caller to change."""
-        if (self._expires_us == NEVER_US).all():
+        if now_us < self._first_expiry_us:
             return self.on_offer.copy()
         return self.on_offer & (now_us < self._expires_us)
 
@@ -89,6 +89,10 @@ class Shelf:
         for row, entry in self._changed.items():
             found[row] = entry.expires_us
         return found
+
+    @cached_property
+    def _first_expiry_us(self) -> int:
+        return int(self._expires_us.min(initial=NEVER_US))
 
     def _spread(self, values: np.ndarray, missing: object) -> np.ndarray:
         """A column of the snapshot over the rows of the release; `missing` where it has no item."""

@@ -85,10 +85,13 @@ class _Kept(Generic[T]):
 
     def of(self, wanted: Sequence[str], now: datetime) -> dict[str, T]:
         """What holds still of those wanted."""
+        oldest, kept = now - self._kept_for, self._kept
         with self._lock:
-            kept = [(key, self._kept.get(key)) for key in wanted]
-        oldest = now - self._kept_for
-        return {key: found[1] for key, found in kept if found and oldest < found[0] <= now}
+            return {
+                key: found[1]
+                for key in wanted
+                if (found := kept.get(key)) and oldest < found[0] <= now
+            }
 
     def keep(self, read: Mapping[str, T], now: datetime) -> None:
         """Keep what was read now, and drop what holds no more."""

@@ -201,14 +201,14 @@ def _covers(stored: StoredVector, history: History, recent: Recent) -> bool:
     )
 
 
-def merged(stored: History, live: Iterable[LiveEvent], length: int) -> History:
+def merged(stored: History, live: Sequence[LiveEvent], length: int) -> History:
     """The newest `length` events of both, oldest first; what both hold counts once.
 
     An event is told by (time, item, type); one that happened twice at once, in one source, stays.
     """
     columns = stored.event_ts, stored.item_ids, stored.event_types, stored.values
     there = list(zip(*columns, strict=True))
-    unseen = Counter(event[:3] for event in there)
+    unseen = Counter(event[:3] for event in there) if live else Counter()
     for event in live:
         key = (event.ts_us, event.item_id, event.event_type)
         if unseen[key] > 0:

@@ -10,7 +10,7 @@ from nearline.item_index import ItemIndex
 from nearline.sequence import ModelInput
 from serving.active import ActiveRelease
 from serving.metrics import Metrics
-from serving.release import LoadedRelease
+from serving.release import LoadedRelease, best
 
 ITEMS = tuple("abcdefgh")
 
@@ -251,3 +251,18 @@ def test_a_new_catalogue_is_followed_without_loading_the_release_again(world: An
     assert after.shelf.on_offer.tolist() == [False, True] + [False] * 6
     assert after.release.user_encoder is before.release.user_encoder
     assert before.shelf.on_offer.all()
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 9])
+def test_the_best_are_of_those_allowed_and_the_scores_stay(limit: int) -> None:
+    scores = np.array([5, 1, 4, 4, 9, 2], dtype=np.float32)
+    before = scores.copy()
+    rows, found = best(scores, limit, np.array([True, False, True, True, False, False]))
+    assert rows.tolist() == [0, 2, 3][:limit]
+    assert found.tolist() == [5, 4, 4][:limit]
+    np.testing.assert_array_equal(scores, before)
+
+
+def test_where_nothing_is_allowed_nothing_is_best() -> None:
+    rows, found = best(np.ones(3, dtype=np.float32), 2, np.zeros(3, dtype=bool))
+    assert len(rows) == len(found) == 0
