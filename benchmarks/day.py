@@ -6,6 +6,8 @@ Yesterday's 24 hours are played one after the other, as fast as they are compute
 - the events of an hour come three hours late, and the hour is run again;
 - somebody puts a release live whose fine-tunes are far too eager: the gate refuses the next hour's;
 - that release is rolled back, and the next hour learns both.
+What its hours changed makes them ask for a night too, which may go live while an hour is learned:
+that one is redone on the new line.
 """
 
 import os
@@ -102,6 +104,9 @@ def play(day: Window) -> Day:
                 _turn(airflow, found, f"{late.start:%H}:00, late", late)
             if number == EAGER_BEFORE:
                 roll_back(found)
+        for run_id in _runs(airflow, "train_nightly"):
+            if run_id.startswith("asset_triggered"):
+                _finished(airflow, found, "train_nightly", "a night that was asked for", run_id)
     finally:
         services.stop_all()
     steps.item_neighbours(Window.trailing(day.end, hours=24))  # the next night's: it was late too
@@ -136,11 +141,17 @@ def roll_back(found: Day) -> None:
 
 
 def _turn(airflow: "Airflow", found: Day, what: str, hour: Window) -> None:
-    """An hour through features and, by their asset, the fine-tune."""
-    seen = {each["dag_run_id"] for each in airflow.runs("nearline_hourly")}
+    """An hour through features and, by their asset, the fine-tune; again where it was overtaken."""
+    seen = _runs(airflow, "nearline_hourly")
     _run(airflow, found, "features_hourly", what, hour)
     run_id = airflow.triggered("nearline_hourly", seen)
     _finished(airflow, found, "nearline_hourly", what, run_id)
+    for again in _runs(airflow, "nearline_hourly") - seen - {run_id}:
+        _finished(airflow, found, "nearline_hourly", f"{what}, overtaken", again)
+
+
+def _runs(airflow: "Airflow", dag_id: str) -> set[str]:
+    return {str(each["dag_run_id"]) for each in airflow.runs(dag_id)}
 
 
 def _run(airflow: "Airflow", found: Day, dag_id: str, what: str, window: Window) -> None:

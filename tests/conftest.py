@@ -14,7 +14,8 @@ os.environ["COLUMNS"] = "200"
 os.environ["NEARLINE_TRACK"] = "none"
 
 # Feast, once imported, makes every later import of prometheus_client count into files that
-# outlive their app; serving imports it first, as is done here.
+# outlive their app, in the processes that it starts too; serving imports it first, as is done here.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 import prometheus_client  # noqa: F401
 import pytest
 
