@@ -128,6 +128,7 @@ def _publish(ids: list[str], catalogue: pa.Table, ranker: str | None) -> None:
     from training.bundle import Bundle, write_bundle
     from training.content import content_ids
     from training.indexing import write_index
+    from training.lending import borrow
     from training.model import Model, ModelConfig
     from training.recipe import load_recipe
 
@@ -139,6 +140,7 @@ def _publish(ids: list[str], catalogue: pa.Table, ranker: str | None) -> None:
     )
     model = Model(shape, torch.from_numpy(words))
     model.item_tower.touch(np.arange(len(ids)))  # each item has a vector of its own
+    borrow(model)
     popularity = np.arange(len(ids), 0, -1, dtype=np.float32)
     vocabulary = Vocabulary(tuple(ids), _TYPES)
     manifest = ReleaseManifest(

@@ -1,58 +1,58 @@
-"""Items that are alike by what is said of them, as candidates: found the same way for training and
-for serving.
+"""Items of a release that are alike by what is said of them, as candidates.
 
-Likeness is that of words (nearline/lenders.py), or of given vectors where words find nobody.
+Training finds them, for every item: those that lend to it or would (training/lending.py), by words
+or by given vectors. Proposing them is the same in training and in serving.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from pathlib import Path
 
 import numpy as np
 
-from nearline.given import GivenVectors
+from nearline import bundle
 from nearline.highest import highest
-from nearline.lenders import Lenders, Loan
+from nearline.lenders import CLOSEST
 
 PROPOSED = 10
 """Candidates, at most: more would take too many of the places where candidates are ranked."""
 
-MOST_READ = 1_000_000
-"""Numbers of given vectors that one look-up compares with, at most, as a request waits for it: of
-more, every so-many-th item is found."""
-
 
 @dataclass(frozen=True, eq=False)
 class Alike:
-    """Which items of a release are like others: by words, or else by the vectors that they were
-    given, None where the release keeps none."""
+    """The items most like each: `rows`, int32 (items, CLOSEST), -1 where there are fewer, and the
+    share of each in `shares`, float32, as large."""
 
-    lenders: Lenders
-    given: GivenVectors | None = None
+    rows: np.ndarray
+    shares: np.ndarray
 
-    def closest(self, words: Sequence[Sequence[int] | np.ndarray], rows: np.ndarray) -> list[Loan]:
-        """The items most like each of some, never itself, and the share of each: CLOSEST at most.
+    @classmethod
+    def of(cls, starts: np.ndarray, items: np.ndarray, shares: np.ndarray) -> "Alike":
+        """From compressed sparse rows: item i has those from `starts[i]` to `starts[i + 1]`."""
+        counts = np.diff(starts)
+        who = np.repeat(np.arange(len(counts)), counts)
+        place = np.arange(len(items)) - np.repeat(starts[:-1], counts)
+        found = cls(
+            np.full((len(counts), CLOSEST), -1, dtype=np.int32),
+            np.zeros((len(counts), CLOSEST), dtype=np.float32),
+        )
+        found.rows[who, place], found.shares[who, place] = items, shares
+        return found
 
-        `words` are the buckets of each, `rows` int64 (items,) where they stand in the release, -1
-        for one that it does not know: that has words alone.
-        """
-        loans = [
-            self.lenders.closest(each, but=row)
-            for each, row in zip(words, rows.tolist(), strict=True)
-        ]
-        if self.given is not None:
-            step = max(1, ceil(self.given.vectors.size / MOST_READ))
-            self.given.every(step).fill(loans, self.given.of(rows), but=rows)
-        return loans
+    def proposed(self, asked: np.ndarray, allowed: np.ndarray) -> list[tuple[int, float]]:
+        """The PROPOSED items most like some, rows int64 (any,), as `summed` says."""
+        rows, shares = self.rows[asked], self.shares[asked]
+        return summed(rows[rows >= 0], shares[rows >= 0], allowed, PROPOSED)
 
+    def save(self, folder: Path) -> None:
+        """Write what `read` reads."""
+        np.save(folder / bundle.ALIKE, self.rows)
+        np.save(folder / bundle.ALIKE_SHARES, self.shares)
 
-def proposed(loans: Sequence[Loan], allowed: np.ndarray) -> list[tuple[int, float]]:
-    """The PROPOSED rows most like some items, at least one, by what `closest` found of each.
-
-    As `summed` says.
-    """
-    rows, shares = (np.concatenate([loan[n] for loan in loans]) for n in (0, 1))
-    return summed(rows, shares, allowed, PROPOSED)
+    @classmethod
+    def read(cls, folder: Path) -> "Alike":
+        """What `save` wrote, mapped: all processes share it."""
+        parts = (bundle.ALIKE, bundle.ALIKE_SHARES)
+        return cls(*(np.load(folder / file, mmap_mode="r") for file in parts))
 
 
 def summed(

@@ -8,6 +8,8 @@
   in the space of the item matrix: what an item is of which nothing is learned
   (nearline/content.py).
 - `lenders.npz`: nearline/lenders.py's lists: which items lend their vectors to one like them.
+- `alike.npy`, `alike_shares.npy`: nearline/alike.py's: which items are like each by content. Not
+  in releases of an earlier Nearline.
 - `given.npz`, `given_vectors.npy`: nearline/given.py's: what the vectors that items are given say
   in that space, and which items lend by them. Only in releases whose items were given some.
 - `item_index.faiss`: nearline/item_index.py's index of that matrix. Only in releases of more than
@@ -40,6 +42,8 @@ ITEM_MATRIX = "item_matrix.npy"
 ITEM_NORMS = "item_norms.npy"
 WORD_VECTORS = "word_vectors.npy"
 LENDERS = "lenders.npz"
+ALIKE = "alike.npy"
+ALIKE_SHARES = "alike_shares.npy"
 GIVEN = "given.npz"
 GIVEN_VECTORS = "given_vectors.npy"
 ITEM_INDEX = "item_index.faiss"

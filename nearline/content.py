@@ -39,14 +39,10 @@ class ContentVectors:
     lenders: Lenders
     given: GivenVectors | None = None
 
-    @property
-    def buckets(self) -> int:
-        """How many words are told apart."""
-        return len(self.table) - 1
-
     def of(self, items: Sequence[Told]) -> np.ndarray:
         """The vectors of items, at least one, float32 (items, dim), each of length 1."""
-        words = [numbers(i.title, i.text, i.categories, buckets=self.buckets) for i in items]
+        buckets = len(self.table) - 1
+        words = [numbers(i.title, i.text, i.categories, buckets=buckets) for i in items]
         vectors = np.stack([self.table[rows].astype(np.float32).mean(axis=0) for rows in words])
         loans = [self.lenders.closest(rows) for rows in words]
         if self.given is not None:

@@ -1,7 +1,7 @@
 """Vectors that new items are given, of a text, an image or a sound, as a release reads them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,19 +42,6 @@ class GivenVectors:
             if len(vector) == len(part):
                 part[:] = vector / max(float(np.linalg.norm(vector)), SHORTEST)
         return np.concatenate(parts)
-
-    def of(self, items: np.ndarray) -> np.ndarray:
-        """The rows, float16 (items, W), of items by their rows of the release, int64 (items,); 0
-        for one that does not lend."""
-        places = np.searchsorted(self.items, items)
-        there = np.append(self.items, -1)[places] == items
-        found = np.zeros((len(items), sum(self.widths)), dtype=np.float16)
-        found[there] = self.vectors[places[there]]
-        return found
-
-    def every(self, step: int) -> "GivenVectors":
-        """The same with every so-many-th item that lends."""
-        return replace(self, items=self.items[::step], vectors=self.vectors[::step])
 
     def projected(self, rows: np.ndarray) -> np.ndarray:
         """What rows, float16 (items, W), say in the release's space, float32 (items, dim)."""

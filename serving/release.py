@@ -17,7 +17,6 @@ from nearline.highest import highest
 from nearline.lenders import Lenders
 from nearline.releases import Release, ReleaseManifest
 from nearline.sequence import ModelInput, Vocabulary, pad
-from serving.alike import KeptAlike
 from serving.catalogue import Catalogue
 from serving.newcomers import Newcomers
 from serving.ranker import Ranker, Use
@@ -44,7 +43,7 @@ class LoadedRelease:
     length: int
     user_encoder: UserEncoder
     content: ContentVectors | None = None
-    alike: KeptAlike | None = None
+    alike: Alike | None = None
     ranker: Ranker | None = None
     index: "ItemIndex | None" = None
 
@@ -123,17 +122,16 @@ def _read(release: Release, encoder: Encoder) -> LoadedRelease:
             "the other one"
         )
     user_encoder = UserEncoder.open(release.path, file)
-    vocabulary, content = bundle.read_vocabulary(release.path), _content(release, user_encoder)
     return LoadedRelease(
         manifest=release.manifest,
         encoder=encoder,
-        vocabulary=vocabulary,
+        vocabulary=bundle.read_vocabulary(release.path),
         matrix=user_encoder.matrix,
         popularity=np.load(release.path / bundle.POPULARITY),
         length=int(json.loads((release.path / bundle.CONFIG).read_text())["length"]),
         user_encoder=user_encoder,
-        content=content,
-        alike=_alike(content, vocabulary) if content else None,
+        content=_content(release, user_encoder),
+        alike=Alike.read(release.path) if bundle.ALIKE in release.manifest.files else None,
         index=_index(release, user_encoder.matrix),
     )
 
@@ -146,11 +144,6 @@ def _content(release: Release, items: UserEncoder) -> ContentVectors | None:
     lenders = Lenders.read(release.path / bundle.LENDERS)
     given = GivenVectors.read(release.path) if bundle.GIVEN in files else None
     return ContentVectors(table, items.matrix, items.norms, lenders, given)
-
-
-def _alike(content: ContentVectors, vocabulary: Vocabulary) -> KeptAlike:
-    known = Alike(content.lenders, content.given)
-    return KeptAlike(known, vocabulary.item_row, buckets=content.buckets)
 
 
 def _index(release: Release, matrix: np.ndarray) -> "ItemIndex | None":
@@ -172,6 +165,12 @@ def _check(loaded: LoadedRelease) -> None:
         )
     if loaded.content:
         _check_content(loaded, loaded.content)
+    alike = loaded.alike
+    if alike and not len(alike.rows) == len(alike.shares) == items:
+        raise CorruptRelease(
+            f"release {loaded.version}: {len(alike.rows)} items, not {items}, are like others; "
+            "roll back"
+        )
     one = np.ones(1, dtype=np.int64)
     vector = loaded.encode([ModelInput(one, one, one, one, one)])
     if vector.shape != (1, loaded.dim) or not np.isfinite(vector).all():

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nearline.alike import proposed
 from nearline.ranking import TIED
 from nearline.sequence import History
 from serving.features import Neighbours, Trending
@@ -110,13 +109,13 @@ def found(
 
 def alike(rules: Rules, limit: int, *, history: History) -> Retrieved:
     """What is like the items touched last by what is said of it; likeness adds up over these."""
-    release, known = rules.pinned.release, rules.pinned.catalogue
-    entries = [known.entry(item_id) for item_id in dict.fromkeys(history.item_ids[-TIED:])]
-    told = [entry for entry in entries if entry]
-    if release.alike is None or not told:
+    release = rules.pinned.release
+    row_of, ids = release.vocabulary.item_row, release.vocabulary.item_ids
+    known = [row_of[item_id] for item_id in history.item_ids if item_id in row_of]
+    newest = list(dict.fromkeys(known[-TIED:]))
+    if release.alike is None or not newest:
         return Retrieved("alike", ())
-    pairs = proposed(release.alike.closest(told), rules.rows)[:limit]
-    ids = release.vocabulary.item_ids
+    pairs = release.alike.proposed(np.array(newest), rules.rows)[:limit]
     return Retrieved("alike", [(ids[row], score) for row, score in pairs])
 
 

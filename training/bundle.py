@@ -17,7 +17,7 @@ from nearline.errors import CorruptRelease, StepFailed
 from nearline.releases import Release
 from nearline.sequence import PAD, Vocabulary
 from training.content import content_ids, given_vectors, in_order
-from training.lending import borrow, by_given, lenders
+from training.lending import alike, borrow, by_given, lenders
 from training.model import Model, ModelConfig, input_table, rearranged
 from training.network import ServedNetwork, compress, export
 from training.recipe import Learning
@@ -101,6 +101,7 @@ def write_encoders(folder: Path, model: Model) -> None:
     np.save(folder / names.WORD_VECTORS, model.item_tower.content.bag.weight.numpy().astype("f2"))
     np.save(folder / names.ITEM_NORMS, model.item_tower().norm(dim=-1).numpy())
     lenders(model).save(folder / names.LENDERS)
+    alike(model).save(folder)
     given = by_given(model)
     if given is not None:
         given.save(folder)

@@ -56,11 +56,10 @@ def borrow(model: Model, about: np.ndarray | None = None) -> None:
     tower.borrow(Graph.of(new.tocsr()))
 
 
-def alike(model: Model, asked: np.ndarray) -> list[Loan]:
-    """The items most like each of these (rows, int64) by content, as serving finds them."""
-    words = model.item_tower.content.words[torch.from_numpy(asked)].cpu().numpy()
-    known = Alike(lenders(model), by_given(model))
-    return known.closest([each[each > 0] for each in words], asked)
+def alike(model: Model) -> Alike:
+    """The items most like each by content: those that lend to it, or would if nothing were learned
+    of it."""
+    return Alike.of(*(part.cpu().numpy() for part in model.item_tower.loans))
 
 
 def _loans(model: Model, asked: np.ndarray) -> list[Loan]:

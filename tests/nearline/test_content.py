@@ -103,19 +103,6 @@ def test_whom_words_find_is_not_sought_by_given_vectors(
     given.fill([by_words, nobody], np.array([[1, 0, 0], [0, 0, 0]], dtype=np.float16))
 
 
-def test_the_release_tells_what_its_own_items_were_given(given: GivenVectors) -> None:
-    found = given.of(np.array([3, 1, 0, -1]))
-    assert found.dtype == np.float16
-    np.testing.assert_array_equal(found, [given.vectors[2], [0] * 3, given.vectors[0], [0] * 3])
-
-
-def test_every_so_many_th_item_that_lends(given: GivenVectors) -> None:
-    found = given.every(2)
-    assert found.items.tolist() == [0, 3]
-    np.testing.assert_array_equal(found.vectors, given.vectors[[0, 2]])
-    assert given.every(1).items.tolist() == [0, 2, 3]
-
-
 def test_what_was_written_of_given_vectors_is_read_back(
     given: GivenVectors, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ from training.baselines import Neighbours, item_neighbours
 from training.bundle import Bundle, write_bundle
 from training.content import content_ids, given_vectors
 from training.dataset import interactions
+from training.lending import borrow
 from training.model import Model, ModelConfig
 from training.ranking.candidates import Retrieval
 from training.ranking.examples import examples
@@ -120,6 +121,7 @@ def model_of(items: int) -> Model:
     config = ModelConfig(items=items, types=1, **shape, **content)  # type: ignore[arg-type]
     model = Model(config, torch.tensor([[1, 2], [3, 0], [4, 0], [1, 0], [5, 0]])).eval()
     model.item_tower.touch(np.arange(items))
+    borrow(model)
     return model
 
 
@@ -239,6 +241,7 @@ def telling_model(catalogue: pa.Table) -> Model:
     words = torch.from_numpy(content_ids(catalogue, buckets=config.content_buckets))
     model = Model(config, words, torch.from_numpy(given_vectors(catalogue, given))).eval()
     model.item_tower.touch(np.arange(catalogue.num_rows))
+    borrow(model)
     return model
 
 

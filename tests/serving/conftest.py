@@ -26,6 +26,7 @@ from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
 
 from nearline import bundle
+from nearline.alike import Alike
 from nearline.domains import load_domain
 from nearline.given import GivenVectors
 from nearline.intake import Follower, ImpressionLog, ItemJournal, Journal, accepted_events
@@ -195,13 +196,12 @@ class World:
         ranking: Ranking | None = None,
         words: np.ndarray | None = None,
         lending: int | None = None,
-        lenders: Lenders | None = None,
+        alike: Alike | None = None,
         given: GivenVectors | None = None,
     ) -> str:
         """Publish a release by hand, an hourly one with a `parent`, and return its version.
 
-        `lending` are the items of its table of who lends: all of them, or none for no table;
-        nobody lends in it, unless the table itself is given.
+        `lending` are the items of its table of who lends: all of them, or none for no table.
         """
         model = TinyModel.make(len(item_ids), seed)
         manifest = ReleaseManifest(
@@ -227,8 +227,10 @@ class World:
                 lending = len(item_ids) if lending is None else lending
             if lending:
                 nobody = np.zeros((lending, 1), dtype=np.int64)
-                none = Lenders.of(nobody, nobody[:, 0] > 0, buckets=100, share=0.5)
-                (lenders or none).save(folder / bundle.LENDERS)
+                lenders = Lenders.of(nobody, nobody[:, 0] > 0, buckets=100, share=0.5)
+                lenders.save(folder / bundle.LENDERS)
+            if alike is not None:
+                alike.save(folder)
             if given is not None:
                 given.save(folder)
             if ranker is not None:

@@ -1,7 +1,5 @@
 """What is like the items touched last by what is said of it: a source where lists are ranked."""
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,17 +7,11 @@ import numpy as np
 import pytest
 
 from nearline.alike import Alike
-from nearline.lenders import Lenders
 from nearline.ranking import COLUMNS
 from nearline.releases import Ranking
-from nearline.words import LONGEST, numbers
-from serving import alike
-from serving.alike import KeptAlike
-from serving.catalogue import Entry
 from training.ranking.examples import Examples
 from training.ranking.learning import learn
 
-BUCKETS = 100_000
 TITLES = {
     "i0": "Red hat",
     "i1": "Red shoe",
@@ -28,24 +20,15 @@ TITLES = {
     "i4": "Red hat too",
     "i5": "?",
 }
-"""The last one says nothing: it has no word."""
-
 ITEMS = tuple(TITLES)
-ROWS = {item_id: row for row, item_id in enumerate(ITEMS)}
 PATH = "/v1/users/ann/recommendations"
 
 
-def told_words() -> np.ndarray:
-    """The words of the items' titles, int64 (items, LONGEST)."""
-    words = np.zeros((len(ITEMS), LONGEST), dtype=np.int64)
-    for row, title in enumerate(TITLES.values()):
-        found = numbers(title, None, None, buckets=BUCKETS)
-        words[row, : len(found)] = found
-    return words
-
-
-def lenders() -> Lenders:
-    return Lenders.of(told_words(), np.ones(len(ITEMS), dtype=bool), buckets=BUCKETS, share=0.5)
+def alike() -> Alike:
+    """Three items are like the first, one like the fifth, and none like any other."""
+    starts = np.array([0, 3, 3, 3, 3, 4, 4])
+    items = np.array([4, 2, 1, 0], dtype=np.int32)
+    return Alike.of(starts, items, np.array([0.5, 0.3, 0.2, 1], dtype=np.float32))
 
 
 @pytest.fixture
@@ -59,7 +42,7 @@ def ranker() -> str:
 
 @pytest.fixture
 def shop(world: Any, ranker: str) -> Any:
-    """Six items of which five say something; ann touched i0 and then i5, which says nothing."""
+    """Six items; ann touched i0 and then i5, which nothing is like."""
     hour = timedelta(hours=1)
     world.store.put_sequence(
         "ann", [("i0", "play", world.now - 2 * hour), ("i5", "play", world.now - hour)]
@@ -70,10 +53,8 @@ def shop(world: Any, ranker: str) -> Any:
             for item_id, title in TITLES.items()
         )
     )
-    table = np.zeros((BUCKETS + 1, 8), dtype=np.float16)
-    told = {"words": table, "lenders": lenders(), "ranker": ranker}
     world.promote_with = lambda wins: world.promote(
-        ITEMS, **told, ranking=Ranking(wins=wins, reason="planted")
+        ITEMS, alike=alike(), ranker=ranker, ranking=Ranking(wins=wins, reason="planted")
     )
     world.put()
     return world
@@ -96,7 +77,7 @@ def test_what_is_like_the_items_touched_last_is_proposed_where_lists_are_ranked(
     shop.promote_with(True)
     found = scores(shop)
     assert sorted(found, key=found.__getitem__, reverse=True) == ["i4", "i2", "i1"]
-    assert sum(found.values()) == pytest.approx(1), "i5 says nothing, and nothing is like it"
+    assert found == pytest.approx({"i4": 0.5, "i2": 0.3, "i1": 0.2})
 
 
 def test_without_a_ranker_it_proposes_nothing(shop: Any) -> None:
@@ -127,79 +108,12 @@ def test_the_rules_hold(
     assert scores(shop, **asked).keys() == left
 
 
-def test_a_new_item_that_was_touched_finds_what_is_like_it(shop: Any) -> None:
+def test_items_that_the_release_does_not_know_are_passed_over(shop: Any) -> None:
     shop.promote_with(True)
     before = scores(shop)
-    hat = {"item_id": "new", "title": "Hat", "created_ts": "2026-01-01T00:00:00Z"}
     with shop.client() as client:
-        assert client.put("/v1/items", json=hat).status_code == 200
-        assert client.post("/v1/events", json=[shop.event("e1", "new")]).status_code == 200
-    found = scores(shop)
-    assert max(before, key=before.__getitem__) == "i4"
-    assert max(found, key=found.__getitem__) == "i2"
-    assert found["i1"] == before["i1"], "it is like i0 alone"
-
-
-def kept() -> KeptAlike:
-    return KeptAlike(Alike(lenders()), ROWS, buckets=BUCKETS)
-
-
-def rows_of(known: KeptAlike, *entries: Entry) -> list[list[int]]:
-    return [rows.tolist() for rows, _ in known.closest(entries)]
-
-
-HAT, SHOE = Entry("i0", "Red hat"), Entry("i1", "Red shoe")
-
-
-def test_an_item_is_looked_up_once_as_long_as_it_says_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    known = kept()
-    first = known.closest([HAT, SHOE])
-    monkeypatch.setattr(Alike, "closest", lambda *_: pytest.fail("it was looked up again"))
-    again = known.closest([SHOE, replace(HAT, available=False)])
-    assert [id(loan) for loan in again] == [id(loan) for loan in reversed(first)]
-    with pytest.raises(pytest.fail.Exception):
-        known.closest([replace(HAT, title="Blue hat")])
-
-
-def test_an_item_that_says_something_else_is_like_others() -> None:
-    known = kept()
-    assert rows_of(known, HAT) == [[4, 2, 1]]
-    assert rows_of(known, replace(HAT, title="Scarf")) == [[3]]
-    assert rows_of(known, HAT, Entry("i5", "?")) == [[4, 2, 1], []]
-
-
-def test_only_so_many_are_kept_and_the_one_not_asked_for_longest_goes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(alike, "MOST_KEPT", 2)
-    known, scarf = kept(), Entry("i3", "Scarf")
-    for entry in (HAT, SHOE, HAT, scarf):
-        known.closest([entry])
-    assert len(known) == 2
-    asked: list[int] = []
-    own = Alike.closest
-    monkeypatch.setattr(
-        Alike, "closest", lambda a, words, rows: asked.extend(rows.tolist()) or own(a, words, rows)
-    )
-    known.closest([HAT, scarf])
-    assert asked == []
-    assert len(known.closest([HAT, SHOE, scarf])) == 3, "more than are kept are found at once"
-    assert asked == [1]
-    assert len(known) == 2
-
-
-def test_many_threads_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alike, "MOST_KEPT", 2)
-    known = kept()
-    entries = [Entry(item_id, title) for item_id, title in TITLES.items()]
-    expected = {entry.item_id: rows_of(kept(), entry)[0] for entry in entries}
-
-    def ask(turn: int) -> bool:
-        asked = [entries[(turn + n) % len(entries)] for n in range(3)]
-        return rows_of(known, *asked) == [expected[entry.item_id] for entry in asked]
-
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(ask, range(2000)))
-    assert len(known) == 2
+        item = {"item_id": "new", "title": "Hat", "created_ts": "2026-01-01T00:00:00Z"}
+        assert client.put("/v1/items", json=item).status_code == 200
+        events = [shop.event(f"e{n}", "new") for n in range(12)]
+        assert client.post("/v1/events", json=events).status_code == 200
+    assert scores(shop) == before, "i0 still is among the newest items that it knows"

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from nearline import bundle
+from nearline.alike import Alike
 from nearline.errors import CorruptRelease, NotReady
 from nearline.item_index import ItemIndex
 from nearline.sequence import ModelInput
@@ -150,6 +151,13 @@ def test_who_lends_must_be_the_items_of_the_release(world: Any) -> None:
     words = np.ones((101, 8), dtype=np.float16)
     version = world.publish(ITEMS, words=words, lending=len(ITEMS) + 1)
     with pytest.raises(CorruptRelease, match=r"\(9,\) lend of 8"):
+        loaded(world, version)
+
+
+def test_what_is_alike_must_be_of_the_items_of_the_release(world: Any) -> None:
+    fewer = np.full((len(ITEMS) - 1, 8), -1, dtype=np.int32)
+    version = world.publish(ITEMS, alike=Alike(fewer, np.zeros(fewer.shape, dtype=np.float32)))
+    with pytest.raises(CorruptRelease, match="7 items, not 8, are like others"):
         loaded(world, version)
 
 

@@ -34,6 +34,8 @@ FILES = {
     names.ITEM_NORMS,
     names.WORD_VECTORS,
     names.LENDERS,
+    names.ALIKE,
+    names.ALIKE_SHARES,
     names.ENCODER,
     names.ENCODER_COMPRESSED,
     names.POPULARITY,

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nearline.alike import proposed, summed
+from nearline.alike import summed
 from nearline.highest import highest
-from nearline.lenders import Loan
 from nearline.ranking import POOL, TIED
 from training.baselines import Neighbours
 from training.dataset import Interactions, touched
@@ -43,7 +42,7 @@ class Retrieval:
         """
         vectors = self.model.item_tower().detach()
         newest = [_once(self.newest(target)) for target in targets]
-        like = self._like(newest)
+        like = alike(self.model)
         step = max(_CHUNK_CELLS // len(self.matrix), 1)
         for start in range(0, len(targets), step):
             part = targets[start : start + step]
@@ -55,18 +54,13 @@ class Retrieval:
                 yield {
                     "encoder": _top(scores[n], seen[n]),
                     "cooccurrence": self._together(tied, ~seen[n]),
-                    "alike": proposed([like[row] for row in tied.tolist()], ~seen[n]),
+                    "alike": like.proposed(tied, ~seen[n]),
                     "trending": trending[:POOL],
                 }
 
     def newest(self, target: int) -> np.ndarray:
         """Rows of the newest items before a target, oldest first."""
         return touched(self.data, self.data.states[[target]], newest=TIED)[1]
-
-    def _like(self, newest: Sequence[np.ndarray]) -> dict[int, Loan]:
-        """What is like each of these items by content."""
-        rows = np.unique(np.concatenate(newest))
-        return dict(zip(rows.tolist(), alike(self.model, rows), strict=True))
 
     def _together(self, newest: np.ndarray, unseen: np.ndarray) -> Proposed:
         """The neighbours of the newest items, by their summed likeness to these."""

@@ -11,6 +11,7 @@ from nearline.sequence import Vocabulary
 from training.baselines import Neighbours
 from training.dataset import interactions
 from training.evaluation import encode, model_scorer
+from training.lending import borrow
 from training.model import Model, ModelConfig
 from training.ranking import candidates
 from training.ranking.candidates import Retrieval
@@ -75,6 +76,7 @@ def test_items_alike_by_content_are_proposed_by_what_is_learned_before(
     words = [[horror, 0], [horror, love], [horror, rome], [love, other], [rome, other]]
     model.item_tower.content.words = torch.tensor(words)
     model.item_tower.touch(np.array([A, B, D]))
+    borrow(model)
     near = Neighbours(np.full((5, 1), -1), np.zeros((5, 1), dtype=np.float32))
     retrieval = Retrieval(data, model, model.item_matrix().detach().numpy(), near)
     third = int(data.targets()[1])
@@ -82,5 +84,6 @@ def test_items_alike_by_content_are_proposed_by_what_is_learned_before(
     assert found["alike"] == [(D, pytest.approx(found["alike"][0][1]))]
     assert 0 < found["alike"][0][1] < 1, "it shares the likeness to b with a, which was touched"
     model.item_tower.touch(np.array([C]))
+    borrow(model)
     [later] = retrieval.lists(np.array([third]), [[]])
     assert {row for row, _ in later["alike"]} == {C, D}, "nobody is like what nothing is learned of"
