@@ -56,6 +56,8 @@ def test_a_night_publishes_a_whole_release_and_moves_no_pointer(full_lake: Lake)
         "item_norms.npy",
         "word_vectors.npy",
         "lenders.npz",
+        "alike.npy",
+        "alike_shares.npy",
         "encoder.onnx",
         "encoder.int8.onnx",
         "popularity.npy",
