@@ -12,7 +12,6 @@ that one is redone on the new line.
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -164,9 +163,9 @@ def _finished(airflow: "Airflow", found: Day, dag_id: str, what: str, run_id: st
     from nearline.releases import ReleaseStore
 
     before = {manifest.version for manifest in ReleaseStore.open().manifests()}
-    began = time.monotonic()
     ran = airflow.finish(dag_id, run_id, lambda _: None)
-    seconds = round(time.monotonic() - began, 1)
+    began, ended = (datetime.fromisoformat(ran[each]) for each in ("start_date", "end_date"))
+    seconds = round((ended - began).total_seconds(), 1)
     came = ""
     for manifest in ReleaseStore.open().manifests():
         if manifest.version not in before:

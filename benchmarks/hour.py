@@ -10,10 +10,12 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 from tqdm import tqdm
@@ -83,9 +85,7 @@ def prepare(stream: "Stream") -> None:
 
     lake, day = Lake.open(), Window(stream.spec.start, stream.spec.start + DAY)
     upsert_items(lake, stream.items())
-    for batch in stream.batches():
-        if pc.min(batch["received_ts"]).as_py() >= day.end:
-            break
+    for batch in takewhile(lambda batch: not _later(stream, batch), stream.batches()):
         merge_raw(lake, batch)
     lake.mark_complete(RAW, day, rows=stream.spec.events // 2)
     for name in ("spark_features", "dbt_marts", "materialize"):
@@ -98,8 +98,8 @@ def prepare(stream: "Stream") -> None:
 def happens(stream: "Stream", count: int) -> list[dict[str, Any]]:
     """The first events of the second day, as if they were those of the running hour so far."""
     second = stream.spec.start + DAY
-    begins = (b for b in stream.batches() if pc.min(b["received_ts"]).as_py() >= second)
-    rows = next(begins).sort_by("received_ts").slice(0, count)
+    first = next(batch for batch in stream.batches() if _later(stream, batch))
+    rows = first.sort_by("received_ts").slice(0, count)
     times = rows["received_ts"].to_numpy().astype(np.int64)
     now = datetime.now(UTC)
     gone = (times - times[0]) / max(int(times[-1] - times[0]), 1)
@@ -112,6 +112,11 @@ def happens(stream: "Stream", count: int) -> list[dict[str, Any]]:
         }
         for row, share, value in zip(told, gone, rows["value"].to_pylist(), strict=True)
     ]
+
+
+def _later(stream: "Stream", batch: pa.Table) -> bool:
+    """Whether a batch is of the second day."""
+    return bool(pc.min(batch["received_ts"]).as_py() >= stream.spec.start + DAY)
 
 
 def measure(stream: "Stream", events: int) -> Found:
