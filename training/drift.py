@@ -6,8 +6,8 @@ al. 2010). It reads lists, not vectors: a space that is turned as a whole has no
 """
 
 import logging
-import zlib
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from nearline.sequence import microseconds
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from training.bundle import ServedEncoder, read_bundle, with_items
-from training.dataset import Interactions, last_events, requests, touched
+from training.dataset import Interactions, last_events, name_hashes, requests, touched
 from training.evaluation import TOP
 from training.model import Model
 
@@ -29,26 +29,32 @@ SAMPLE = 200
 """Users whose lists are compared: of those active lately, the same ones hour after hour."""
 
 
-def drift(
-    model: Model,
-    item_ids: tuple[str, ...],
-    catalogue: pa.Table,
-    data: Interactions,
-    *,
-    parent: ReleaseManifest,
-    window: Window,
-) -> Drift | None:
-    """The drift of a fine-tune of `parent` on `window`; None where its night cannot be read."""
+class Night(NamedTuple):
+    """The night that a line began with, with the items that are known now; `end` of its data."""
+
+    version: str
+    model: Model
+    end: datetime
+
+
+def night_of(
+    parent: ReleaseManifest, item_ids: tuple[str, ...], catalogue: pa.Table
+) -> Night | None:
+    """The night of a release's line; None where it cannot be read."""
     try:
         night = ReleaseStore.open().load(parent.base or parent.version)
-        rival = with_items(read_bundle(night), item_ids, catalogue)
+        model = with_items(read_bundle(night), item_ids, catalogue)
     except ReleaseError as error:  # a damaged night must not keep the hour from learning
         log.warning("the drift from the night is not known: %s", error)
         return None
+    return Night(night.manifest.version, model, night.manifest.window_end)
+
+
+def drift(model: Model, night: Night, data: Interactions, window: Window) -> Drift:
+    """The drift of a fine-tune on `window` from the night of its line."""
     states = sampled(data)
-    changed = changed_share(model, rival, data, states, now=microseconds(window.end))
-    age = window.end - night.manifest.window_end
-    return judged(changed, len(states), age)
+    changed = changed_share(model, night.model, data, states, now=microseconds(window.end))
+    return judged(changed, len(states), window.end - night.end)
 
 
 def judged(changed: float, users: int, age: timedelta) -> Drift:
@@ -66,7 +72,7 @@ def judged(changed: float, users: int, age: timedelta) -> Drift:
 def sampled(data: Interactions) -> np.ndarray:
     """The newest position of each user of the sample: those whose ids hash lowest."""
     last = np.flatnonzero(last_events(data.users))
-    order = np.array([zlib.crc32(data.user_ids[user].encode()) for user in data.users[last]])
+    order = name_hashes(data)[data.users[last]]
     return last[np.argsort(order, kind="stable")[:SAMPLE]]
 
 

@@ -16,10 +16,11 @@ from nearline.windows import DAY, Window
 from training import gate
 from training.baselines import decay, decayed_popularity
 from training.bundle import Bundle, read_bundle, with_items
-from training.dataset import Interactions, interactions, read_catalogue, read_events
+from training.dataset import Interactions, interactions, lots, read_catalogue, read_events
 from training.device import within_memory
-from training.drift import drift
-from training.evaluation import Evaluation, drawn, measure
+from training.drift import Night, drift, night_of
+from training.evaluation import Evaluation, drawn, measure, model_scorer
+from training.exam import Exam
 from training.learning import reproducible, warm
 from training.model import Model
 from training.neighbours import neighbours
@@ -29,7 +30,7 @@ from training.tracking import tracked
 
 KEPT_BACK = 0.2
 MOST_KEPT_BACK = 1000
-"""Of the events before the window the newest are not repeated: they tell what was forgotten."""
+"""Of the events before the window so many are never repeated: they tell what was forgotten."""
 
 _MOST_SCORES = 50_000_000
 """New events times items that tell how well the parent foresaw them, at most."""
@@ -74,15 +75,16 @@ def finetune(window: Window, parent: str) -> str | None:
     with reproducible(config.seed), within_memory(), following as run:
         model = with_items(bundle, vocabulary.item_ids, catalogue)
         asked = drawn(hours.unseen, items=model.config.items, scores=_MOST_SCORES, seed=config.seed)
-        foreseen, kept_before = (measure(model, data, t) for t in (asked, hours.kept_back))
+        foreseen = measure(model, data, asked)
+        exam = Exam(data, hours.kept_back, hours.old, model.item_tower.content.words.numpy())
+        kept_before = exam.ask(model_scorer(model, data))
         clock.lap("evaluate")
         link_fresh(model, data, most=bundle.learning.neighbours)
         warmed = warm(model, data, hours.new, hours.old, bundle.learning, seed=config.seed)
         clock.lap("learn the newest")
-        kept = measure(model, data, hours.kept_back)
-        moved = drift(
-            model, vocabulary.item_ids, catalogue, data, parent=release.manifest, window=window
-        )
+        kept = exam.ask(model_scorer(model, data))
+        night = night_of(release.manifest, vocabulary.item_ids, catalogue)
+        moved = drift(model, night, data, window) if night else None
         counts = popularity(
             bundle, data, learned_until, microseconds(window.end), model.config.items
         )
@@ -97,9 +99,7 @@ def finetune(window: Window, parent: str) -> str | None:
             drift=moved,
             ranking=release.manifest.ranking,
             checks=[
-                gate.remembers(
-                    kept, kept_before, tolerance=config.gate_tolerance, seed=config.seed
-                ),
+                *_remembers(exam, kept, kept_before, parent=parent, night=night),
                 gate.covers(kept, floor=config.gate_coverage),
             ],
             metrics=_metrics(foreseen, kept, kept_before, config.seed),
@@ -146,9 +146,9 @@ def split_hours(data: Interactions, window: Window, learned_until: int) -> Hours
     start = microseconds(window.start)
     new, before = data.targets(since=start), data.targets(before=start)
     unseen = new[data.times[new] >= learned_until]
-    by_time = before[np.argsort(data.times[before], kind="stable")]
-    cut = len(by_time) - min(MOST_KEPT_BACK, int(KEPT_BACK * len(by_time)))
-    return Hours(new, unseen, by_time[:cut], by_time[cut:])
+    by_lot = before[np.argsort(lots(data, before), kind="stable")]
+    cut = min(MOST_KEPT_BACK, int(KEPT_BACK * len(before)))
+    return Hours(new, unseen, np.sort(by_lot[cut:]), np.sort(by_lot[:cut]))
 
 
 def link_fresh(model: Model, data: Interactions, *, most: int) -> None:
@@ -173,6 +173,30 @@ def popularity(
     aged = parent.popularity * decay(np.array(max(now - learned_until, 0)))
     counts[: len(aged)] += aged.astype(np.float32)
     return counts
+
+
+def _remembers(
+    exam: Exam, kept: Evaluation, kept_before: Evaluation, *, parent: str, night: Night | None
+) -> list[gate.Check]:
+    """Neither the parent nor the night may have foreseen earlier events much better.
+
+    A line of fine-tunes may lose a little in each hour: the night tells what has come of it. It is
+    asked for what it has learned alone.
+    """
+    tolerance, seed = settings().gate_tolerance, settings().seed
+    whom = "its parent"
+    checks = [
+        gate.remembers(kept, kept_before, whom=whom, tolerance=tolerance, seed=seed),
+        gate.keeps_segments(kept, kept_before, version=whom, tolerance=tolerance, seed=seed),
+    ]
+    if night is not None and night.version != parent:
+        known = exam.data.times[exam.targets] < microseconds(night.end)
+        by_night = measure(night.model, exam.data, exam.targets[known])
+        whom = f"its night {night.version}"
+        checks.append(
+            gate.remembers(kept.only(known), by_night, whom=whom, tolerance=tolerance, seed=seed)
+        )
+    return checks
 
 
 def _metrics(

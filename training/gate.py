@@ -122,6 +122,11 @@ def _unit(vectors: np.ndarray, what: str) -> Check:
     return Check(True, f"{what} are finite and of length 1")
 
 
+def enough(found: Evaluation) -> bool:
+    """Whether there are events and users enough to tell two methods from one another."""
+    return len(found.ranks) >= ENOUGH_EVENTS and len(np.unique(found.users)) >= ENOUGH_USERS
+
+
 def beats_baselines(
     found: Evaluation, baselines: Mapping[str, Evaluation], *, fresher: bool, seed: int
 ) -> Check:
@@ -140,7 +145,7 @@ def beats_baselines(
         return Check(True, f"better than {told}")
     if high < 0 and users >= LEAST_USERS:
         return Check(False, f"worse than {told}")
-    if users < ENOUGH_USERS or len(found.ranks) < ENOUGH_EVENTS:
+    if not enough(found):
         return Check(True, f"{users} users with too few events to tell it from {told}")
     if fresher:
         return Check(True, f"not to be told from {told}; it is fresher than what is live")
@@ -181,7 +186,7 @@ def keeps_segments(
     checks = [
         _not_worse(found.only(part), champion.only(part), f"{version} for {name}", tolerance, seed)
         for name, part in found.segments.items()
-        if part.sum() >= ENOUGH_EVENTS and len(np.unique(found.users[part])) >= ENOUGH_USERS
+        if enough(found.only(part))
     ]
     for check in checks:
         if not check.passed:
@@ -190,9 +195,11 @@ def keeps_segments(
     return Check(True, told)
 
 
-def remembers(found: Evaluation, parent: Evaluation, *, tolerance: float, seed: int) -> Check:
-    """A fine-tune must still foresee what came before its hours about as its parent does."""
-    return _not_worse(found, parent, "its parent on earlier events", tolerance, seed)
+def remembers(
+    found: Evaluation, other: Evaluation, *, whom: str, tolerance: float, seed: int
+) -> Check:
+    """A fine-tune must still foresee what came before its hours about as `other` does."""
+    return _not_worse(found, other, f"{whom} on earlier events", tolerance, seed)
 
 
 def _not_worse(

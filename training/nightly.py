@@ -115,7 +115,7 @@ def train_nightly(window: Window) -> str:
         ranking, trees = school.judged(ranker, model, asked, found)
         clock.lap("judge the ranker")
         which = keys(data, asked, vocabulary)
-        checks = compare(found, others, which, window)
+        checks = compare(found, others, which, window, exam, vocabulary, catalogue)
         learn_held_out(model, data, split, recipe.learning, seed=config.seed)
         clock.lap("learn the newest")
         bundle = Bundle(
@@ -233,7 +233,13 @@ def learn_held_out(
 
 
 def compare(
-    found: Evaluation, baselines: dict[str, Evaluation], asked: np.ndarray, window: Window
+    found: Evaluation,
+    baselines: dict[str, Evaluation],
+    asked: np.ndarray,
+    window: Window,
+    exam: Exam,
+    vocabulary: Vocabulary,
+    catalogue: pa.Table,
 ) -> list[gate.Check]:
     """The gate's questions that the held-out slice answers; `asked` are its targets' keys."""
     config, champion = settings(), Champion.active()
@@ -245,6 +251,9 @@ def compare(
     ]
     if champion is not None:
         rivals, version = champion.beside(found, asked), champion.version
+        if not gate.enough(rivals[0]):
+            since = champion.asked_since(found, exam, vocabulary.item_ids, catalogue)
+            rivals = max(rivals, since, key=lambda both: len(both[0].ranks))
         checks += [
             gate.keeps_up(
                 *rivals, version=version, tolerance=tolerance, fresher=fresher, seed=seed

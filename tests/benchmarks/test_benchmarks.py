@@ -5,17 +5,24 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.backfill import Figures, fits
 from benchmarks.cold import left_out, parts, without
+from benchmarks.forgetting import without_slice
 from benchmarks.harness import run_command
 from benchmarks.history import compare
 from benchmarks.hour import Task, found
 from benchmarks.swaps import Request, Swap, judge
 from benchmarks.traits import measure
+from nearline.domains import load_domain
 from nearline.errors import BadInput, StepFailed
+from nearline.schema import EVENT_SCHEMA, ITEM_SCHEMA
+from nearline.sources.dataset import conform
+from training.dataset import cut_time
 from training.evaluation import Evaluation
+from training.replay.timeline import make_timeline
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 COMMANDS = sorted(
@@ -54,6 +61,27 @@ def test_cold_items_are_left_out_of_all_but_what_is_asked() -> None:
     found = Evaluation(np.array([0, 99, 0, 0]), np.arange(4), np.zeros(9, dtype=bool))
     first, others = parts(found, np.array([True, True, False, False]), seed=1)
     assert (first.events, first.ndcg, first.share, others.share) == (2, 0.5, 0.5, 1.0)
+
+
+def test_nobody_learns_the_slice_by_which_forgetting_is_told() -> None:
+    day = pd.Timestamp("2026-01-01", tz="UTC")
+    rows = {
+        "event_id": [f"e{n}" for n in range(40)],
+        "user_id": ["u", "v"] * 20,
+        "item_id": [f"i{n}" for n in range(40)],
+        "event_type": "play",
+        "event_ts": day + pd.to_timedelta(np.arange(40), unit="h"),
+    }
+    events = conform(pd.DataFrame(rows), EVENT_SCHEMA)
+    domain = load_domain("entertainment")
+    whole = make_timeline(events, ITEM_SCHEMA.empty_table(), domain, 0.5)
+    kept = without_slice(whole)
+    data = kept.seen(before=kept.start, items=40).data
+    asked = whole.seen(before=whole.start, items=40).data.targets(since=cut_time(data.times, 0.1))
+    assert (len(data), len(asked)) == (20, 2)
+    assert set(data.targets()) == set(range(20)) - set(asked) - set(data.begins)
+    later = kept.seen(before=kept.end, items=40).data
+    assert len(later.targets()) == 40 - 2 - len(asked)
 
 
 def test_hours_are_compared_by_their_medians() -> None:

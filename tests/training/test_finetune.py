@@ -13,12 +13,14 @@ from nearline.errors import CorruptRelease, MissingPartition, ReleaseRefused, Un
 from nearline.lake import CATALOGUE, EVENTS, Lake
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.schema import EVENT_SCHEMA, ITEM_SCHEMA
+from nearline.sequence import Vocabulary
 from nearline.settings import settings
 from nearline.sources.dataset import conform, upsert_items
 from nearline.windows import DAY, HOUR, Window
 from training import finetune as module
 from training.bundle import read_bundle
-from training.finetune import finetune, with_history
+from training.dataset import interactions, read_events
+from training.finetune import finetune, split_hours, with_history
 from training.nightly import train_nightly
 from training.recipe import load_recipe
 
@@ -167,6 +169,38 @@ def test_a_poisoned_hour_is_refused_or_does_no_harm(
     assert "worse than its parent on earlier events" in manifest.reasons[0]
     with pytest.raises(ReleaseRefused):
         ReleaseStore.open().promote(manifest.version)
+
+
+def test_what_a_line_forgot_hour_by_hour_is_told_by_its_night(
+    trained: str, poisoned: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = read_bundle(ReleaseStore.open().load(trained))
+    eager = bundle.learning.model_copy(update={"warm_learning_rate": 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_bundle", lambda _: replace(bundle, learning=eager))
+        spoiled = finetune(poisoned, trained)
+    assert spoiled is not None
+    version = finetune(poisoned, spoiled)
+    assert version is not None
+    found = ReleaseStore.open().load(version).manifest
+    assert not found.promoted
+    assert f"more than 10% worse than its night {trained} on earlier events" in found.reasons[0]
+    assert any("not more than 10% worse beyond noise than its parent" in r for r in found.reasons)
+
+
+def test_what_measures_forgetting_is_drawn_from_all_days_and_stays(full_lake: Lake) -> None:
+    whole = Window(SPEC.start, SPEC.end)
+    items = Lake.open().read_snapshot(CATALOGUE, schema=ITEM_SCHEMA)["item_id"].to_pylist()
+    vocabulary = Vocabulary(tuple(items), ("play",))
+    data = interactions(read_events(Lake.open(), whole), vocabulary, ["play"])
+    found = [split_hours(data, Window(NIGHT + n * HOUR, whole.end), 0) for n in (0, 12)]
+    for hours in found:
+        assert not set(hours.old) & set(hours.kept_back)
+        share = len(hours.kept_back) / (len(hours.old) + len(hours.kept_back))
+        assert share == pytest.approx(module.KEPT_BACK, abs=0.01)
+        assert len(np.unique(data.times[hours.kept_back] // (24 * 3_600_000_000))) >= 6
+    first, second = (set(hours.kept_back) for hours in found)
+    assert len(first & second) > 0.9 * len(first)
 
 
 def test_an_hour_without_events_makes_no_release(trained: str) -> None:

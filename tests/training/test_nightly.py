@@ -158,7 +158,20 @@ def bound(monkeypatch: pytest.MonkeyPatch, *, epochs: int) -> None:
     monkeypatch.setattr(nightly, "load_recipe", lambda _: hasty)
 
 
-def test_a_damaged_champion_does_not_keep_a_new_one_from_being_made(
+def test_a_young_sites_nights_are_compared_on_what_came_since(
+    fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(orderly(), [f"i{n:02}" for n in range(80)], days=8)
+    store, four_days = ReleaseStore.open(), Window(START, START.replace(day=5))
+    good = train_nightly(four_days)
+    store.promote(good)
+    bound(monkeypatch, epochs=1)
+    later = store.load(train_nightly(Window(START, START.replace(day=8)))).manifest
+    assert not later.promoted
+    assert any(f"10% worse than the active release {good}" in told for told in later.reasons)
+
+
+def test_a_damaged_champion_does_not_keep_a_new_night_from_being_made(
     full_lake: Lake, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = ReleaseStore.open()
@@ -167,7 +180,7 @@ def test_a_damaged_champion_does_not_keep_a_new_one_from_being_made(
     (store.root / champion / names.ANSWERS).write_bytes(b"")
     manifest = store.load(train_nightly(WINDOW)).manifest
     assert f"not compared with the active release {champion}" in caplog.text
-    assert any("no events to compare it" in reason for reason in manifest.reasons)
+    assert f"no events to compare it with the active release {champion}" in manifest.reasons
 
 
 def test_a_size_that_reads_more_than_is_kept_is_told(
