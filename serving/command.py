@@ -10,6 +10,7 @@ from rich.markup import escape
 from nearline.console import JsonFlag, err, print_json, print_table
 from nearline.errors import ConfigError
 from nearline.settings import settings
+from serving.addresses import service_url
 from serving.keys import Key, KeyFile, Role
 from serving.options import takes_list_options
 
@@ -54,9 +55,8 @@ def serve(
     open_promotions()
     certificate = Certificate.of(config.tls_cert, config.tls_key)
     listener = _listen(host, config.serve_port if port is None else port)
-    shown = f"[{host}]" if ":" in host else host
-    scheme = "https" if certificate else "http"
-    err.print(f"Nearline API on {scheme}://{shown}:{listener.getsockname()[1]}", highlight=False)
+    url = service_url(host, listener.getsockname()[1], tls=certificate is not None)
+    err.print(f"Nearline API on {url}", highlight=False)
     run(listener, workers=workers or config.serve_workers, certificate=certificate)
 
 
