@@ -18,25 +18,22 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
 
+from nearline.by_hand import judged, text_of
 from nearline.errors import ConfigError
+from nearline.faults import Told
 from nearline.records import Id
 from nearline.settings import settings
 
 CONTROL = "control"
 """The arm that the others are compared with, and that the users of a closed arm get."""
 
-Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9][\w.-]*$")]
+Name = Annotated[
+    str,
+    StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9][\w.-]*$"),
+    Told("must be up to 64 letters, digits, and - _ . after the first"),
+]
 
 _POINTS = 2**64
 
@@ -121,6 +118,9 @@ class Experiment(BaseModel):
         return [*self.arms], [*accumulate(shares[:-1])]
 
 
+_FILE = TypeAdapter(dict[Name, Experiment])
+
+
 class Assigned(NamedTuple):
     """The arm that a user has in an experiment."""
 
@@ -147,20 +147,18 @@ class Experiments:
             )
 
     @classmethod
-    def read(cls, path: Path) -> "Experiments":
-        """Those of a file; none where there is no file. Raises ConfigError for a wrong one."""
-        try:
-            told = yaml.safe_load(path.read_text()) or {}
-            return cls(TypeAdapter(dict[Name, Experiment]).validate_python(told))
-        except FileNotFoundError:
-            return cls({})
-        except (OSError, yaml.YAMLError, ValidationError) as error:
-            raise ConfigError(f"experiments {path}: {error}") from error
+    def parse(cls, text: str, path: Path) -> "Experiments":
+        """Those that the text of a file tells. Raises ConfigError for a wrong one."""
+        return cls(judged(text, path, _FILE, empty={}))
 
     @classmethod
     def open(cls) -> "Experiments":
-        """Those of the file that the settings name."""
-        return cls.read(settings().experiments)
+        """Those of the file that the settings name; none where there is no file.
+
+        Raises ConfigError for a wrong one.
+        """
+        path = settings().experiments
+        return cls.parse(text_of(path), path)
 
     @property
     def releases(self) -> frozenset[str]:

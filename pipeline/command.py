@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from nearline.console import JsonFlag, err, out, print_json, print_table
 from nearline.errors import BadInput
-from nearline.intake.door import one_line
+from nearline.faults import one_line
 from nearline.lake import Lake
 from nearline.records import Id
 from nearline.releases import Drift, ReleaseStore
