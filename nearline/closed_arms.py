@@ -8,6 +8,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from nearline.errors import BadInput, ConfigError
 from nearline.experiments import Assigned
+from nearline.faults import one_line
 from nearline.locks import alone
 from nearline.replacing import replace_file
 from nearline.settings import settings
@@ -42,7 +43,9 @@ class ClosedArms:
             found = _KEPT.validate_json(self.path.read_bytes())
         except FileNotFoundError:
             return {}
-        except (OSError, ValidationError) as error:
+        except ValidationError as error:
+            raise ConfigError(f"{self.path} is damaged: {one_line(error)}; remove it") from error
+        except OSError as error:
             raise ConfigError(f"{self.path} cannot be read: {error}; remove it") from error
         return {Assigned(each.experiment, each.arm): each for each in found}
 

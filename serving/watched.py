@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-
 Version = tuple[int, int] | None
 
 
