@@ -129,6 +129,7 @@ class ListOptions(TypedDict, total=False):
     context: Mapping[str, str]
     explain: bool
     fill: bool
+    log: bool
 
 
 class ListQuery(BaseModel):
@@ -170,6 +171,11 @@ class ListQuery(BaseModel):
     explain: bool = Field(False, description="Say of each item why it is there.")
     fill: bool = Field(
         True, description="Fill a list that is too short; what fills it is labelled."
+    )
+    log: bool = Field(
+        True,
+        description="Log the list as shown, for clicks and experiments. False: it is only looked "
+        "at, by nobody whom it is made for.",
     )
 
     @field_validator("price_max")
