@@ -66,19 +66,22 @@ class Arm(BaseModel):
 
 
 class Guardrails(BaseModel):
-    """The most that an arm may do in `lists` lists of one worker; beyond it is closed.
+    """The most that an arm may do; beyond it is closed. None is not judged; no more is the control.
 
-    `error_share` counts lists that failed, `fallback_share` those with a reason for a fallback;
-    `p99_ms` is the time that making a list takes. What is not set is not judged; no more is the
-    control.
+    Each worker judges every `lists` lists: `error_share` counts those that failed, `fallback_share`
+    those with a reason for a fallback; `p99_ms` is the time that making one takes. What users did
+    is judged once a day: `clicked_loss` and `converted_loss` are the shares of the control's clicks
+    and conversions of lists that an arm may lose.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     lists: int = Field(500, ge=20)
-    error_share: float | None = Field(None, ge=0, le=1)
+    error_share: float | None = Field(0.05, ge=0, le=1)
     fallback_share: float | None = Field(None, ge=0, le=1)
     p99_ms: float | None = Field(None, gt=0)
+    clicked_loss: float | None = Field(0.2, ge=0, lt=1)
+    converted_loss: float | None = Field(0.2, ge=0, lt=1)
 
 
 class Experiment(BaseModel):

@@ -15,6 +15,9 @@ import numpy as np
 Z_95 = 1.959964
 """Standard deviations of an interval that holds 95 in 100 times."""
 
+NOT_BY_CHANCE_Z = 3.29
+"""Standard deviations of an interval that holds but once in a thousand times not."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -23,6 +26,10 @@ class Interval:
     value: float
     low: float
     high: float
+
+    def times(self, factor: float) -> "Interval":
+        """So many times the value; `factor` is not negative."""
+        return Interval(factor * self.value, factor * self.low, factor * self.high)
 
     def minus(self, other: "Interval") -> "Interval":
         """The difference of two independent shares (Newcombe 1998, method 10)."""
@@ -42,18 +49,18 @@ def wilson(share: float, trials: float, *, z: float = Z_95) -> Interval:
     return Interval(share, max(middle - half, 0.0), min(middle + half, 1.0))
 
 
-def share_over_users(hits: Sequence[int], trials: Sequence[int]) -> Interval:
-    """The share of trials that were hits, one entry a user, at 95 %.
+def share_over_users(hits: Sequence[int], trials: Sequence[int], *, z: float = Z_95) -> Interval:
+    """The share of trials that were hits, one entry a user.
 
     Where all or none were hits, a user's trials count as one: nothing tells how alike they are.
     """
     hit, tried = (np.asarray(each, dtype=np.float64) for each in (hits, trials))
     users, total = len(tried), float(tried.sum())
     if not total:
-        return wilson(0.0, 0)
+        return wilson(0.0, 0, z=z)
     share = float(hit.sum()) / total
     spread = float(((hit - share * tried) ** 2).sum()) / total**2
     if users < 2 or not spread:
-        return wilson(share, users)
+        return wilson(share, users, z=z)
     variance = spread * users / (users - 1)
-    return wilson(share, min(share * (1 - share) / variance, total))
+    return wilson(share, min(share * (1 - share) / variance, total), z=z)

@@ -18,13 +18,16 @@ from nearline.intake.impressions import IMPRESSION_SCHEMA, IMPRESSIONS
 from nearline.lake import EVENTS, Lake
 from nearline.schema import EVENT_SCHEMA, EVENT_TYPE, ITEM_ID, USER_ID
 from nearline.windows import Window
-from pipeline.experiments.intervals import Interval, share_over_users, wilson
+from pipeline.experiments.intervals import (
+    NOT_BY_CHANCE_Z,
+    Z_95,
+    Interval,
+    share_over_users,
+    wilson,
+)
 
 _SHOWN = (USER_ID, "request_id", "arm", "item_ids", "experiment")
 _DONE = (USER_ID, "request_id", ITEM_ID, EVENT_TYPE)
-
-_NOT_BY_CHANCE_Z = 3.29
-"""One in a thousand experiments whose users were dealt out well is suspected."""
 
 _PER_USER = """
 with outcomes as (
@@ -54,7 +57,7 @@ order by arm, user_id
 
 @dataclass(frozen=True)
 class ArmResult:
-    """An arm's figures at 95 %; the `lift` of one over the control's, None for the control itself.
+    """An arm's figures; the `lift` of one over the control's, None for the control itself.
 
     `dealt_well` is False where its share of the users cannot be the one that was set.
     """
@@ -80,12 +83,18 @@ class Results:
 
 
 def compute(
-    lake: Lake, name: str, window: Window, domain: Domain, running: Experiment | None = None
+    lake: Lake,
+    name: str,
+    window: Window,
+    domain: Domain,
+    running: Experiment | None = None,
+    *,
+    z: float = Z_95,
 ) -> Results:
     """The results of an experiment; `running` is it as the file has it, where it still is there.
 
-    Raises BadInput when no list of the window was part of it, MissingPartition for a window that is
-    not closed and cleaned yet or no longer kept.
+    Intervals are of `z` standard deviations. Raises BadInput when no list of the window was part of
+    it, MissingPartition for a window that is not closed and cleaned yet or no longer kept.
     """
     for dataset in (IMPRESSIONS, EVENTS):
         lake.require_complete(dataset, window)
@@ -100,7 +109,7 @@ def compute(
     counts = users[USER_ID].value_counts()
     moved = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     users = users.filter(pc.invert(pc.is_in(users[USER_ID], moved)))
-    return Results(name, window, _judged(users, running), len(moved))
+    return Results(name, window, _judged(users, running, z), len(moved))
 
 
 def _per_user(shown: pa.Table, done: pa.Table, domain: Domain) -> pa.Table:
@@ -111,15 +120,15 @@ def _per_user(shown: pa.Table, done: pa.Table, domain: Domain) -> pa.Table:
         database.register("shown", shown)
         database.register("done", done)
         told = {"positive": domain.positive, "goal": goal}
-        return database.execute(_PER_USER, told).to_arrow_table()
+        return database.sql(_PER_USER, params=told).to_arrow_table()
 
 
-def _judged(users: pa.Table, running: Experiment | None) -> list[ArmResult]:
+def _judged(users: pa.Table, running: Experiment | None, z: float) -> list[ArmResult]:
     names = sorted(pc.unique(users["arm"]).to_pylist(), key=lambda arm: (arm != CONTROL, arm))
     parts = {arm: users.filter(pc.equal(users["arm"], arm)) for arm in names}
     clicked, converted = (
         {
-            arm: share_over_users(part[of].to_numpy(), part["lists"].to_numpy())
+            arm: share_over_users(part[of].to_numpy(), part["lists"].to_numpy(), z=z)
             for arm, part in parts.items()
         }
         for of in ("clicked", "converted")
@@ -147,5 +156,6 @@ def _lift(shares: dict[str, Interval], arm: str) -> Interval | None:
 def _dealt_well(arm: str, users: int, total: int, running: Experiment | None) -> bool:
     if running is None or arm not in running.arms:
         return True
-    found = wilson(users / total, total, z=_NOT_BY_CHANCE_Z)
+    # One in a thousand experiments whose users were dealt out well is suspected.
+    found = wilson(users / total, total, z=NOT_BY_CHANCE_Z)
     return found.low <= running.arms[arm].share <= found.high

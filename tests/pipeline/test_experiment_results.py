@@ -61,6 +61,7 @@ def write(lake: Lake, lists: Iterable[dict[str, Any]], events: Iterable[dict[str
         lake.mark_complete(dataset, WINDOW, rows=table.num_rows)
 
 
+@pytest.mark.filterwarnings("error")
 def test_lists_are_counted_by_what_followed_them(home: Path) -> None:
     lake = Lake.open()
     lists = [
