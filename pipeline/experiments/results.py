@@ -5,8 +5,9 @@ and converted when that was the last step of the domain's funnel. Users are what
 they, not lists, are what intervals count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +29,7 @@ from pipeline.experiments.intervals import (
 
 _SHOWN = (USER_ID, "request_id", "arm", "item_ids", "experiment")
 _DONE = (USER_ID, "request_id", ITEM_ID, EVENT_TYPE)
+_COUNTS = ("lists", "clicked", "converted")
 
 _PER_USER = """
 with outcomes as (
@@ -51,7 +53,6 @@ select
     count_if(converted) as converted
 from outcomes
 group by arm, user_id
-order by arm, user_id
 """
 
 
@@ -99,27 +100,48 @@ def compute(
     for dataset in (IMPRESSIONS, EVENTS):
         lake.require_complete(dataset, window)
         lake.require_kept(dataset, window)
-    shown = lake.read(IMPRESSIONS, window, schema=IMPRESSION_SCHEMA, columns=_SHOWN)
-    shown = shown.filter(pc.equal(shown["experiment"], name))
-    if not shown.num_rows:
+    users = _per_user(lake, name, window, domain)
+    if not users.num_rows:
         raise BadInput(f"no list of {window} was part of an experiment {name!r}")
-    done = lake.read(EVENTS, window, schema=EVENT_SCHEMA, columns=_DONE)
-    done = done.filter(pc.is_in(done["request_id"], pc.unique(shown["request_id"])))
-    users = _per_user(shown, done, domain)
     counts = users[USER_ID].value_counts()
     moved = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     users = users.filter(pc.invert(pc.is_in(users[USER_ID], moved)))
     return Results(name, window, _judged(users, running, z), len(moved))
 
 
-def _per_user(shown: pa.Table, done: pa.Table, domain: Domain) -> pa.Table:
+def _per_user(lake: Lake, name: str, window: Window, domain: Domain) -> pa.Table:
+    """The lists of each user by each arm, and how many were clicked and converted.
+
+    A day of lists and events is held at a time, and of the window what tells of any list.
+    """
+    goal = domain.funnel[-1] if domain.funnel else domain.touch
+    telling = pa.array({*domain.positive, goal})
+    done = pa.concat_tables(_done(lake, day, telling) for day in window.by_day())
+    told = {"positive": domain.positive, "goal": goal}
+    days = [_outcomes(_shown(lake, name, day), done, told) for day in window.by_day()]
+    keys = ["arm", USER_ID]
+    summed = pa.concat_tables(days).group_by(keys).aggregate([(of, "sum") for of in _COUNTS])
+    summed = summed.rename_columns([*keys, *_COUNTS])
+    return summed.sort_by([(key, "ascending") for key in keys])
+
+
+def _shown(lake: Lake, name: str, day: Window) -> pa.Table:
+    shown = lake.read(IMPRESSIONS, day, schema=IMPRESSION_SCHEMA, columns=_SHOWN)
+    return shown.filter(pc.equal(shown["experiment"], name))
+
+
+def _done(lake: Lake, day: Window, telling: pa.Array) -> pa.Table:
+    done = lake.read(EVENTS, day, schema=EVENT_SCHEMA, columns=_DONE)
+    tied = pc.and_(pc.is_valid(done["request_id"]), pc.is_in(done[EVENT_TYPE], telling))
+    return done.filter(tied)
+
+
+def _outcomes(shown: pa.Table, done: pa.Table, told: Mapping[str, Any]) -> pa.Table:
     import duckdb
 
-    goal = domain.funnel[-1] if domain.funnel else domain.touch
     with duckdb.connect() as database:
         database.register("shown", shown)
         database.register("done", done)
-        told = {"positive": domain.positive, "goal": goal}
         return database.sql(_PER_USER, params=told).to_arrow_table()
 
 

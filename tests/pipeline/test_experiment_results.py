@@ -101,6 +101,18 @@ def test_lists_are_counted_by_what_followed_them(home: Path) -> None:
         compute(lake, "test", Window(START, WINDOW.end + timedelta(hours=1)), DOMAIN)
 
 
+def test_what_follows_a_list_on_another_day_counts(home: Path) -> None:
+    lake, midnight = Lake.open(), START.replace(hour=0) + timedelta(days=1)
+    window = Window(midnight - timedelta(hours=1), midnight + timedelta(hours=1))
+    lists, events = [shown("ann", "r0", "new")], [done("ann", "r0", "view")]
+    lake.write_hour(IMPRESSIONS, window.start, pa.Table.from_pylist(lists, IMPRESSION_SCHEMA))
+    lake.write_hour(EVENTS, midnight, pa.Table.from_pylist(events, EVENT_SCHEMA))
+    for dataset in (IMPRESSIONS, EVENTS):
+        lake.mark_complete(dataset, window, rows=1)
+    [arm] = compute(lake, "test", window, DOMAIN).arms
+    assert (arm.users, arm.lists, arm.clicked.value) == (1, 1, 1.0)
+
+
 def test_shares_of_users_that_cannot_be_chance_are_told(home: Path) -> None:
     lake = Lake.open()
     arms = ["new"] * 130 + ["control"] * 70
