@@ -23,7 +23,7 @@ from pipeline.experiments.intervals import (
     NOT_BY_CHANCE_Z,
     Z_95,
     Interval,
-    share_over_users,
+    clustered_share,
     wilson,
 )
 
@@ -150,7 +150,7 @@ def _judged(users: pa.Table, running: Experiment | None, z: float) -> list[ArmRe
     parts = {arm: users.filter(pc.equal(users["arm"], arm)) for arm in names}
     clicked, converted = (
         {
-            arm: share_over_users(part[of].to_numpy(), part["lists"].to_numpy(), z=z)
+            arm: clustered_share(part[of].to_numpy(), part["lists"].to_numpy(), z=z)
             for arm, part in parts.items()
         }
         for of in ("clicked", "converted")

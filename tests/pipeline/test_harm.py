@@ -18,7 +18,7 @@ from nearline.lake import EVENTS, Lake
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from pipeline.experiments.harm import close_harmful, complete_hours, lost
-from pipeline.experiments.intervals import NOT_BY_CHANCE_Z, share_over_users
+from pipeline.experiments.intervals import NOT_BY_CHANCE_Z, clustered_share
 from tests.pipeline.test_experiment_results import WINDOW, done, shown, write
 
 NOW = WINDOW.end + timedelta(hours=1)
@@ -119,7 +119,7 @@ def test_chance_alone_closes_an_arm_hardly_ever() -> None:
     rng, closed = np.random.default_rng(1), 0
     for _ in range(500):
         own, control = (
-            share_over_users(rng.binomial(LISTS, rates), [LISTS] * 300, z=NOT_BY_CHANCE_Z)
+            clustered_share(rng.binomial(LISTS, rates), [LISTS] * 300, z=NOT_BY_CHANCE_Z)
             for rates in (rng.beta(4 * a, 4 * (1 - a), size=300) for a in (0.32, 0.4))
         )
         closed += lost(own, control, 0.2)
