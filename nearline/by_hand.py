@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def text_of(path: Path) -> str:
-    """What a file holds; nothing where there is none. Raises ConfigError for one without text."""
+    """What a file holds; nothing where there is none. Raises ConfigError for one of no text."""
     try:
         return path.read_text()
     except FileNotFoundError:

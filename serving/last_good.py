@@ -52,7 +52,7 @@ class Watched(Generic[T]):
             if before == ():
                 self._take_last_good()
         else:
-            log.info("the %s are taken from %s", self._what, self._path)
+            log.info("%s: %s", self._what, self._path if text else "none")
             self._keep(text, version)
 
     def _take_last_good(self) -> None:
@@ -61,7 +61,7 @@ class Watched(Generic[T]):
         except ConfigError as error:
             log.error("there are no %s until the file is whole: %s", self._what, error)
         else:
-            log.warning("the %s are taken from %s", self._what, self._good)
+            log.warning("the %s are those that were good last: %s", self._what, self._good)
 
     def _keep(self, text: str, version: Version) -> None:
         """Keep a good text, unless the file was changed since: a slow worker keeps nothing old."""

@@ -63,7 +63,7 @@ def test_a_worker_that_starts_takes_what_the_others_have(file: File, caplog: Any
     running.refresh()
     anew = file.started()
     assert (running.told, anew.told, file.failures) == (7, 7, 2)
-    assert f"the number are taken from {file.good}" in caplog.text
+    assert f"good last: {file.good}" in caplog.text
     assert caplog.text.count("number.yaml is no number") == 2
     for worker in (running, anew):
         file.write("8")
