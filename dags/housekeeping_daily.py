@@ -1,5 +1,6 @@
 """Keeps an installation small: compacts days, removes what is older than is kept, forgets users.
 
+Arms of experiments that harmed in the last week are closed too (docs/how-to/experiment.md).
 The lake is tidied where its writers wait (pool `lake`), the online store likewise (pool `online`).
 Releases beyond the newest ones and journals of closed hours go too.
 """
@@ -22,6 +23,14 @@ with DAG(
 ):
 
     @task(pool="lake")
+    def close_harmful(**context: object) -> int:
+        """Close the arms of experiments that lose too much of the control's clicks; how many."""
+        from pipeline.experiments.harm import close_harmful
+        from pipeline.runs import run_window
+
+        return close_harmful(run_window(context).end)
+
+    @task(pool="lake")
     def tidy_lake(**context: object) -> dict[str, int]:
         """Forget users; compact and remove days, journals and releases; how many of each."""
         from pipeline.housekeeping import tidy_lake
@@ -37,4 +46,5 @@ with DAG(
 
         return tidy_online(run_window(context))
 
+    close_harmful()
     tidy_lake() >> tidy_online()

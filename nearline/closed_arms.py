@@ -8,18 +8,25 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from nearline.errors import BadInput, ConfigError
 from nearline.experiments import Assigned
+from nearline.faults import one_line
 from nearline.locks import alone
 from nearline.replacing import replace_file
 from nearline.settings import settings
 
 
 class Closed(BaseModel):
-    """One closed arm: why, and since when."""
+    """One closed arm: why, and since when; and since when it is open again, if it is."""
 
     experiment: str
     arm: str
     reason: str
     closed_ts: datetime
+    reopened_ts: datetime | None = None
+
+    @property
+    def assigned(self) -> Assigned:
+        """The arm."""
+        return Assigned(self.experiment, self.arm)
 
 
 _KEPT = TypeAdapter(list[Closed])
@@ -38,29 +45,40 @@ class ClosedArms:
 
     def read(self) -> Mapping[Assigned, Closed]:
         """The arms that are closed. Raises ConfigError for a file that cannot be read."""
+        return {each.assigned: each for each in self._kept() if each.reopened_ts is None}
+
+    def reopened(self, experiment: str) -> datetime | None:
+        """When an arm of an experiment was opened again last; None where none was."""
+        times = [each.reopened_ts for each in self._kept() if each.experiment == experiment]
+        return max((ts for ts in times if ts), default=None)
+
+    def _kept(self) -> list[Closed]:
         try:
-            found = _KEPT.validate_json(self.path.read_bytes())
+            return _KEPT.validate_json(self.path.read_bytes())
         except FileNotFoundError:
-            return {}
-        except (OSError, ValidationError) as error:
+            return []
+        except ValidationError as error:
+            raise ConfigError(f"{self.path} is damaged: {one_line(error)}; remove it") from error
+        except OSError as error:
             raise ConfigError(f"{self.path} cannot be read: {error}; remove it") from error
-        return {Assigned(each.experiment, each.arm): each for each in found}
 
     def close(self, arm: Assigned, reason: str, *, now: datetime) -> None:
         """Close an arm; one that is closed keeps its first reason."""
         closed = Closed(experiment=arm.experiment, arm=arm.arm, reason=reason, closed_ts=now)
         with alone("experiments"):
-            self._write({arm: closed, **self.read()})
+            if arm not in self.read():
+                self._replace(closed)
 
-    def reopen(self, arm: Assigned) -> Closed:
+    def reopen(self, arm: Assigned, *, now: datetime) -> Closed:
         """Open an arm again, and return what closed it. Raises BadInput for one that is open."""
         with alone("experiments"):
-            found = dict(self.read())
-            if arm not in found:
+            was = self.read().get(arm)
+            if was is None:
                 raise BadInput(f"arm {arm.arm!r} of experiment {arm.experiment!r} is not closed")
-            was = found.pop(arm)
-            self._write(found)
+            self._replace(was.model_copy(update={"reopened_ts": now}))
         return was
 
-    def _write(self, found: Mapping[Assigned, Closed]) -> None:
-        replace_file(self.path, _KEPT.dump_json(list(found.values()), indent=2).decode())
+    def _replace(self, one: Closed) -> None:
+        """Write the file with `one` in place of what it had of the same arm."""
+        kept = [each for each in self._kept() if each.assigned != one.assigned]
+        replace_file(self.path, _KEPT.dump_json([*kept, one], indent=2).decode())

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nearline.errors import ConfigError
+from nearline.faults import one_line
 from nearline.schema import LARGEST_VALUE
 
 BUILT_IN = ("commerce", "entertainment", "social")
@@ -112,5 +113,7 @@ def load_domain(name_or_path: str) -> Domain:
         )
     try:
         return Domain.model_validate(yaml.safe_load(text))
-    except (ValidationError, yaml.YAMLError) as error:
+    except ValidationError as error:
+        raise ConfigError(f"domain file {name_or_path}: {one_line(error)}") from error
+    except yaml.YAMLError as error:
         raise ConfigError(f"domain file {name_or_path}: {error}") from error

@@ -18,25 +18,22 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
 
+from nearline.by_hand import judged, text_of
 from nearline.errors import ConfigError
+from nearline.faults import Told
 from nearline.records import Id
 from nearline.settings import settings
 
 CONTROL = "control"
 """The arm that the others are compared with, and that the users of a closed arm get."""
 
-Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9][\w.-]*$")]
+Name = Annotated[
+    str,
+    StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9][\w.-]*$"),
+    Told("must be up to 64 letters, digits, and - _ . after the first"),
+]
 
 _POINTS = 2**64
 
@@ -69,19 +66,22 @@ class Arm(BaseModel):
 
 
 class Guardrails(BaseModel):
-    """The most that an arm may do in `lists` lists of one worker; beyond it is closed.
+    """The most that an arm may do; beyond it is closed. None is not judged; no more is the control.
 
-    `error_share` counts lists that failed, `fallback_share` those with a reason for a fallback;
-    `p99_ms` is the time that making a list takes. What is not set is not judged; no more is the
-    control.
+    Each worker judges every `lists` lists: `error_share` counts those that failed, `fallback_share`
+    those with a reason for a fallback; `p99_ms` is the time that making one takes. What users did
+    is judged once a day: `clicked_loss` and `converted_loss` are the shares of the control's clicks
+    and conversions of lists that an arm may lose.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     lists: int = Field(500, ge=20)
-    error_share: float | None = Field(None, ge=0, le=1)
+    error_share: float | None = Field(0.05, ge=0, le=1)
     fallback_share: float | None = Field(None, ge=0, le=1)
     p99_ms: float | None = Field(None, gt=0)
+    clicked_loss: float | None = Field(0.2, ge=0, lt=1)
+    converted_loss: float | None = Field(0.2, ge=0, lt=1)
 
 
 class Experiment(BaseModel):
@@ -121,6 +121,9 @@ class Experiment(BaseModel):
         return [*self.arms], [*accumulate(shares[:-1])]
 
 
+_FILE = TypeAdapter(dict[Name, Experiment])
+
+
 class Assigned(NamedTuple):
     """The arm that a user has in an experiment."""
 
@@ -147,20 +150,18 @@ class Experiments:
             )
 
     @classmethod
-    def read(cls, path: Path) -> "Experiments":
-        """Those of a file; none where there is no file. Raises ConfigError for a wrong one."""
-        try:
-            told = yaml.safe_load(path.read_text()) or {}
-            return cls(TypeAdapter(dict[Name, Experiment]).validate_python(told))
-        except FileNotFoundError:
-            return cls({})
-        except (OSError, yaml.YAMLError, ValidationError) as error:
-            raise ConfigError(f"experiments {path}: {error}") from error
+    def parse(cls, text: str, path: Path) -> "Experiments":
+        """Those that the text of a file tells. Raises ConfigError for a wrong one."""
+        return cls(judged(text, path, _FILE, empty={}))
 
     @classmethod
     def open(cls) -> "Experiments":
-        """Those of the file that the settings name."""
-        return cls.read(settings().experiments)
+        """Those of the file that the settings name; none where there is no file.
+
+        Raises ConfigError for a wrong one.
+        """
+        path = settings().experiments
+        return cls.parse(text_of(path), path)
 
     @property
     def releases(self) -> frozenset[str]:

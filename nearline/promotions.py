@@ -10,18 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from nearline.errors import ConfigError
+from nearline.by_hand import judged, text_of
 from nearline.records import Id, as_utc
 from nearline.settings import settings
 
@@ -63,17 +54,16 @@ class Promotion(BaseModel):
 _FILE = TypeAdapter(Annotated[tuple[Promotion, ...], Field(max_length=MOST_PROMOTIONS)])
 
 
-def read_promotions(path: Path) -> tuple[Promotion, ...]:
-    """Those of a file, by their places; none where there is no file. Raises ConfigError."""
-    try:
-        found = _FILE.validate_python(yaml.safe_load(path.read_text()) or ())
-    except FileNotFoundError:
-        return ()
-    except (OSError, ValueError, yaml.YAMLError, ValidationError) as error:
-        raise ConfigError(f"promotions {path}: {error}") from error
+def parse_promotions(text: str, path: Path) -> tuple[Promotion, ...]:
+    """Those that the text of a file tells, by their places. Raises ConfigError for a wrong one."""
+    found = judged(text, path, _FILE, empty=())
     return tuple(sorted(found, key=lambda each: each.place))
 
 
 def open_promotions() -> tuple[Promotion, ...]:
-    """Those of the file that the settings name."""
-    return read_promotions(settings().promotions)
+    """Those of the file that the settings name; none where there is no file.
+
+    Raises ConfigError for a wrong one.
+    """
+    path = settings().promotions
+    return parse_promotions(text_of(path), path)

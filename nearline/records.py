@@ -12,9 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from nearline.columns import EVENT_TS, EXPIRES_TS, HIDDEN, PRICE, RECEIVED_TS, VALUE
 from nearline.errors import BadInput
+from nearline.faults import Told
 from nearline.windows import parse_time
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Id = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$"),
+    Told("must be a text of 1 to 256 characters, none of control"),
+]
 Text = Annotated[str, StringConstraints(max_length=2000)]
 Vector = Annotated[
     list[Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]],

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from nearline import reach
 from nearline.errors import ConfigError
+from nearline.faults import words
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -310,7 +311,7 @@ def settings() -> Settings:
         return Settings()
     except ValidationError as error:
         lines = [
-            f"NEARLINE_{'_'.join(map(str, e['loc'])).upper()}={e['input']!r}: {e['msg']}"
+            f"NEARLINE_{'_'.join(map(str, e['loc'])).upper()}={e['input']!r}: {words(e)}"
             if e["loc"]
             else str(e["ctx"]["error"])
             for e in error.errors()

@@ -83,6 +83,12 @@ class Window:
             yield day
             day += DAY
 
+    def by_day(self) -> Iterator["Window"]:
+        """The window's part of each UTC day, oldest first."""
+        for day in self.days():
+            start = midnight(day)
+            yield Window(max(start, self.start), min(start + DAY, self.end))
+
     def contains(self, ts: datetime) -> bool:
         """Whether `ts` lies in `[start, end)`."""
         return self.start <= ts < self.end

@@ -4,12 +4,15 @@ A place is looked at less the further down it is. With the chance 1 / place^eta 
 looked at, clicks weighed by its inverse tell what would be clicked if it were looked at (Joachims,
 Swaminathan, Schnabel, "Unbiased learning-to-rank with biased feedback", WSDM 2017). Exploration
 puts the same items at every place, so what it drew tells eta; without enough of it eta is 1.
+
+Intervals of the CTR are at 95 %, counted over hours: the mart knows no users, but what one user is
+shown and clicks lies mostly within an hour, so that hours differ by it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +23,14 @@ from nearline.errors import BadInput
 from nearline.lake import Lake
 from nearline.schema import TIMESTAMP
 from nearline.windows import Window
+from pipeline.experiments.intervals import clustered_share
 from pipeline.marts import HOURLY_CLICKS
 
 FEWEST_EXPLORED_CLICKS = 100
 """With fewer, eta is assumed."""
+
+FEWEST_HOURS = 20
+"""With fewer, nothing tells how hours differ."""
 
 ASSUMED_ETA = 1.0
 _ETAS = np.linspace(0, 3, 301)
@@ -51,14 +58,25 @@ class By(StrEnum):
 
 @dataclass(frozen=True)
 class Clicks:
-    """What was shown and what followed. Rates are None where nothing was shown."""
+    """What was shown and what followed. Rates are None where nothing was shown.
+
+    `ctr_95` are the bounds of the CTR; None where too few hours tell of it.
+    """
 
     by: tuple[str, ...]
     impressions: int
     clicks: int
     conversions: int
     ctr: float | None
+    ctr_95: tuple[float, float] | None
     debiased_ctr: float | None
+
+
+class Hour(NamedTuple):
+    """The clicks and impressions of one hour."""
+
+    clicks: int
+    impressions: int
 
 
 @dataclass(frozen=True)
@@ -109,18 +127,43 @@ def _rows(table: pa.Table, by: Sequence[By]) -> list[Clicks]:
     table = table.drop_columns(["hour"])
     table = table.append_column("hour", pa.array(hours)).append_column("day", days)
     keys = [str(key) for key in by]
+    hourly = _by_hour(table, keys)
     summed = table.group_by(keys).aggregate([(n, "sum") for n in (*_COUNTS[:3], "weighed")])
     return [
         Clicks(
-            by=tuple(str(row[key]) for key in keys),
+            by=_key(row, keys),
             impressions=row["impressions_sum"],
             clicks=row["clicks_sum"],
             conversions=row["conversions_sum"],
             ctr=_share(row["clicks_sum"], row["impressions_sum"]),
+            ctr_95=_bounds(hourly[_key(row, keys)]),
             debiased_ctr=_share(row["weighed_sum"], row["impressions_sum"]),
         )
         for row in summed.sort_by([(key, "ascending") for key in keys]).to_pylist()
     ]
+
+
+def _by_hour(table: pa.Table, keys: Sequence[str]) -> dict[tuple[str, ...], list[Hour]]:
+    """The clicks and impressions of each hour, for each group of rows."""
+    sums = [("clicks", "sum"), ("impressions", "sum")]
+    found: dict[tuple[str, ...], list[Hour]] = {}
+    for row in table.group_by([*dict.fromkeys([*keys, "hour"])]).aggregate(sums).to_pylist():
+        hour = Hour(row["clicks_sum"], row["impressions_sum"])
+        found.setdefault(_key(row, keys), []).append(hour)
+    return found
+
+
+def _key(row: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(row[key]) for key in keys)
+
+
+def _bounds(hours: Sequence[Hour]) -> tuple[float, float] | None:
+    """The bounds of a CTR; None where too few hours tell of it, or clicks of lists before them."""
+    clicked, shown = zip(*hours, strict=True)
+    if len(hours) < FEWEST_HOURS or sum(clicked) > sum(shown):
+        return None
+    found = clustered_share(clicked, shown)
+    return found.low, found.high
 
 
 def _share(part: float, whole: int) -> float | None:
@@ -149,7 +192,7 @@ def clicks(
             row.impressions,
             row.clicks,
             row.conversions,
-            _percent(row.ctr),
+            _percent(row.ctr, row.ctr_95),
             _percent(row.debiased_ctr),
         )
         for row in found.rows
@@ -160,5 +203,8 @@ def clicks(
     err.print(f"a place is looked at by 1 / place^{found.eta:g}, {how}", highlight=False)
 
 
-def _percent(share: float | None) -> str | None:
-    return None if share is None else f"{100 * share:.2f} %"
+def _percent(share: float | None, bounds: tuple[float, float] | None = None) -> str | None:
+    if share is None:
+        return None
+    between = f" ({100 * bounds[0]:.2f} to {100 * bounds[1]:.2f})" if bounds else ""
+    return f"{100 * share:.2f} %{between}"

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from nearline.console import JsonFlag, err, out, print_json, print_table
 from nearline.errors import BadInput
-from nearline.intake.door import one_line
+from nearline.faults import one_line
 from nearline.lake import Lake
 from nearline.records import Id
 from nearline.releases import Drift, ReleaseStore
@@ -24,6 +24,7 @@ from pipeline import doctor as checks
 from pipeline import steps
 from pipeline.chunks import Progress
 from pipeline.drift import DESCRIBED, DRIFTED, described, latest, told
+from pipeline.experiments.harm import close_harmful
 from pipeline.housekeeping import tidy_lake, tidy_online
 from pipeline.status import COLUMNS, DatasetStatus, dataset_status, hours, release_status
 
@@ -125,15 +126,16 @@ def housekeeping(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Compact old days, remove what is older than is kept, forget users, shorten the ledgers.
+    """Compact old days, remove what is older than is kept, forget users, close harmful arms.
 
     Waits for steps that write the same now. Example: nearline housekeeping --json
     """
     now = parse_time(end) if end else datetime.now(UTC)
     window = Window.trailing(hour_floor(now), hours=24)
+    harmful = {"closed_arms": close_harmful(window.end)}
     lake = tidy_lake(window)
     online = {f"online_{name}": count for name, count in tidy_online(window).items()}
-    _show("housekeeping", lake | online, as_json)
+    _show("housekeeping", harmful | lake | online, as_json)
 
 
 def forget(

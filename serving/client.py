@@ -8,14 +8,16 @@ this package brings, and nothing of what training or the API need.
             print(item.item_id, item.title)
 
 Errors are drawn in serving/errors.py; what cannot be sent is a RefusedRequest. Calls may be sent
-again without harm (reads change nothing, events are known by their ids; but a rollback that names
-no version would go back twice, so it is sent once): a call that got no answer is tried `retries`
-times more, after pauses that grow and are drawn by lot: clients that failed together do not come
-back together. So is one that was told to come back (Retry-After) in less than `timeout_s`.
+again without harm (reads change nothing, events are known by their ids, which the client makes
+where none is given; but a rollback that names no version would go back twice, so it is sent once):
+a call that got no answer is tried `retries` times more, after pauses that grow and are drawn by
+lot: clients that failed together do not come back together. So is one that was told to come back
+(Retry-After) in less than `timeout_s`.
 """
 
 import asyncio
 import json
+import math
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,12 +27,14 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from nearline.records import Event, Item
 from nearline.settings import settings
+from serving.addresses import service_url
 from serving.errors import (
     DOTS,
     Fault,
@@ -123,11 +127,14 @@ def _sendable() -> Iterator[None]:
 
 
 @contextmanager
-def _hopeful() -> Iterator[None]:
+def _hopeful(http: httpx.Client | httpx.AsyncClient) -> Iterator[None]:
     """Tell what another attempt would not change as an error of ours."""
+    if http.is_closed:
+        raise RefusedRequest("the client is closed: make another, or ask within its `with`")
     try:
         yield
-    except (httpx.LocalProtocolError, httpx.UnsupportedProtocol) as error:
+    # RuntimeError: the client was closed meanwhile, or its event loop was.
+    except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, RuntimeError) as error:
         raise RefusedRequest(f"the request cannot be sent: {error}") from error
     except httpx.DecodingError as error:
         raise ServiceFailed(f"the answer is damaged ({error}): check the address") from error
@@ -135,6 +142,12 @@ def _hopeful() -> Iterator[None]:
 
 def _segment(item_or_user: str) -> str:
     """An id as one segment of an address: see serving/segments.py."""
+    if not isinstance(item_or_user, str):
+        raise RefusedRequest(
+            f"the id {item_or_user!r} is no text: give it as {str(item_or_user)!r}"
+        )
+    if not item_or_user:
+        raise RefusedRequest("the id is empty: name a user or an item")
     if item_or_user in DOTS:
         raise RefusedRequest(
             f"{item_or_user!r} is no id in an address, as proxies resolve it on the way: ask for "
@@ -150,6 +163,13 @@ def _many(what: str, given: Sequence[Any]) -> list[Any]:
         raise RefusedRequest(f"{what}={given!r} is one text: give a list, as in [{given!r}]")
     with _sendable():
         return list(given)
+
+
+def _named(what: str, given: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The pairs of names and values that are given."""
+    if not isinstance(given, Mapping):
+        raise RefusedRequest(f"{what}={given!r} names nothing: give a dict of names and values")
+    return list(given.items())
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:
@@ -226,8 +246,8 @@ def _session(
 def _query(options: ListOptions) -> dict[str, Any]:
     """The options under the names of ListQuery; the service judges them."""
     given: dict[str, Any] = dict(options)
-    values = given.pop("attributes", {}).items()
-    around = given.pop("context", {}).items()
+    values = _named("attributes", given.pop("attributes", {}))
+    around = _named("context", given.pop("context", {}))
     lists = {
         "context": [f"{name}:{value}" for name, value in around],
         "category": _many("categories", given.pop("categories", ())),
@@ -238,8 +258,18 @@ def _query(options: ListOptions) -> dict[str, Any]:
 
 
 def _send_events(events: Sequence[Event | Mapping[str, Any]]) -> _Call[EventsAnswer]:
-    rows = [_row(each) for each in _many("events", events)]
+    rows = [_event(each) for each in _many("events", events)]
     return _Call(EventsAnswer, "POST", "/v1/events", json=rows)
+
+
+def _send_event(event: Event | Mapping[str, Any]) -> _Call[EventsAnswer]:
+    return _Call(EventsAnswer, "POST", "/v1/events", json=_event(event))
+
+
+def _event(given: Event | Mapping[str, Any]) -> dict[str, Any]:
+    """An event with an id: by it, another attempt of the same call is known for no other event."""
+    row = _row(given)
+    return row if row.get("event_id") is not None else row | {"event_id": uuid4().hex}
 
 
 _RELEASE = _Call(ReleaseInfo, "GET", "/v1/release")
@@ -258,10 +288,13 @@ class _Options:
     @classmethod
     def of(cls, url: str | None, timeout_s: float, retries: int, api_key: str | None) -> "_Options":
         config = settings()
-        scheme = "https" if config.tls_cert else "http"
-        default = f"{scheme}://{config.serve_host}:{config.serve_port}"
+        default = service_url(config.serve_host, config.serve_port, tls=bool(config.tls_cert))
         key = config.api_key if api_key is None else api_key
-        if not key.isprintable() or key != key.strip():
+        if not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
+            raise RefusedRequest(f"timeout_s={timeout_s!r}: give seconds, more than 0")
+        if not isinstance(retries, int) or retries < 0:
+            raise RefusedRequest(f"retries={retries!r}: give how often to try again, 0 or more")
+        if not isinstance(key, str) or not key.isprintable() or key != key.strip():
             raise Unauthorized("the key has a space around it, or a character that no header has")
         return cls(url or default, timeout_s, retries, key)
 
@@ -342,8 +375,15 @@ class RecommendationClient:
         return self._send(_session(events, options))
 
     def send_events(self, *, events: Sequence[Event | Mapping[str, Any]]) -> EventsAnswer:
-        """Hand events in; each is judged by itself, and accepted ones are on disk."""
+        """Hand events in; each is judged by itself, and accepted ones are on disk.
+
+        The answer tells which were `refused`, and why. One without an `event_id` is given one.
+        """
         return self._send(_send_events(events))
+
+    def send_event(self, *, event: Event | Mapping[str, Any]) -> EventsAnswer:
+        """Hand one event in, as `send_events`. Raises RefusedRequest for one that is refused."""
+        return self._send(_send_event(event))
 
     def search(
         self, *, words: str, user_id: str | None = None, **options: Unpack[ListOptions]
@@ -403,7 +443,7 @@ class RecommendationClient:
         for attempt in range(options.retries + 1):
             failure: httpx.TransportError | httpx.Response
             try:
-                with _hopeful():
+                with _hopeful(self._http):
                     response, content = self._attempt(request)
                 if not options.asks_again(attempt, response):
                     return call.read(response, content)
@@ -428,7 +468,7 @@ class RecommendationClient:
 
 
 class AsyncRecommendationClient:
-    """The client that is awaited; else as `RecommendationClient`.
+    """The client that is awaited; else as `RecommendationClient`. Use it in one event loop.
 
     `timeout_s` bounds each attempt from its first byte to the last.
     """
@@ -471,8 +511,15 @@ class AsyncRecommendationClient:
         return await self._send(_session(events, options))
 
     async def send_events(self, *, events: Sequence[Event | Mapping[str, Any]]) -> EventsAnswer:
-        """Hand events in; each is judged by itself, and accepted ones are on disk."""
+        """Hand events in; each is judged by itself, and accepted ones are on disk.
+
+        The answer tells which were `refused`, and why. One without an `event_id` is given one.
+        """
         return await self._send(_send_events(events))
+
+    async def send_event(self, *, event: Event | Mapping[str, Any]) -> EventsAnswer:
+        """Hand one event in, as `send_events`. Raises RefusedRequest for one that is refused."""
+        return await self._send(_send_event(event))
 
     async def search(
         self, *, words: str, user_id: str | None = None, **options: Unpack[ListOptions]
@@ -532,7 +579,7 @@ class AsyncRecommendationClient:
         for attempt in range(options.retries + 1):
             failure: httpx.TransportError | httpx.Response
             try:
-                with _hopeful():
+                with _hopeful(self._http):
                     response = await self._attempt(request)
                 if not options.asks_again(attempt, response):
                     return call.read(response, response.content)

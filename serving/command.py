@@ -10,6 +10,7 @@ from rich.markup import escape
 from nearline.console import JsonFlag, err, print_json, print_table
 from nearline.errors import ConfigError
 from nearline.settings import settings
+from serving.addresses import service_url
 from serving.keys import Key, KeyFile, Role
 from serving.options import takes_list_options
 
@@ -54,9 +55,8 @@ def serve(
     open_promotions()
     certificate = Certificate.of(config.tls_cert, config.tls_key)
     listener = _listen(host, config.serve_port if port is None else port)
-    shown = f"[{host}]" if ":" in host else host
-    scheme = "https" if certificate else "http"
-    err.print(f"Nearline API on {scheme}://{shown}:{listener.getsockname()[1]}", highlight=False)
+    url = service_url(host, listener.getsockname()[1], tls=certificate is not None)
+    err.print(f"Nearline API on {url}", highlight=False)
     run(listener, workers=workers or config.serve_workers, certificate=certificate)
 
 
@@ -194,6 +194,7 @@ def _show(answer: "ItemList", title: str, as_json: bool) -> None:
     if as_json:
         print_json(answer.model_dump(mode="json"))
         return
+    filling = answer.filled.items if answer.filled else 0
     rows = [
         (
             place,
@@ -201,18 +202,29 @@ def _show(answer: "ItemList", title: str, as_json: bool) -> None:
             escape(found.title or ""),
             f"{found.score:.4f}",
             found.source,
+            *([_filling(found, place > len(answer.items) - filling)] if filling else []),
             *([escape(_because(found))] if found.why else []),
         )
         for place, found in enumerate(answer.items, 1)
     ]
-    explained = ["because of"] if any(found.why for found in answer.items) else []
-    print_table(escape(title), ["", "item", "title", "score", "from", *explained], rows)
-    if answer.filled is not None and answer.filled.items:
-        _note(f"the last {answer.filled.items} fill up: {answer.filled.reason}")
+    columns = ["", "item", "title", "score", "from"]
+    columns += ["fills up"] if filling else []
+    columns += ["because of"] if any(found.why for found in answer.items) else []
+    print_table(escape(title), columns, rows)
+    if answer.filled is not None:
+        who = f"the last {answer.filled.items} fill" if filling else "nothing fills"
+        _note(f"{who} up: {answer.filled.reason}")
     why = f" ({answer.reason})" if answer.reason else ""
     age = answer.state_age_seconds
     known = "" if age is None else f" · state {age:.0f} s old"
     _note(f"{answer.source}{why} · release {answer.release}{known}")
+
+
+def _filling(found: "RankedItem", fills_up: bool) -> str:
+    """What a list that was filled up says of an item; nothing of one that was asked for."""
+    if not fills_up:
+        return ""
+    return "yes" if found.matches else "against the filters"
 
 
 def _because(found: "RankedItem") -> str:

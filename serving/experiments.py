@@ -16,6 +16,7 @@ from nearline.settings import settings
 from serving.active import ActiveRelease
 from serving.answers import Answer, Arrangement, Asked
 from serving.guards import Breach, Guards, Outcome
+from serving.last_good import Watched
 from serving.metrics import Metrics
 from serving.release import Pinned
 from serving.watched import version_of
@@ -57,19 +58,19 @@ def arrangement(own: ArmSettings = _AS_SET) -> Arrangement:
 class Trials:
     """Follows the file of experiments, and chooses by it. Safe to use from many threads.
 
-    A changed file counts once the releases that it names are loaded; a wrong one is logged, counted
-    and changes nothing. An arm that is closed, or whose release cannot be loaded, is no arm: its
-    users get the control, and are not counted as part of the experiment.
+    A changed file counts once the releases that it names are loaded; see Watched for a wrong one.
+    An arm that is closed, or whose release cannot be loaded, is no arm: its users get the control,
+    and are not counted as part of the experiment.
     """
 
     def __init__(
         self, path: Path, closed: ClosedArms, active: ActiveRelease, metrics: Metrics
     ) -> None:
         """Without experiments until the first `refresh`."""
-        self._path, self._file, self._active, self._metrics = path, closed, active, metrics
-        self._seen: object = None
+        self._file = Watched("experiments", path, Experiments.parse, metrics)
+        self._closed_file, self._active, self._metrics = closed, active, metrics
         self._seen_closed: object = None
-        self._experiments = self._told = Experiments({})
+        self._experiments = Experiments({})
         self._closed: frozenset[Assigned] = frozenset()
         self._closing = Lock()
         self._guards = Guards()
@@ -81,10 +82,10 @@ class Trials:
 
     def refresh(self) -> None:
         """Take over what has changed: the files, and the releases. One thread calls this."""
-        self._follow_file()
+        self._file.refresh()
         self._follow_closed()
-        self._active.refresh(beside=self._told.releases)
-        self._experiments = self._told
+        self._active.refresh(beside=self._file.told.releases)
+        self._experiments = self._file.told
 
     def choose(self, user_id: str, surface: str | None, active: Pinned) -> Choice:
         """What answers a user on a surface; without an experiment, the active release."""
@@ -146,7 +147,7 @@ class Trials:
         self._metrics.arms_closed.labels(*arm, breach.guardrail).inc()
         log.error("arm %s of experiment %s is closed: %s", arm.arm, arm.experiment, breach)
         try:
-            self._file.close(arm, str(breach), now=now)
+            self._closed_file.close(arm, str(breach), now=now)
         except (OSError, ConfigError):
             log.exception("only this worker knows that the arm is closed")
 
@@ -162,27 +163,13 @@ class Trials:
         return active if arm.release is None else self._active.beside(arm.release)
 
     def _follow_closed(self) -> None:
-        version = version_of(self._file.path)
+        version = version_of(self._closed_file.path)
         if version == self._seen_closed:
             return
         self._seen_closed = version
         try:
             with self._closing:
-                self._closed = frozenset(self._file.read())
+                self._closed = frozenset(self._closed_file.read())
         except ConfigError:
             log.exception("the closed arms stay as they are")
             self._metrics.refresh_failures.labels("experiments").inc()
-
-    def _follow_file(self) -> None:
-        """Read what the file tells if it changed; a wrong one is told of once."""
-        version = version_of(self._path)
-        if version == self._seen:
-            return
-        self._seen = version
-        try:
-            self._told = Experiments.read(self._path)
-        except ConfigError:
-            log.exception("the experiments stay as they are")
-            self._metrics.refresh_failures.labels("experiments").inc()
-        else:
-            log.info("experiments: %s", ", ".join(self._told.by_name) or "none")

@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nearline.errors import BadInput, ConfigError
+from nearline.faults import one_line
 from nearline.records import Id
 from nearline.replacing import replace_file
 from nearline.settings import settings
@@ -114,7 +115,7 @@ class KeyFile:
                 rate=rate,
             )
         except ValidationError as error:
-            raise BadInput(f"no such key can be made: {error}") from error
+            raise BadInput(f"no such key can be made: {one_line(error)}") from error
         with self._alone():
             self._write([*self.read(), made])
         return made, text

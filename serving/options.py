@@ -1,6 +1,6 @@
 """How a list is wanted, as flags of a command."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from inspect import Signature, signature
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,17 +25,18 @@ def list_options(
     ] = None,
     exclude: Annotated[_Many, typer.Option(help="An item to leave out; again too.")] = None,
     surface: Annotated[str | None, typer.Option(help="Where the list would be shown.")] = None,
+    context: Annotated[
+        _Many, typer.Option(help="NAME:VALUE around the list, as in item_id:50; again too.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each item is there.")] = False,
     fill: Annotated[bool, typer.Option(help="Fill up a list that filters left too short.")] = True,
+    log: Annotated[bool, typer.Option(help="Log the list as one that its user was shown.")] = False,
 ) -> "ListOptions":
-    """The options of the client that flags stand for. Raises BadInput for a wrong attribute."""
+    """The options of the client that flags stand for. Raises BadInput for a pair that is none."""
     attributes: dict[str, list[str]] = {}
-    for pair in attribute or ():
-        name, colon, value = pair.partition(":")
-        if not name or not colon:
-            raise BadInput(f"--attribute {pair}: write it as NAME:VALUE, as in color:red")
+    for name, value in _pairs("attribute", attribute):
         attributes.setdefault(name, []).append(value)
-    options: ListOptions = {"limit": limit, "explain": explain, "fill": fill}
+    options: ListOptions = {"limit": limit, "explain": explain, "fill": fill, "log": log}
     if price_min is not None:
         options["price_min"] = price_min
     if price_max is not None:
@@ -46,7 +47,16 @@ def list_options(
         "categories": category or [],
         "attributes": attributes,
         "exclude": exclude or [],
+        "context": dict(_pairs("context", context)),
     }
+
+
+def _pairs(flag: str, given: _Many) -> Iterator[tuple[str, str]]:
+    for pair in given or ():
+        name, colon, value = pair.partition(":")
+        if not name or not colon:
+            raise BadInput(f"--{flag} {pair}: write it as NAME:VALUE, as in color:red")
+        yield name, value
 
 
 def takes_list_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -20,6 +20,7 @@ from nearline.errors import (
     ReleaseRefused,
     UnknownRelease,
 )
+from nearline.faults import words
 from serving.errors import KINDS, Fault, NothingKept, ServiceError, ServiceNotReady
 from serving.schema import Problem, WrongField
 
@@ -130,5 +131,6 @@ def add_error_handlers(app: FastAPI) -> None:
 def _fault(found: dict[str, Any]) -> Fault:
     pointer = ".".join(map(str, found["loc"]))
     if found["type"] == "missing":  # its input is all that was given beside it
-        return Fault(pointer, f"nothing: {found['msg']}")
-    return Fault(pointer, f"{str(found.get('input'))[:100]!r}: {found['msg']}")
+        return Fault(pointer, f"nothing: {words(found)}")
+    more = "; /openapi.json tells what is" if found["type"] == "extra_forbidden" else ""
+    return Fault(pointer, f"{str(found.get('input'))[:100]!r}: {words(found)}{more}")

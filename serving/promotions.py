@@ -1,21 +1,17 @@
 """The promotions that run now, and their places in a list: nearline/promotions.py."""
 
-import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from nearline.errors import ConfigError
-from nearline.promotions import Promotion, read_promotions
+from nearline.promotions import Promotion, parse_promotions
 from nearline.settings import settings
 from serving.answers import Answer, ScoredItem, Why
+from serving.last_good import Watched
 from serving.metrics import Metrics
 from serving.rules import Rules
-from serving.watched import version_of
-
-log = logging.getLogger(__name__)
 
 
 class Slot(NamedTuple):
@@ -26,13 +22,11 @@ class Slot(NamedTuple):
 
 
 class Promotions:
-    """Follows the file of promotions; a wrong one is logged, counted and changes nothing."""
+    """Follows the file of promotions; see Watched for a wrong one."""
 
     def __init__(self, path: Path, metrics: Metrics) -> None:
         """Without promotions until the first `refresh`."""
-        self._path, self._metrics = path, metrics
-        self._seen: object = None
-        self._told: tuple[Promotion, ...] = ()
+        self._file = Watched("promotions", path, parse_promotions, metrics)
 
     @classmethod
     def open(cls, metrics: Metrics) -> "Promotions":
@@ -41,21 +35,11 @@ class Promotions:
 
     def running(self, now: datetime) -> tuple[Promotion, ...]:
         """Those whose time it is, by their places."""
-        return tuple(each for each in self._told if each.since <= now < each.until)
+        return tuple(each for each in self._file.told if each.since <= now < each.until)
 
     def refresh(self) -> None:
         """Take over the file if it changed. One thread calls this."""
-        try:
-            version = version_of(self._path)
-            if version == self._seen:
-                return
-            self._seen = version
-            self._told = read_promotions(self._path)
-        except (ConfigError, OSError):
-            log.exception("the promotions stay as they are")
-            self._metrics.refresh_failures.labels("promotions").inc()
-        else:
-            log.info("promotions: %d", len(self._told))
+        self._file.refresh()
 
 
 def slots(

@@ -17,6 +17,7 @@ from pydantic import (
     field_validator,
 )
 
+from nearline.faults import Told
 from nearline.records import Id, as_utc
 from serving.answers import Answer, Asked, Context, Filled, ScoredItem
 from serving.filters import Filters
@@ -37,7 +38,11 @@ MOST_ROWS = 10_000
 Limit = Annotated[int, Field(ge=1, le=MOST_ITEMS, description="Most items in the answer.")]
 Price = Annotated[float, Field(allow_inf_nan=False)]
 Value = Annotated[str, StringConstraints(max_length=256)]
-Version = Annotated[str, StringConstraints(max_length=128, pattern=r"^[\w.-]+$")]
+Version = Annotated[
+    str,
+    StringConstraints(max_length=128, pattern=r"^[\w.-]+$"),
+    Told("is no version of a release, as `nearline releases list` shows them"),
+]
 EventStatus = Literal["accepted", "duplicate", "refused"]
 
 _ITEM_LIST: dict[str, Any] = {
@@ -97,6 +102,17 @@ ContextValue = Annotated[
     StringConstraints(
         max_length=300, pattern=r"^(item_id|category|page|device):[^\x00-\x1f\x7f]{1,256}$"
     ),
+    Told(
+        "must be item_id:…, category:…, page:… or device:…, with up to 256 characters, none of "
+        "control"
+    ),
+]
+
+
+Words = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=500, pattern=r"\S"),
+    Told("must have words, in up to 500 characters"),
 ]
 
 
@@ -113,6 +129,7 @@ class ListOptions(TypedDict, total=False):
     context: Mapping[str, str]
     explain: bool
     fill: bool
+    log: bool
 
 
 class ListQuery(BaseModel):
@@ -155,6 +172,11 @@ class ListQuery(BaseModel):
     fill: bool = Field(
         True, description="Fill a list that is too short; what fills it is labelled."
     )
+    log: bool = Field(
+        True,
+        description="Log the list as shown, for clicks and experiments. False: it is only looked "
+        "at, by nobody whom it is made for.",
+    )
 
     @field_validator("price_max")
     @classmethod
@@ -195,7 +217,7 @@ class ListQuery(BaseModel):
 class SearchQuery(ListQuery):
     """What is looked for, and how the list is wanted."""
 
-    q: Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"\S")] = Field(
+    q: Words = Field(
         description="Keywords; the beginning of a word will do.", examples=["star wars"]
     )
     user_id: Id | None = Field(

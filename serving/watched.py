@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+Version = tuple[int, int] | None
 
-def version_of(path: Path) -> tuple[int, int] | None:
+
+def version_of(path: Path) -> Version:
     """Differs from what it was when the file was changed; None while there is no file."""
     try:
         found = path.stat()

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nearline.errors import ConfigError
+from nearline.faults import one_line
 from nearline.settings import SIZES, own_size
 
 EVERY_ITEM = 100_000
@@ -131,7 +132,9 @@ def parse_recipe(text: str, *, name: str) -> Recipe:
                 raise ConfigError(f"model size {name}: `like` is {like!r}: use {', '.join(SIZES)}")
             told = _completed(told, load_recipe(like))
         return Recipe.model_validate(told)
-    except (ValidationError, yaml.YAMLError) as error:
+    except ValidationError as error:
+        raise ConfigError(f"model size {name}: {one_line(error)}") from error
+    except yaml.YAMLError as error:
         raise ConfigError(f"model size {name}: {error}") from error
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from nearline.domains import Domain, EventType
 from nearline.errors import BadInput
+from nearline.faults import one_line
 from nearline.identity import stored_id
 from nearline.records import Event
 from nearline.schema import CLOCK_SKEW, EVENT_TS, LARGEST_VALUE, RECEIVED_TS, REFUSED, USER_ID
@@ -20,8 +21,6 @@ from nearline.settings import settings
 from nearline.windows import HOUR, hour_floor, parse_time
 
 _COLUMNS = frozenset(Event.model_fields) - {"attributes"}
-_REASONS = 3
-"""Of an event with many faults, so many are told."""
 
 
 def read_event(row: Any, domain: Domain) -> tuple[Event | None, str | None]:
@@ -29,7 +28,7 @@ def read_event(row: Any, domain: Domain) -> tuple[Event | None, str | None]:
     try:
         event = Event.model_validate(row)
     except ValidationError as error:
-        return None, one_line(error)
+        return None, one_line(error, whole="event")
     reason = broken_rule(event, domain)
     if reason:
         return None, reason
@@ -121,14 +120,6 @@ def user_and_time(row: Any) -> tuple[str | None, datetime | None]:
     except (BadInput, OverflowError):
         happened = None
     return plain.get(USER_ID), happened
-
-
-def one_line(error: ValidationError) -> str:
-    """The first faults of a model, as one line that UTF-8 can hold."""
-    found = error.errors(include_url=False)[:_REASONS]
-    where = [".".join(map(str, each["loc"])) or error.title.lower() for each in found]
-    told = (f"{place}: {each['msg']}" for place, each in zip(where, found, strict=True))
-    return str(_text("; ".join(told)))
 
 
 def _text(value: Any) -> str | None:

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from nearline.intake.door import id_in, one_line
+from nearline.faults import one_line
+from nearline.intake.door import id_in
 from nearline.intake.files import HourLock, journal_hours, read_hour, remove_hour, to_line
 from nearline.intake.writer import Writer, utc_now
 from nearline.lake import CATALOGUE, Lake
@@ -194,7 +195,7 @@ def _read(row: Any) -> Item | ItemReceipt:
     try:
         return Item.model_validate(row)
     except ValidationError as error:
-        return ItemReceipt(id_in(row, ITEM_ID), one_line(error))
+        return ItemReceipt(id_in(row, ITEM_ID), one_line(error, whole="item"))
 
 
 def _line(item: Item, stamp: datetime) -> bytes:

@@ -1,6 +1,7 @@
 """`nearline experiments`: what runs, and what became of it."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -55,7 +56,7 @@ def list_experiments(as_json: JsonFlag = False) -> None:
 @app.command("reopen", epilog="nearline experiments reopen home-cap wide")
 def reopen(experiment: str, arm: str) -> None:
     """Open an arm that a guardrail closed; running servers follow within seconds."""
-    was = ClosedArms.open().reopen(Assigned(experiment, arm))
+    was = ClosedArms.open().reopen(Assigned(experiment, arm), now=datetime.now(UTC))
     err.print(f"{arm} of {experiment} is open again; it was closed: {was.reason}", highlight=False)
 
 

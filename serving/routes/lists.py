@@ -1,4 +1,4 @@
-"""Lists of items: for a user, for a session, like an item, for all. Each is logged as shown."""
+"""Lists of items: for a user, for a session, like an item, for all. Logged as shown, if asked."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -61,8 +61,8 @@ def _add_own(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> N
         state = recommender.states([user_id], now=now)[user_id]
         answer = service.list_for(choice, state, asked.asked(list_id(request)), now=now)
         shown = shown_for(request, answer, "user", asked, user_id=user_id, by=choice.assigned)
-        listed = told(service, request, answer, shown)
-        if answer.reason not in IN_TROUBLE and answer.propensities is None:
+        listed = told(service, request, asked, answer, shown)
+        if asked.log and answer.reason not in IN_TROUBLE and answer.propensities is None:
             route = request.scope["route"]
             kept = Kept.of(listed, answer, shown, made=now, basis=basis, route=route)
             service.kept.keep(request.scope, kept)
@@ -87,7 +87,7 @@ def _add_own(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> N
             answer = service.list_for(choice, states[stored], asked, now=now)
             by = choice.assigned
             shown = shown_for(request, answer, "user", body, user_id=stored, place=place, by=by)
-            listed = told(service, request, answer, shown)
+            listed = told(service, request, body, answer, shown)
             lists.append(UserItemList(**dict(listed), user_id=user_id))
         return _sent(Batch(request_id=request.state.request_id, lists=lists))
 
@@ -104,7 +104,8 @@ def _add_own(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> N
         events = [SessionEvent(e.item_id, e.event_type, e.event_ts, e.value) for e in body.events]
         pinned, asked = service.pin(now), body.asked(list_id(request))
         answer = recommender.for_session(pinned, events, asked, now=now)
-        listed = told(service, request, answer, shown_for(request, answer, "session", body))
+        shown = shown_for(request, answer, "session", body)
+        listed = told(service, request, body, answer, shown)
         ignored = [IgnoredEvent(item_id=i.item_id, reason=i.reason) for i in answer.ignored]
         return _sent(SessionItemList(**dict(listed), ignored=ignored))
 
@@ -123,14 +124,8 @@ def _add_others(app: FastAPI, service: Service, clock: Callable[[], datetime]) -
         """Items like an item."""
         now, question = clock(), asked.asked(list_id(request))
         answer = recommender.similar(service.pin(now), item_id, question, now=now)
-        return _sent(
-            told(
-                service,
-                request,
-                answer,
-                shown_for(request, answer, "similar", asked, item_id=item_id),
-            )
-        )
+        shown = shown_for(request, answer, "similar", asked, item_id=item_id)
+        return _sent(told(service, request, asked, answer, shown))
 
     @app.get("/v1/search", response_model=ItemList, responses=_ASKED, tags=_TAGS)
     def search(request: Request, asked: Annotated[SearchQuery, Query()]) -> Response:
@@ -139,14 +134,15 @@ def _add_others(app: FastAPI, service: Service, clock: Callable[[], datetime]) -
         user_id = None if asked.user_id is None else stored_id(asked.user_id)
         answer = recommender.search(service.pin(now), asked.q, user_id, question, now=now)
         shown = shown_for(request, answer, "search", asked, user_id=user_id)
-        return _sent(told(service, request, answer, shown))
+        return _sent(told(service, request, asked, answer, shown))
 
     @app.get("/v1/trending", response_model=ItemList, responses=_ASKED, tags=_TAGS)
     def trending(request: Request, asked: Asked) -> Response:
         """What the whole site touches now."""
         now = clock()
         answer = recommender.trending(service.pin(now), asked.asked(list_id(request)), now=now)
-        return _sent(told(service, request, answer, shown_for(request, answer, "trending", asked)))
+        shown = shown_for(request, answer, "trending", asked)
+        return _sent(told(service, request, asked, answer, shown))
 
 
 def _sent(listed: ItemList | Batch) -> Response:
@@ -154,10 +150,13 @@ def _sent(listed: ItemList | Batch) -> Response:
     return Response(listed.model_dump_json(), media_type="application/json")
 
 
-def told(service: Service, request: Request, answer: Answer, shown: Impression) -> ItemList:
-    """The answer for the wire, counted, and logged as shown."""
+def told(
+    service: Service, request: Request, asked: ListQuery, answer: Answer, shown: Impression
+) -> ItemList:
+    """The answer for the wire, counted, and logged as shown where that was asked."""
     service.metrics.answered(request.scope["route"].path_format, answer)
-    service.shown(shown)
+    if asked.log:
+        service.shown(shown)
     by = Assigned(shown.experiment, shown.arm) if shown.experiment and shown.arm else None
     return ItemList.of(answer, shown.request_id, by)
 

@@ -53,6 +53,17 @@ def test_parse_time_converts_to_utc() -> None:
     assert parse_time("2026-01-01T02:00:00+02:00") == datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def test_a_window_by_day() -> None:
+    day = Window.of_days(T0.date(), T0.date())
+    early, late = day.start - HOUR, day.end + 2 * HOUR
+    assert list(day.by_day()) == [day]
+    assert list(Window(early, late).by_day()) == [
+        Window(early, day.start),
+        day,
+        Window(day.end, late),
+    ]
+
+
 def test_merge_joins_what_touches_and_keeps_gaps() -> None:
     a, b, c = (Window(T0 + i * HOUR, T0 + j * HOUR) for i, j in [(0, 2), (2, 3), (5, 6)])
     assert merge([c, b, a]) == [Window(T0, T0 + 3 * HOUR), c]

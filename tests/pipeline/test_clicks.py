@@ -14,7 +14,16 @@ from typer.testing import CliRunner
 from nearline.errors import BadInput, MissingPartition
 from nearline.lake import Lake
 from nearline.windows import HOUR, Window
-from pipeline.clicks import _SCHEMA, By, clicks, compute, estimated_eta
+from pipeline.clicks import (
+    _SCHEMA,
+    FEWEST_HOURS,
+    By,
+    Hour,
+    _bounds,
+    clicks,
+    compute,
+    estimated_eta,
+)
 from pipeline.marts import HOURLY_CLICKS
 
 START = datetime(2026, 1, 1, 23, tzinfo=UTC)
@@ -78,6 +87,52 @@ def test_what_was_explored_tells_how_places_are_looked_at(lake: Lake, eta: float
     assert found.estimated
     debiased = [each.debiased_ctr for each in found.rows if each.impressions]
     assert debiased == pytest.approx([0.2] * 10, rel=0.1)
+
+
+def hours(counts: list[tuple[int, int]], lake: Lake) -> Window:
+    """Hours with so many impressions and clicks, in the lake."""
+    window = Window(START, START + len(counts) * HOUR)
+    for hour, (shown, clicked) in zip(window.hours(), counts, strict=True):
+        rows = [row("encoder", 1, shown, clicked, hour=hour)]
+        lake.write_hour(HOURLY_CLICKS, hour, pa.Table.from_pylist(rows, schema=_SCHEMA))
+    lake.mark_complete(HOURLY_CLICKS, window, rows=len(counts))
+    return window
+
+
+def test_an_interval_tells_how_hours_differ(lake: Lake) -> None:
+    window = hours([(10, 1), (30, 6)] * 12, lake)
+    [alike] = compute(lake, window, [By.SOURCE]).rows
+    assert alike.ctr_95 is not None
+    low, high = alike.ctr_95
+    assert low < 7 / 40 < high
+    [apart] = compute(lake, hours([(10, 7), (30, 0)] * 12, lake), [By.SOURCE]).rows
+    assert apart.ctr == alike.ctr
+    assert apart.ctr_95 is not None
+    assert apart.ctr_95[1] - apart.ctr_95[0] > 2 * (high - low)
+    assert all(each.ctr_95 is None for each in compute(lake, window, [By.HOUR]).rows)
+    assert all(each.ctr_95 is None for each in compute(lake, window, [By.DAY]).rows[:1])
+
+
+@pytest.mark.parametrize(
+    "counts", [[(10, 1)] * (FEWEST_HOURS - 1), [(1, 2)] * FEWEST_HOURS, [(0, 1)] * FEWEST_HOURS]
+)
+def test_what_tells_too_little_has_no_interval(lake: Lake, counts: list[tuple[int, int]]) -> None:
+    [found] = compute(lake, hours(counts, lake), [By.SOURCE]).rows
+    assert found.ctr_95 is None
+
+
+def test_an_interval_over_hours_holds_what_is_true_though_users_are_alike() -> None:
+    """Users ask within an hour and click at rates of their own; hours are busy or not."""
+    rng, held, rounds = np.random.default_rng(1), 0, 300
+    for _ in range(rounds):
+        counts = []
+        for users in rng.integers(2, 12, size=48):
+            trials = 10 * rng.geometric(0.3, size=users)
+            clicked = rng.binomial(trials, rng.beta(1, 9, size=users))
+            counts.append(Hour(int(clicked.sum()), int(trials.sum())))
+        low, high = _bounds(counts) or (0.0, 0.0)
+        held += low <= 0.1 <= high
+    assert held / rounds == pytest.approx(0.95, abs=0.03)
 
 
 def test_a_window_that_was_not_built_is_refused(lake: Lake) -> None:

@@ -20,7 +20,7 @@ from nearline.lake import EVENTS, Lake
 from nearline.schema import EVENT_SCHEMA
 from nearline.windows import Window
 from pipeline.experiments.command import app
-from pipeline.experiments.intervals import Interval, share_over_users, wilson
+from pipeline.experiments.intervals import Interval, clustered_share, wilson
 from pipeline.experiments.results import compute
 
 START = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -61,6 +61,7 @@ def write(lake: Lake, lists: Iterable[dict[str, Any]], events: Iterable[dict[str
         lake.mark_complete(dataset, WINDOW, rows=table.num_rows)
 
 
+@pytest.mark.filterwarnings("error")
 def test_lists_are_counted_by_what_followed_them(home: Path) -> None:
     lake = Lake.open()
     lists = [
@@ -100,6 +101,18 @@ def test_lists_are_counted_by_what_followed_them(home: Path) -> None:
         compute(lake, "test", Window(START, WINDOW.end + timedelta(hours=1)), DOMAIN)
 
 
+def test_what_follows_a_list_on_another_day_counts(home: Path) -> None:
+    lake, midnight = Lake.open(), START.replace(hour=0) + timedelta(days=1)
+    window = Window(midnight - timedelta(hours=1), midnight + timedelta(hours=1))
+    lists, events = [shown("ann", "r0", "new")], [done("ann", "r0", "view")]
+    lake.write_hour(IMPRESSIONS, window.start, pa.Table.from_pylist(lists, IMPRESSION_SCHEMA))
+    lake.write_hour(EVENTS, midnight, pa.Table.from_pylist(events, EVENT_SCHEMA))
+    for dataset in (IMPRESSIONS, EVENTS):
+        lake.mark_complete(dataset, window, rows=1)
+    [arm] = compute(lake, "test", window, DOMAIN).arms
+    assert (arm.users, arm.lists, arm.clicked.value) == (1, 1, 1.0)
+
+
 def test_shares_of_users_that_cannot_be_chance_are_told(home: Path) -> None:
     lake = Lake.open()
     arms = ["new"] * 130 + ["control"] * 70
@@ -118,17 +131,17 @@ def test_shares_of_users_that_cannot_be_chance_are_told(home: Path) -> None:
 
 
 def test_an_interval_is_wilsons_where_each_user_has_one_list() -> None:
-    found = share_over_users([1] * 15 + [0] * 133, [1] * 148)  # Newcombe 1998, table I: 15 of 148
+    found = clustered_share([1] * 15 + [0] * 133, [1] * 148)  # Newcombe 1998, table I: 15 of 148
     assert (found.low, found.high) == pytest.approx((0.0624, 0.1605), abs=5e-4)
 
 
 def test_users_who_ask_often_do_not_make_it_surer() -> None:
-    once = share_over_users([1, 0] * 50, [1] * 100)
-    often = share_over_users([20, 0] * 50, [20] * 100)
+    once = clustered_share([1, 0] * 50, [1] * 100)
+    often = clustered_share([20, 0] * 50, [20] * 100)
     assert (often.low, often.high) == pytest.approx((once.low, once.high))
-    none = share_over_users([0] * 100, [20] * 100)
+    none = clustered_share([0] * 100, [20] * 100)
     assert none.high == pytest.approx(wilson(0, 100).high)
-    assert share_over_users([], []) == Interval(0.0, 0.0, 1.0)
+    assert clustered_share([], []) == Interval(0.0, 0.0, 1.0)
 
 
 def test_a_difference_is_that_of_newcombe() -> None:
@@ -144,6 +157,6 @@ def test_an_interval_holds_what_is_true_as_often_as_it_says() -> None:
     for _ in range(rounds):
         rates = rng.beta(2, 8, size=300)
         trials = rng.geometric(0.2, size=300)
-        found = share_over_users(rng.binomial(trials, rates), trials)
+        found = clustered_share(rng.binomial(trials, rates), trials)
         held += found.low <= truth <= found.high
     assert math.isclose(held / rounds, 0.95, abs_tol=0.03)

@@ -56,6 +56,17 @@ def test_it_is_given_again_with_its_own_id_and_age(keeping: World) -> None:
     assert logged[0]["item_ids"] == logged[1]["item_ids"]
 
 
+def test_a_list_that_is_only_looked_at_is_neither_logged_nor_kept(keeping: World) -> None:
+    with keeping.client() as client:
+        shown = list_of(client)
+        looks = [list_of(client, f"{ASKED}&log=false") for _ in range(2)]
+        batch = {"user_ids": ["ann", "bob"], "log": False}
+        assert len(client.post("/v1/recommendations", json=batch).json()["lists"]) == 2
+    assert without_own(looks[1]) == without_own(shown)
+    logged = read_hour(settings().intake / "impressions", hour_floor(keeping.now))
+    assert [row["request_id"] for row in logged] == [shown["request_id"]]
+
+
 def post_event(world: World, client: TestClient) -> None:
     client.post("/v1/events", json=world.event("e2", "i2"))
 

@@ -406,6 +406,28 @@ def test_not_ready_becomes_ready_by_itself(world: Any, eventually: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("k=4", "'4': is not known here; /openapi.json tells what is"),
+        ("context=place:1", "'place:1': must be item_id:…, category:…, page:… or device:…"),
+        ("exclude=", "'': must be a text of 1 to 256 characters, none of control"),
+        ("attribute=red", "'red': must be NAME:VALUE, as in color:red"),
+        ("price_min=2&price_max=1", "'1': must be no less than price_min, which is 2"),
+        ("q=+", "' ': must have words, in up to 500 characters"),
+    ],
+)
+def test_a_wrong_argument_is_told_in_plain_words(
+    world: Any, release: str, query: str, told: str
+) -> None:
+    with world.client() as client:
+        words = "" if query.startswith("q=") else "q=words&"
+        [wrong] = client.get(f"/v1/search?{words}{query}").json()["errors"]
+        version = client.post("/v1/admin/releases/promote", json={"version": "a/b"}).json()
+    assert wrong["detail"].startswith(told)
+    assert "is no version of a release" in version["detail"]
+
+
+@pytest.mark.parametrize(
     ("path", "status", "code", "told"),
     [
         ("/v1/trending?limit=0", 422, "invalid", "limit='0'"),

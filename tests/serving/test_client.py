@@ -274,7 +274,12 @@ BOTH = pytest.mark.parametrize("client", [waiting, awaited])
         ("trending", {"categories": "noir"}, "categories='noir'"),
         ("trending", {"attributes": {"color": "red"}}, "color='red'"),
         ("recommendations_of", {"user_ids": "ann"}, "user_ids='ann'"),
+        ("trending", {"attributes": ["color:red"]}, "give a dict of names and values"),
+        ("trending", {"context": "page:home"}, "context='page:home' names nothing"),
         ("user", {"user_id": ".."}, r"'\.\.' is no id in an address"),
+        ("user", {"user_id": ""}, "the id is empty: name a user"),
+        ("recommendations", {"user_id": 80}, "the id 80 is no text"),
+        ("similar", {"item_id": None}, "the id None is no text"),
         ("similar", {"item_id": "\ud800"}, "surrogates"),
         ("search", {"words": "\ud800"}, "surrogates"),
     ],
@@ -286,6 +291,61 @@ def test_what_cannot_be_sent_is_refused(
     with pytest.raises(errors.RefusedRequest, match=told):
         client(transport, base_url="http://x")(name, arguments)
     assert not seen
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"retries": -1}, "retries=-1: give how often to try again, 0 or more"),
+        ({"retries": 1.5}, "retries=1.5"),
+        ({"timeout_s": 0}, "timeout_s=0: give seconds, more than 0"),
+        ({"timeout_s": float("nan")}, "timeout_s=nan"),
+        ({"timeout_s": None}, "timeout_s=None"),
+    ],
+)
+def test_a_client_that_could_not_ask_is_not_made(
+    world: Any, client: Any, how: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(errors.RefusedRequest, match=told):
+        client(base_url="http://x", **how)("health", {})
+
+
+def test_a_closed_client_says_so(world: Any) -> None:
+    transport, seen = wire(READY)
+    client = RecommendationClient(base_url="http://x", transport=transport)
+    client.close()
+    with pytest.raises(errors.RefusedRequest, match="the client is closed: make another"):
+        client.health()
+
+    async def ask() -> None:
+        awaited = AsyncRecommendationClient(base_url="http://x", transport=transport)
+        await awaited.close()
+        await awaited.health()
+
+    with pytest.raises(errors.RefusedRequest, match="the client is closed: make another"):
+        asyncio.run(ask())
+    assert not seen
+
+
+def test_a_client_of_an_event_loop_that_is_over_says_so(world: Any, base_url: str) -> None:
+    world.promote(ITEMS)
+    client = AsyncRecommendationClient(base_url=base_url)
+    with contextlib.suppress(errors.ServiceNotReady):
+        asyncio.run(client.health())
+    with pytest.raises(errors.RefusedRequest, match="Event loop is closed"):
+        asyncio.run(client.health())
+
+
+@BOTH
+def test_an_address_of_ipv6_stands_in_brackets(
+    world: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEARLINE_SERVE_HOST", "::1")
+    settings.cache_clear()
+    transport, seen = wire(httpx.Response(200, json={"status": "ready", "release": "r"}))
+    client(transport)("health", {})
+    assert str(seen[0].url) == "http://[::1]:8900/readyz"
 
 
 @BOTH
@@ -313,6 +373,33 @@ def test_a_time_in_an_event_is_sent_as_one(world: Any, client: Any) -> None:
     client(transport, base_url="http://x")("send_events", {"events": [event]})
     [sent] = json.loads(seen[0].content)
     assert sent["event_ts"] == "2026-01-02T00:00:00+00:00"
+
+
+@BOTH
+def test_an_event_without_an_id_is_given_one_before_the_first_attempt(
+    world: Any, client: Any
+) -> None:
+    answer = {"request_id": "r", "accepted": 1, "duplicate": 0, "refused": 0, "events": []}
+    transport, seen = wire(BROKEN, httpx.Response(200, json=answer))
+    events = [{"user_id": "ann"}, {"event_id": None}, {"event_id": "own"}]
+    client(transport, base_url="http://x")("send_events", {"events": events})
+    first, again = (json.loads(request.content) for request in seen)
+    assert first == again
+    *made, own = [event["event_id"] for event in first]
+    assert [len(each) for each in made] == [32, 32]
+    assert (len(set(made)), own) == (2, "own")
+    assert events[0] == {"user_id": "ann"}
+
+
+@BOTH
+def test_one_event_that_is_refused_is_an_error(world: Any, client: Any, base_url: str) -> None:
+    with RecommendationClient(base_url=base_url) as other:
+        assert other.send_event(event=world.event("e1", "i1")).accepted == 1
+    call = client(base_url=base_url)
+    assert call("send_event", {"event": world.event("e1", "i1")}).duplicate == 1
+    with pytest.raises(errors.RefusedRequest, match="event_type: 'dance' is unknown") as caught:
+        call("send_event", {"event": world.event("e2", "i1", event_type="dance")})
+    assert caught.value.code == "event_refused"
 
 
 @BOTH

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,12 @@ from typer.testing import CliRunner
 
 from nearline.cli import build
 from nearline.errors import BadInput, ConfigError
+from nearline.intake.files import read_hour
+from nearline.settings import settings
+from nearline.windows import hour_floor
 from serving.errors import ServiceNotReady, UnknownItem, Unreachable
+from serving.options import list_options
+from serving.schema import ListOptions, ListQuery
 
 ITEMS = tuple(f"i{n}" for n in range(12))
 
@@ -65,7 +71,7 @@ def test_lookup_prints_tables_for_people(base_url: str, run: Callable[..., Any])
 def test_lookup_takes_every_option_of_a_list(base_url: str, run: Callable[..., Any]) -> None:
     flags = ["--category", "noir", "--category", "farce", "--price-max", "20"]
     flags += ["--price-min", "5", "--attribute", "color:red", "--attribute", "color:blue"]
-    flags += ["--exclude", "i1", "--surface", "home", "--explain"]
+    flags += ["--exclude", "i1", "--surface", "home", "--context", "page:detail", "--explain"]
     flags += ["--url", base_url, "--limit", "3"]
     for command in (("user", "ann"), ("item", "i3"), ("session", "i2"), ("trending",)):
         answer = json.loads(run("lookup", *command, *flags, "--json").stdout)
@@ -78,8 +84,34 @@ def test_lookup_takes_every_option_of_a_list(base_url: str, run: Callable[..., A
     told = run("lookup", "session", "i2", *flags)
     assert "play [i2] the film (" in " ".join(told.stdout.split())
     assert "the last 3 fill up: the filters left fewer items" in " ".join(told.stderr.split())
+    assert told.stdout.count("against the filters") == 3
+    bare = run("lookup", "session", "i2", *flags, "--no-fill")
+    assert "nothing fills up: the filters left fewer items" in " ".join(bare.stderr.split())
+    whole = run("lookup", "session", "i2", "--url", base_url, "--limit", "3")
+    assert "fills up" not in whole.stdout
     with pytest.raises(BadInput, match="--attribute red: write it as NAME:VALUE"):
         run("lookup", "trending", "--attribute", "red")
+    with pytest.raises(BadInput, match="--context red: write it as NAME:VALUE"):
+        run("lookup", "trending", "--context", "red")
+
+
+def test_the_command_the_client_and_the_api_have_the_same_options() -> None:
+    several = {"category": "categories", "attribute": "attributes"}
+    asked = set(ListQuery.model_fields)
+    assert set(signature(list_options).parameters) == asked
+    assert set(ListOptions.__annotations__) == {several.get(name, name) for name in asked}
+
+
+def test_a_lookup_counts_as_shown_only_when_it_is_told_to(
+    base_url: str, world: Any, run: Callable[..., Any]
+) -> None:
+    kinds = [("user", "ann"), ("item", "i3"), ("session", "i2"), ("trending",), ("search", "film")]
+    for more, expected in (((), []), (("--log",), [kind for kind, *_ in kinds])):
+        for command in kinds:
+            run("lookup", *command, *more, "--url", base_url)
+        rows = read_hour(settings().intake / "impressions", hour_floor(world.now))
+        logged = [{"similar": "item"}.get(row["kind"], row["kind"]) for row in rows]
+        assert logged == expected
 
 
 def test_lookup_tells_what_went_wrong(

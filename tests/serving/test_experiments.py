@@ -193,13 +193,13 @@ def test_an_arm_that_breaks_a_bound_is_closed_for_every_worker(
         assert CliRunner().invoke(app, ["reopen", "test", "other"]).exit_code == 0
         eventually(lambda: listed(one, "stranger")["arm"] == "other")
     with pytest.raises(BadInput, match="'other' of experiment 'test' is not closed"):
-        ClosedArms.open().reopen(Assigned("test", "other"))
+        ClosedArms.open().reopen(Assigned("test", "other"), now=world.now)
 
 
 def test_users_of_an_arm_that_fails_get_the_control(
     world: Any, write: Any, releases: tuple[str, str]
 ) -> None:
-    write(two(releases[1], share=0.999999, more="guardrails: {lists: 20, error_share: 0.1}"))
+    write(two(releases[1], share=0.999999, more="guardrails: {lists: 20}"))
     service = world.service()
     asked = service.recommender.for_user
 
@@ -215,7 +215,7 @@ def test_users_of_an_arm_that_fails_get_the_control(
     assert all(len(answer["items"]) == 5 for answer in answers)
     assert [answer["arm"] for answer in answers[-2:]] == ["other", None]
     reason = ClosedArms.open().read()[Assigned("test", "other")].reason
-    assert reason == "error_share is 1, and at most 0.1 is allowed"
+    assert reason == "error_share is 1, and at most 0.05 is allowed"
 
 
 BOUNDS = Guardrails(lists=100, error_share=0.02, fallback_share=0.5, p99_ms=50)

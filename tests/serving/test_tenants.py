@@ -1,4 +1,4 @@
-"""Two homes beside each other: what one has, the other knows nothing of (decision 12)."""
+"""Two homes beside each other: what one has, the other knows nothing of (decision 14)."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
