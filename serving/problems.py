@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 from starlette.types import Scope
 
 from nearline.errors import (
@@ -124,7 +125,16 @@ def add_error_handlers(app: FastAPI) -> None:
     async def of_http(request: Request, error: HTTPException) -> JSONResponse:
         code = _CODES.get(error.status_code, "bad_request")
         message = error.detail if code in _TOLD_BY_US else f"{error.detail}: {request.url.path}"
-        return problem_response(ServiceError(message, code=code), request.scope)
+        response = problem_response(ServiceError(message, code=code), request.scope)
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = ", ".join(sorted(_methods(request.scope)))
+        return response
+
+
+def _methods(scope: Scope) -> set[str]:
+    """What an address takes: each method has a route, and Starlette names the first one's alone."""
+    routes = (route for route in scope["app"].routes if route.matches(scope)[0] != Match.NONE)
+    return {method for route in routes for method in route.methods}
 
 
 def _fault(found: dict[str, Any]) -> Fault:

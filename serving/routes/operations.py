@@ -40,12 +40,14 @@ def add_operations(app: FastAPI, service: Service) -> None:
             ]
         )
 
-    # Not in a thread of the pool: a balancer is answered while all of them wait.
+    # Not in a thread of the pool: a balancer is answered while all of them wait. Some ask by HEAD.
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["operation"])
     async def alive() -> Health:
         """Whether the process answers."""
         return Health(status="ok", release=None)
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", responses=errors("not_ready"), tags=["operation"])
     async def ready() -> Health:
         """Whether there is a release to answer from."""

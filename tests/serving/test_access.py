@@ -90,7 +90,9 @@ def test_every_address_needs_its_role(world: Any) -> None:
     }
     assert needed == {
         ("GET", "/healthz"): None,
+        ("HEAD", "/healthz"): None,
         ("GET", "/readyz"): None,
+        ("HEAD", "/readyz"): None,
         ("GET", "/metrics"): Role.READ,
         ("GET", "/openapi.json"): Role.READ,
         ("HEAD", "/openapi.json"): Role.READ,

@@ -341,4 +341,5 @@ def test_an_operation_lists_the_errors_that_it_can_give(described: dict[str, Any
     assert errors("/v1/trending") == keyed | {422, 503}
     assert errors("/v1/items/{item_id}/similar") == keyed | {404, 422, 503}
     assert errors("/v1/events", "post") == keyed | body | {507}
+    assert errors("/v1/users/{user_id}", "delete") == keyed | {422, 507}
     assert errors("/v1/admin/releases/promote", "post") == keyed | body | {404, 409}
