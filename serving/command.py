@@ -45,6 +45,7 @@ def serve(
     """
     from nearline.experiments import Experiments
     from nearline.promotions import open_promotions
+    from serving.hosts import is_loopback
     from serving.workers import Certificate, check_exposure, run
 
     config = settings()
@@ -57,7 +58,12 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     scheme = "https" if certificate else "http"
     err.print(f"Nearline API on {scheme}://{shown}:{listener.getsockname()[1]}", highlight=False)
-    run(listener, workers=workers or config.serve_workers, certificate=certificate)
+    run(
+        listener,
+        guarded=not is_loopback(host),
+        workers=workers or config.serve_workers,
+        certificate=certificate,
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -92,7 +92,8 @@ class Gate:
         # Starlette reads headers as Latin-1: encoding that way gives the caller's bytes back.
         authorization = headers.get("authorization", "").encode("latin-1")
         try:
-            caller = self._access.admit(scope["method"], scope["path"], authorization)
+            host = headers.get("host", "")
+            caller = self._access.admit(scope["method"], scope["path"], authorization, host)
         except ServiceError as refusal:
             return problem_response(refusal, scope)
         scope["state"]["caller"] = caller.name if caller else None

@@ -40,12 +40,12 @@ def errors(*codes: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-_KEY_CODES = ("unauthorized", "forbidden", "too_many_requests")
+_ENTRY_CODES = ("unauthorized", "forbidden", "foreign_host", "too_many_requests")
 
-ANYWHERE = errors("internal", *_KEY_CODES)
+ANYWHERE = errors("internal", *_ENTRY_CODES)
 """What every operation may answer."""
 
-OF_KEYS = frozenset(KINDS[code].status for code in _KEY_CODES)
+OF_KEYS = frozenset(KINDS[code].status for code in _ENTRY_CODES)
 """Those of it that only an operation with a role answers."""
 
 _OF_RELEASES: dict[type[ReleaseError], str] = {

@@ -1,11 +1,13 @@
 """Runs the app, in this process or in several that share a port."""
 
 import gc
-import ipaddress
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from ctypes import c_bool
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from socket import SO_REUSEADDR, SO_REUSEPORT, SOCK_STREAM, SOL_SOCKET, socket
 from typing import Any
@@ -15,11 +17,11 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from nearline.errors import ConfigError
+from serving.hosts import is_loopback
 from serving.keys import Key
 from serving.metrics import share
 from serving.protocol import GuardedProtocol
 
-_APP = "serving.workers:worker_app"
 _SILENT_FOR_S = 60
 """A worker that leaves its parent without an answer for so long is replaced."""
 
@@ -35,11 +37,7 @@ _LOGGING: dict[str, Any] = {
 
 def check_exposure(host: str, keys: Sequence[Key], issuer: str = "") -> None:
     """Raise ConfigError for an address beyond this machine without a key or an issuer of tokens."""
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not (loopback or keys or issuer):
+    if not (is_loopback(host) or keys or issuer):
         raise ConfigError(
             f"refusing to listen on {host} without keys: make one with `nearline keys add`, or "
             "listen on 127.0.0.1"
@@ -71,11 +69,12 @@ class Certificate:
         return cls(Path(cert), Path(key))
 
 
-def worker_app() -> FastAPI:
-    """The app in a process of its own."""
+def worker_app(guarded: c_bool) -> FastAPI:
+    """The app in a process of its own; those of one server share `guarded`: see Access."""
+    from serving.access import Access
     from serving.api import create_app
 
-    return create_app(started=settle)
+    return create_app(access=Access.open(guarded=guarded, loopback=True), started=settle)
 
 
 def settle() -> None:
@@ -89,12 +88,15 @@ def settle() -> None:
 
 
 def server_config(
-    app: Any, *, workers: int = 1, certificate: Certificate | None = None
+    app: FastAPI | Callable[[], FastAPI],
+    *,
+    workers: int = 1,
+    certificate: Certificate | None = None,
 ) -> uvicorn.Config:
-    """How the API is served: an app, or the import path of what makes one."""
+    """How the API is served: an app, or what makes one in each process."""
     return uvicorn.Config(
         app,
-        factory=isinstance(app, str),
+        factory=not isinstance(app, FastAPI),
         workers=workers,
         http=GuardedProtocol,
         log_config=_LOGGING,
@@ -105,9 +107,16 @@ def server_config(
     )
 
 
-def run(listener: socket, *, workers: int, certificate: Certificate | None = None) -> None:
-    """Answer at a bound socket until a signal ends it. A worker that dies is replaced."""
-    config = server_config(_APP, workers=workers, certificate=certificate)
+def run(
+    listener: socket, *, guarded: bool, workers: int, certificate: Certificate | None = None
+) -> None:
+    """Answer at a bound socket until a signal ends it. A worker that dies is replaced.
+
+    `guarded` says that keys are needed, whatever becomes of their file.
+    """
+    shared = get_context("spawn").RawValue(c_bool, guarded)
+    app = partial(worker_app, shared)
+    config = server_config(app, workers=workers, certificate=certificate)
     if workers == 1:
         uvicorn.Server(config).run(sockets=[listener])
         return

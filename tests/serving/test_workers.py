@@ -1,16 +1,20 @@
 """Real processes that share one installation: what one takes in, all answer from."""
 
+import os
 import pickle
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
+from nearline.settings import settings
 from serving.workers import EachItsOwn
 
 ITEMS = tuple(f"i{n}" for n in range(12))
@@ -100,3 +104,38 @@ def test_workers_share_a_port_their_events_and_their_figures(serving: Any) -> No
     assert f'{count},status="200"}} 20.0' in figures
     assert 'nearline_events_total{status="accepted"} 1.0' in figures
     assert figures.count("nearline_release_info{") == 1
+
+
+def test_without_keys_a_server_answers_to_names_of_its_machine_alone(serving: Any) -> None:
+    with serving() as (_, url):
+        foreign = {"host": "evil.example"}
+        refused = httpx.delete(f"{url}/v1/users/ann", headers=foreign, timeout=30)
+        assert (refused.status_code, refused.json()["code"]) == (421, "foreign_host")
+        assert httpx.get(f"{url}/readyz", headers=foreign, timeout=30).status_code == 200
+        assert shown(url.replace("127.0.0.1", "localhost")) == set(ITEMS)
+
+
+def test_a_worker_that_takes_the_place_of_another_needs_the_keys_that_are_gone(
+    serving: Any, keyed: Any, eventually: Any
+) -> None:
+    key = {"authorization": f"Bearer {keyed('read')}"}
+
+    def statuses(headers: dict[str, str]) -> set[int]:
+        asked = (httpx.get(f"{url}/v1/release", headers=headers, timeout=30) for _ in range(20))
+        return {answer.status_code for answer in asked}
+
+    with serving("--workers", "2") as (process, url):
+        file = settings().keys
+        away = file.rename(file.with_name("away"))
+        os.kill(workers_of(process)[0], signal.SIGKILL)
+        eventually(lambda: statuses(key) == {200, 401}, seconds=60)  # the new one knows no key
+        assert statuses({}) == {401}
+        away.rename(file)
+        eventually(lambda: statuses(key) == {200})
+        assert statuses({}) == {401}
+
+
+def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """The processes that answer; multiprocessing has one more, which tracks what they share."""
+    children = psutil.Process(process.pid).children()
+    return [child.pid for child in children if "resource_tracker" not in " ".join(child.cmdline())]
