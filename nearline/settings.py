@@ -221,7 +221,9 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="longest body the API reads")
     client_timeout_s: float = Field(
-        10, gt=0, description="longest that a request's head, and its body, may take to arrive"
+        10,
+        gt=0,
+        description="longest that a request's head or body may take to arrive, or its answer to go",
     )
 
     airflow_port: int = Field(8080, ge=1, le=65535, description="port of the Airflow UI")

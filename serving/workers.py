@@ -1,6 +1,7 @@
 """Runs the app, in this process or in several that share a port."""
 
 import gc
+import math
 import ssl
 import sys
 from collections.abc import Callable, Sequence
@@ -17,11 +18,14 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from nearline.errors import ConfigError
+from nearline.settings import settings
 from serving.hosts import is_loopback
 from serving.keys import Key
 from serving.metrics import share
 from serving.protocol import GuardedProtocol
 
+_SPARE_S = 1
+"""A server that stops waits so much longer than its clients may take."""
 _SILENT_FOR_S = 60
 """A worker that leaves its parent without an answer for so long is replaced."""
 
@@ -102,6 +106,7 @@ def server_config(
         log_config=_LOGGING,
         access_log=False,
         timeout_worker_healthcheck=_SILENT_FOR_S,
+        timeout_graceful_shutdown=math.ceil(settings().client_timeout_s) + _SPARE_S,
         ssl_certfile=certificate.cert if certificate else None,
         ssl_keyfile=certificate.key if certificate else None,
     )
@@ -121,7 +126,18 @@ def run(
         uvicorn.Server(config).run(sockets=[listener])
         return
     with share():
-        Multiprocess(config, sockets=[EachItsOwn.instead_of(listener)]).run()
+        Workers(config, sockets=[EachItsOwn.instead_of(listener)]).run()
+
+
+class Workers(Multiprocess):
+    """Processes that answer. One that dies is replaced, in its start as well."""
+
+    def keep_subprocess_alive(self) -> None:
+        for process in self.processes:
+            # The worker has an end of its own. While ours is open the pipe outlasts the worker, and
+            # a question to one that has just died waits for its answer as long as for a silent one.
+            process.child_conn.close()
+        super().keep_subprocess_alive()
 
 
 class EachItsOwn(socket):
