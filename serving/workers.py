@@ -4,6 +4,7 @@ import gc
 import math
 import ssl
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from ctypes import c_bool
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from nearline.errors import ConfigError
 from nearline.settings import settings
 from serving.hosts import is_loopback
 from serving.keys import Key
+from serving.logs import LOGGING, thread_ended
 from serving.metrics import share
 from serving.protocol import GuardedProtocol
 
@@ -28,15 +30,6 @@ _SPARE_S = 1
 """A server that stops waits so much longer than its clients may take."""
 _SILENT_FOR_S = 60
 """A worker that leaves its parent without an answer for so long is replaced."""
-
-_LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "root": {"level": "INFO", "handlers": ["stderr"]},
-    "loggers": {"feast": {"level": "WARNING"}, "uvicorn": {"level": "WARNING"}},
-}
 
 
 def check_exposure(host: str, keys: Sequence[Key], issuer: str = "") -> None:
@@ -78,6 +71,7 @@ def worker_app(guarded: c_bool) -> FastAPI:
     from serving.access import Access
     from serving.api import create_app
 
+    threading.excepthook = thread_ended
     return create_app(access=Access.open(guarded=guarded, loopback=True), started=settle)
 
 
@@ -103,7 +97,7 @@ def server_config(
         factory=not isinstance(app, FastAPI),
         workers=workers,
         http=GuardedProtocol,
-        log_config=_LOGGING,
+        log_config=LOGGING,
         access_log=False,
         timeout_worker_healthcheck=_SILENT_FOR_S,
         timeout_graceful_shutdown=math.ceil(settings().client_timeout_s) + _SPARE_S,
