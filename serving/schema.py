@@ -452,6 +452,12 @@ class ItemsAnswer(BaseModel):
     items: list[ItemReceiptOut]
 
 
+_STANDS_IN = Field(
+    None,
+    description="The active release, where it cannot be loaded and this one answers in its stead.",
+)
+
+
 class ReleaseInfo(BaseModel):
     """The release that answers now."""
 
@@ -480,6 +486,7 @@ class ReleaseInfo(BaseModel):
     encoder: Literal["full", "compressed"]
     items: int = Field(description="Items that the release knows.")
     recommendable: int = Field(description="Of these, available in the catalogue.")
+    stands_in_for: str | None = _STANDS_IN
 
 
 class ReleaseLine(BaseModel):
@@ -617,6 +624,7 @@ class Health(BaseModel):
 
     status: Literal["ok", "ready"]
     release: str | None
+    stands_in_for: str | None = _STANDS_IN
 
 
 class WrongField(BaseModel):
