@@ -81,6 +81,12 @@ class Settings(BaseSettings):
     redis_timeout_s: float = Field(
         2, gt=0, description="a connection to Redis that is silent for so long is given up"
     )
+    feast_project: str = Field(
+        "nearline",
+        pattern="^[a-z][a-z0-9_]{0,39}$",
+        description="name of this installation among those that share a Redis; kept once hours are "
+        "online",
+    )
     feast_registry: Path = Field(Path(), description="empty: HOME/feast/registry.db")
     feast_online: Path = Field(Path(), description="empty: HOME/feast/online.db")
 
