@@ -113,8 +113,8 @@ class ActiveRelease:
         if active is not None and active is not before:
             self._metrics.release_loaded(active.manifest, active.encoder)
             log.info("release %s is in use", active.version)
-        if self.stands_in_for not in (None, stood_in_for):
-            log.warning("a release before it stands in for %s", self.stands_in_for)
+        if active is not None and self.stands_in_for not in (None, stood_in_for):
+            log.warning("release %s stands in for %s", active.version, self.stands_in_for)
 
     def follow(self, now: datetime) -> None:
         """Take up the items that were put since the last call. For one thread at a time."""
