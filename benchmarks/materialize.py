@@ -173,7 +173,7 @@ def _write_sqlite(rows: EncodedRows) -> list[float]:
     ]
     with _watch() as took, connection:
         connection.executemany(
-            f"INSERT OR REPLACE INTO nearline_{VIEW} "
+            f"INSERT OR REPLACE INTO {settings().feast_project}_{VIEW} "
             "(entity_key, feature_name, value, value_text, event_ts, created_ts) "
             "VALUES (?, ?, ?, ?, ?, ?)",
             cells,

@@ -35,7 +35,7 @@ from redis.retry import Retry
 
 from feature_repo.newest_rows import NewestRows
 from feature_repo.rows import EncodedRows, ProtoRow
-from nearline.errors import StepFailed
+from nearline.errors import ConfigError, StepFailed
 from nearline.settings import settings
 
 _STORE, _CONFIG = "SettingsOnlineStore", "SettingsOnlineStoreConfig"
@@ -79,8 +79,22 @@ class NeverBack:
         super().__init__()
         self.landed: Counter[str] = Counter()
 
+    def update(self, config: RepoConfig, *what: Any, **more: Any) -> None:
+        """Take over definitions, as Feast has it. Raises ConfigError for another project."""
+        _require_own(config)
+        super().update(config, *what, **more)  # type: ignore[misc]
+
+    def teardown(self, config: RepoConfig, *what: Any, **more: Any) -> None:
+        """Remove all, as Feast has it. Raises ConfigError for another project."""
+        _require_own(config)
+        super().teardown(config, *what, **more)  # type: ignore[misc]
+
     def materialize(self, config: RepoConfig, view: FeatureView, rows: NewestRows) -> None:
-        """Write rows batch by batch; the same rows that were begun before are gone on with."""
+        """Write rows batch by batch; the same rows that were begun before are gone on with.
+
+        Raises ConfigError for another project than that of the settings.
+        """
+        _require_own(config)
         run = rows.fingerprint()
         done = self._load_progress(config, view)
         if done is None or done.run != run:
@@ -147,6 +161,16 @@ class NeverBack:
 
     def _forget_progress(self, config: RepoConfig, view: FeatureView) -> None:
         raise NotImplementedError
+
+
+def _require_own(config: RepoConfig) -> None:
+    """Feast's own command goes by a file; another tenant's rows may have that file's project."""
+    project = settings().feast_project
+    if config.project != project:
+        raise ConfigError(
+            f"feature_store.yaml says `project: {config.project}`, and NEARLINE_FEAST_PROJECT is "
+            f"{project!r}: have FEAST_FS_YAML_FILE_PATH name a copy of it with `project: {project}`"
+        )
 
 
 class NeverBackSqlite(NeverBack, SqliteOnlineStore):

@@ -38,6 +38,15 @@ class SettingsRegistryStore(FileRegistryStore):
             self._filepath = target
 
 
+def registered_project() -> str | None:
+    """The project of the registry that the settings name; None before anything is registered."""
+    path = settings().feast_registry
+    if not path.is_file():
+        return None
+    projects = RegistryProto.FromString(path.read_bytes()).projects
+    return projects[0].spec.name if projects else None
+
+
 def merge_intervals(intervals: "RepeatedCompositeFieldContainer[MaterializationInterval]") -> None:
     """Join neighbouring intervals, in place; of those that stay apart the newest are kept.
 

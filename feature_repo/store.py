@@ -9,9 +9,13 @@ from feast import FeatureStore, FeatureView
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
+from feast.repo_config import load_repo_config
 from feast.type_map import feast_value_type_to_python_type
 
 from feature_repo.online_store import Asked, NeverBack, Row
+from feature_repo.registry_store import registered_project
+from nearline.errors import ConfigError
+from nearline.settings import settings
 
 
 class Store(FeatureStore):
@@ -71,5 +75,17 @@ def _value(row: Row, name: str) -> Any:
 
 
 def open_store() -> Store:
-    """The store that feature_store.yaml describes; it reads the registry at its first use."""
-    return Store(repo_path=str(Path(__file__).parent))
+    """The store that feature_store.yaml describes, with the project of the settings.
+
+    It reads the registry at its first use. Raises ConfigError where that was begun with another
+    project: what is online by that name would be found by nobody, not to forget a user either.
+    """
+    folder, project = Path(__file__).parent, settings().feast_project
+    began_with = registered_project()
+    if began_with not in (None, project):
+        raise ConfigError(
+            f"NEARLINE_FEAST_PROJECT={project!r}, but the features of {settings().feast_registry} "
+            f"are online as {began_with!r}: set that, or see docs/how-to/operate.md for a change"
+        )
+    config = load_repo_config(folder, folder / "feature_store.yaml")
+    return Store(str(folder), config.model_copy(update={"project": project}))

@@ -82,6 +82,12 @@ class Settings(BaseSettings):
     redis_timeout_s: float = Field(
         2, gt=0, description="a connection to Redis that is silent for so long is given up"
     )
+    feast_project: str = Field(
+        "nearline",
+        pattern="^[a-z][a-z0-9_]{0,39}$",
+        description="name of this installation among those that share a Redis; kept once hours are "
+        "online",
+    )
     feast_registry: Path = Field(Path(), description="empty: HOME/feast/registry.db")
     feast_online: Path = Field(Path(), description="empty: HOME/feast/online.db")
 
@@ -222,7 +228,9 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="longest body the API reads")
     client_timeout_s: float = Field(
-        10, gt=0, description="longest that a request's head, and its body, may take to arrive"
+        10,
+        gt=0,
+        description="longest that a request's head or body may take to arrive, or its answer to go",
     )
 
     airflow_port: int = Field(8080, ge=1, le=65535, description="port of the Airflow UI")

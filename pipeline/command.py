@@ -69,7 +69,8 @@ def status(
 ) -> None:
     """How far each dataset and the active release are, what has gaps, and what drifted.
 
-    With --max-age-hours it is a check for monitoring. What a night makes may be a day older.
+    With --max-age-hours it is a check for monitoring, of the active release's files too. What a
+    night makes may be a day older.
     Example: nearline status --max-age-hours 3 --json
     """
     now = datetime.now(UTC)
@@ -83,6 +84,7 @@ def status(
             _show_release(release)
     if max_age_hours is not None:
         wrong = [text for each in found for text in each.wrong(timedelta(hours=max_age_hours))]
+        wrong += [release["damaged"]] if release and release["damaged"] else []
         for text in wrong or ([] if found else ["nothing was ever computed"]):
             err.print(f"[bold red]wrong[/] {text}", highlight=False)
         if wrong or not found:
@@ -98,13 +100,14 @@ def _show_status(found: list[DatasetStatus]) -> None:
 
 
 def _show_release(release: dict[str, Any]) -> None:
-    drift = release["drift"] and Drift(**release["drift"])
+    until, age, drift = release["complete_until"], release["age_hours"], release["drift"]
     facts = {
         "active": release["version"],
-        "data until": f"{release['complete_until']:.16}Z",
-        "age": hours(release["age_hours"] * HOUR),
+        "damaged": release["damaged"],
+        "data until": until and f"{until:.16}Z",
+        "age": None if age is None else hours(age * HOUR),
         "night": release["night"],
-        "drift": drift,
+        "drift": drift and Drift(**drift),
         "vectors online": release["online"],
     }
     print_table("releases", ["", ""], facts.items())

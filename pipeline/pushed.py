@@ -13,7 +13,6 @@ from nearline.settings import settings
 if TYPE_CHECKING:
     import redis
 
-_KEY = "nearline:pushed_release"
 _TABLE = "pushed_release"
 _SECONDS_TO_WAIT_FOR_A_LOCK = 30
 
@@ -21,7 +20,7 @@ _SECONDS_TO_WAIT_FOR_A_LOCK = 30
 def pushed_release() -> str | None:
     """The release whose vectors were pushed last and whole; None without one."""
     if settings().online_store == "redis":
-        found = _redis().get(_KEY)
+        found = _redis().get(_key())
         return None if found is None else str(found)
     if not settings().feast_online.is_file():
         return None
@@ -34,15 +33,19 @@ def tell_pushed(version: str | None) -> None:
     """From now on the store holds the vectors of `version`, or of none whole."""
     if settings().online_store == "redis":
         if version:
-            _redis().set(_KEY, version)
+            _redis().set(_key(), version)
         else:
-            _redis().delete(_KEY)
+            _redis().delete(_key())
         return
     settings().feast_online.parent.mkdir(parents=True, exist_ok=True)
     with closing(_sqlite()) as connection, connection:
         connection.execute(f"DELETE FROM {_TABLE}")
         if version:
             connection.execute(f"INSERT INTO {_TABLE} VALUES (?)", (version,))
+
+
+def _key() -> str:
+    return f"{settings().feast_project}:pushed_release"
 
 
 def _redis() -> "redis.Redis":

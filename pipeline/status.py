@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from nearline.errors import StepFailed
+from nearline.errors import ReleaseError, StepFailed
 from nearline.lake import Lake
-from nearline.releases import ReleaseStore
+from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.windows import HOUR, Window
 from pipeline.online import pushed
 
@@ -117,26 +117,40 @@ def release_status(store: ReleaseStore, *, now: datetime) -> dict[str, Any] | No
     """The active release as a row of values, like one of a dataset; None without one.
 
     `night` is the release that its line began with, `drift` how far it is from that one, `online`
-    the release whose vectors are in the online store, or why that is not known.
+    the release whose vectors are in the online store, or why that is not known; `damaged` says what
+    is wrong with its files, and what the manifest would tell is None where that is.
     """
     version = store.active()
     if version is None:
         return None
-    manifest = store.load(version).manifest
     try:
         online = pushed()
     except StepFailed as error:
         online = str(error)
+    manifest, damaged = _checked(store, version)
     return {
         "layer": "releases",
         "dataset": "releases/active",
-        "complete_until": manifest.window_end.isoformat(),
-        "age_hours": round(max(now - manifest.window_end, timedelta()) / HOUR, 2),
+        "complete_until": manifest and manifest.window_end.isoformat(),
+        "age_hours": manifest and round(max(now - manifest.window_end, timedelta()) / HOUR, 2),
         "version": version,
-        "night": manifest.base,
-        "drift": manifest.drift and manifest.drift.model_dump(),
+        "night": manifest and manifest.base,
+        "drift": manifest and manifest.drift and manifest.drift.model_dump(),
         "online": online,
+        "damaged": damaged,
     }
+
+
+def _checked(store: ReleaseStore, version: str) -> tuple[ReleaseManifest | None, str | None]:
+    """A release's manifest, if it can be read, and what is wrong with the release, if anything."""
+    manifest = None
+    try:
+        release = store.load(version)
+        manifest = release.manifest
+        release.verify()
+    except ReleaseError as error:
+        return manifest, str(error)
+    return manifest, None
 
 
 def _place(layer: str) -> int:

@@ -15,11 +15,13 @@ import hmac
 import logging
 import time
 from collections.abc import Callable
+from ctypes import c_bool
 from typing import NamedTuple
 
 from nearline.errors import ConfigError
 from nearline.settings import settings
-from serving.errors import Forbidden, RateLimited, Unauthorized
+from serving.errors import Forbidden, RateLimited, RefusedRequest, Unauthorized
+from serving.hosts import names_loopback
 from serving.keys import PREFIX, KeyFile, Role, digest, id_in
 from serving.limits import RateLimits
 from serving.tokens import Tokens
@@ -63,7 +65,11 @@ class Access:
 
     The file of keys is looked at once a second: a key that is added or revoked counts from then on.
     Without a file and without an issuer of tokens, nobody needs a key. A file that vanishes, or
-    that cannot be read, changes nothing: the keys that were known stay.
+    that cannot be read, changes nothing: the keys that were known stay. Workers of one server share
+    `guarded`, which is true once any of them needs keys: one that starts when the file is lost
+    knows no key, and refuses everybody until the file is back.
+
+    `loopback` says that whoever needs no key must ask for this machine: names_loopback tells why.
     """
 
     def __init__(
@@ -73,26 +79,46 @@ class Access:
         tokens: Tokens | None = None,
         *,
         rate: float,
+        guarded: c_bool | None = None,
+        loopback: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._file, self._limits, self._tokens = file, limits, tokens
-        self._rate, self._clock = rate, clock
+        self._rate, self._loopback, self._clock = rate, loopback, clock
+        self._guarded = c_bool(False) if guarded is None else guarded
         self._version = file.version()
         self._keys = {key.key_id: key for key in file.read()}
         self._looked = clock()
+        if self._version is not None or tokens is not None:
+            self._guarded.value = True
+        elif self._guarded.value:
+            log.error("%s is gone: nobody is let in until it is back", file.path)
+        self._needs_keys = self._guarded.value
 
     @classmethod
-    def open(cls) -> "Access":
+    def open(cls, *, guarded: c_bool | None = None, loopback: bool = False) -> "Access":
         """Access as the settings have it. Raises ConfigError for keys that cannot be read."""
         config = settings()
-        limits = RateLimits(config.home / "limits")
-        return cls(KeyFile.open(), limits, Tokens.open(), rate=config.key_rate)
+        return cls(
+            KeyFile.open(),
+            RateLimits(config.home / "limits"),
+            Tokens.open(),
+            rate=config.key_rate,
+            guarded=guarded,
+            loopback=loopback,
+        )
 
-    def admit(self, method: str, path: str, authorization: bytes) -> Caller | None:
-        """Who asks; None for anyone. Raises Unauthorized, Forbidden or RateLimited."""
+    def admit(self, method: str, path: str, authorization: bytes, host: str = "") -> Caller | None:
+        """Who asks; None for anyone. `host` is the request's header.
+
+        Raises RefusedRequest: Unauthorized, Forbidden, RateLimited, or for a foreign host.
+        """
         self._look()
         needed = needed_role(method, path)
-        if needed is None or (self._version is None and self._tokens is None):
+        if needed is None:
+            return None
+        if not self._needs_keys:
+            self._require_own(host)
             return None
         caller = self._caller(authorization)
         wait_s = self._limits.wait(caller.bucket, caller.rate) if caller.rate else 0.0
@@ -113,6 +139,14 @@ class Access:
         """Follow the issuer of tokens no more."""
         if self._tokens is not None:
             self._tokens.close()
+
+    def _require_own(self, host: str) -> None:
+        if self._loopback and not names_loopback(host):
+            raise RefusedRequest(
+                f"without keys this machine alone is answered, and {host[:100]!r} is no name of "
+                "it: ask localhost or 127.0.0.1, or make a key (`nearline keys add`)",
+                code="foreign_host",
+            )
 
     def _caller(self, authorization: bytes) -> Caller:
         scheme, _, given = authorization.partition(b" ")
@@ -137,6 +171,7 @@ class Access:
         if version is None or version == self._version:
             return
         self._version = version
+        self._needs_keys = self._guarded.value = True
         try:
             self._keys = {key.key_id: key for key in self._file.read()}
         except ConfigError:

@@ -57,14 +57,15 @@ def utc_now() -> datetime:
 def create_app(
     *,
     service: Service | None = None,
+    access: Access | None = None,
     clock: Callable[[], datetime] = utc_now,
     started: Callable[[], object] | None = None,
 ) -> FastAPI:
-    """The app of the settings, or of a given service; it starts and closes the service.
+    """The app of the settings, or of what is given; it starts and closes the service.
 
     `started` is called once it has started, before the first request.
     """
-    config, service, access = settings(), service or Service.open(), Access.open()
+    config, service, access = settings(), service or Service.open(), access or Access.open()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -46,6 +46,7 @@ def serve(
     """
     from nearline.experiments import Experiments
     from nearline.promotions import open_promotions
+    from serving.hosts import is_loopback
     from serving.workers import Certificate, check_exposure, run
 
     config = settings()
@@ -57,7 +58,12 @@ def serve(
     listener = _listen(host, config.serve_port if port is None else port)
     url = service_url(host, listener.getsockname()[1], tls=certificate is not None)
     err.print(f"Nearline API on {url}", highlight=False)
-    run(listener, workers=workers or config.serve_workers, certificate=certificate)
+    run(
+        listener,
+        guarded=not is_loopback(host),
+        workers=workers or config.serve_workers,
+        certificate=certificate,
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -18,6 +18,7 @@ An error answer is a problem of RFC 9457 (`application/problem+json`): `type`, `
 | `corrupt_release` | 409 | a file of the release is missing or was changed | RefusedRequest |
 | `too_large` | 413 | the body is longer than NEARLINE_MAX_BODY_BYTES | RefusedRequest |
 | `unsupported_media_type` | 415 | the body is not sent as application/json | RefusedRequest |
+| `foreign_host` | 421 | without keys: the header `Host` names another machine | RefusedRequest |
 | `invalid` | 422 | an argument or a field is not what it must be | RefusedRequest |
 | `event_refused` | 422 | the one event of the request was refused | RefusedRequest |
 | `item_refused` | 422 | the one item of the request was refused | RefusedRequest |
@@ -68,6 +69,7 @@ KINDS = {
     "corrupt_release": Kind(409, "The release is damaged"),
     "too_large": Kind(413, "The body is too long"),
     "unsupported_media_type": Kind(415, "The body is of another type than JSON"),
+    "foreign_host": Kind(421, "The request is for another machine"),
     "invalid": Kind(422, "An argument or a field is wrong"),
     "event_refused": Kind(422, "The event was refused"),
     "item_refused": Kind(422, "The item was refused"),

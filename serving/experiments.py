@@ -17,6 +17,7 @@ from serving.active import ActiveRelease
 from serving.answers import Answer, Arrangement, Asked
 from serving.guards import Breach, Guards, Outcome
 from serving.last_good import Watched
+from serving.logs import trace
 from serving.metrics import Metrics
 from serving.release import Pinned
 from serving.watched import version_of
@@ -106,10 +107,11 @@ class Trials:
         began = time.perf_counter()
         try:
             answer = ask(choice)
-        except Exception:
+        except Exception as error:
             if choice.assigned.arm == CONTROL:
                 raise
-            log.exception("arm %s of experiment %s failed", *reversed(choice.assigned))
+            experiment, arm = choice.assigned
+            log.error("arm %s of experiment %s failed:\n%s", arm, experiment, trace(error))
             self._heard(choice.assigned, Outcome(time.perf_counter() - began, failed=True), now)
             return ask(self._control(choice.assigned, self._active.pin()))
         fallback = answer.reason is not None

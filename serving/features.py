@@ -22,6 +22,7 @@ from nearline.schema import ITEM_ID, USER_ID
 from nearline.sequence import History
 from nearline.settings import settings
 from serving.errands import Errands
+from serving.logs import told
 from serving.reasons import Reason
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class FeatureReader:
         try:
             self._thread.submit(self._trending).result()
         except Exception as error:
-            log.warning("the online store cannot be read yet: %s", _told(error))
+            log.warning("the online store cannot be read yet: %s", told(error))
 
     def close(self) -> None:
         """Stop the reading thread; a read under way is not waited for, nor does the process."""
@@ -206,8 +207,8 @@ class FeatureReader:
             self._was_late()
             raise StoreLate(f"no answer in {self._deadline_s * 1000:.0f} ms") from error
         except Exception as error:  # each store has errors of its own
-            log.warning("the online store failed: %s", _told(error))
-            raise StoreFailed(_told(error)) from error
+            log.warning("the online store failed: %s", told(error))
+            raise StoreFailed(told(error)) from error
         self._late = 0
         return found
 
@@ -322,11 +323,6 @@ def _times(row: Mapping[str, Any]) -> Times:
     """The time of each view in a row, by the columns `view__feature__ts`."""
     seconds = {column.split("__")[0]: ts for column, ts in row.items() if _is_time(column) and ts}
     return {view: datetime.fromtimestamp(ts, UTC) for view, ts in seconds.items()}
-
-
-def _told(error: Exception) -> str:
-    """What may be logged of an error: a store's own text may hold keys, which name users."""
-    return str(error) if isinstance(error, NearlineError) else type(error).__name__
 
 
 def _feast_store() -> "Store":

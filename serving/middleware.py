@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.access import Access
 from serving.errors import ServiceError
+from serving.logs import trace
 from serving.metrics import Metrics
 from serving.problems import problem_response
 from serving.segments import as_sent
@@ -79,8 +80,9 @@ class Gate:
             await app(scope, receive, send_with_id)
         except ClientDisconnect:
             status = status or _HUNG_UP
-        except Exception:
-            log.exception("request %s failed: %s %s", request_id, scope["method"], _route(scope))
+        except Exception as error:
+            route, found = _route(scope), trace(error)
+            log.error("request %s failed: %s %s\n%s", request_id, scope["method"], route, found)
             if status is None:
                 response = problem_response(_bug(request_id), scope)
                 await response(scope, receive, send_with_id)
@@ -92,7 +94,8 @@ class Gate:
         # Starlette reads headers as Latin-1: encoding that way gives the caller's bytes back.
         authorization = headers.get("authorization", "").encode("latin-1")
         try:
-            caller = self._access.admit(scope["method"], scope["path"], authorization)
+            host = headers.get("host", "")
+            caller = self._access.admit(scope["method"], scope["path"], authorization, host)
         except ServiceError as refusal:
             return problem_response(refusal, scope)
         scope["state"]["caller"] = caller.name if caller else None

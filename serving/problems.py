@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 from starlette.types import Scope
 
 from nearline.errors import (
@@ -40,12 +41,12 @@ def errors(*codes: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-_KEY_CODES = ("unauthorized", "forbidden", "too_many_requests")
+_ENTRY_CODES = ("unauthorized", "forbidden", "foreign_host", "too_many_requests")
 
-ANYWHERE = errors("internal", *_KEY_CODES)
+ANYWHERE = errors("internal", *_ENTRY_CODES)
 """What every operation may answer."""
 
-OF_KEYS = frozenset(KINDS[code].status for code in _KEY_CODES)
+OF_KEYS = frozenset(KINDS[code].status for code in _ENTRY_CODES)
 """Those of it that only an operation with a role answers."""
 
 _OF_RELEASES: dict[type[ReleaseError], str] = {
@@ -125,7 +126,16 @@ def add_error_handlers(app: FastAPI) -> None:
     async def of_http(request: Request, error: HTTPException) -> JSONResponse:
         code = _CODES.get(error.status_code, "bad_request")
         message = error.detail if code in _TOLD_BY_US else f"{error.detail}: {request.url.path}"
-        return problem_response(ServiceError(message, code=code), request.scope)
+        response = problem_response(ServiceError(message, code=code), request.scope)
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = ", ".join(sorted(_methods(request.scope)))
+        return response
+
+
+def _methods(scope: Scope) -> set[str]:
+    """What an address takes: each method has a route, and Starlette names the first one's alone."""
+    routes = (route for route in scope["app"].routes if route.matches(scope)[0] != Match.NONE)
+    return {method for route in routes for method in route.methods}
 
 
 def _fault(found: dict[str, Any]) -> Fault:

@@ -16,6 +16,7 @@ from nearline.ranking import SOURCES, TIED, Context, RankedUser, matrix, pooled
 from nearline.sequence import microseconds
 from serving.arrange import Candidate
 from serving.features import StoreFailed, StoreLate, Times
+from serving.logs import trace
 from serving.metrics import Metrics
 from serving.reasons import Reason
 from serving.release import Pinned
@@ -62,8 +63,8 @@ class Ranking:
             return self._unranked(fused, Reason.RANKER_LATE)
         except StoreFailed:
             return self._unranked(fused, Reason.RANKER_FAILED)
-        except Exception:  # whatever is wrong with the ranker, the fused list still answers
-            log.exception("the candidates were not ranked")
+        except Exception as error:  # whatever the ranker's fault, the fused list still answers
+            log.error("the candidates were not ranked:\n%s", trace(error))
             return self._unranked(fused, Reason.RANKER_FAILED)
         self._metrics.rankings.labels("ranked").inc()
         return ranked

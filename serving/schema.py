@@ -474,6 +474,12 @@ class ItemsAnswer(BaseModel):
     items: list[ItemReceiptOut]
 
 
+_STANDS_IN = Field(
+    None,
+    description="The active release, where it cannot be loaded and this one answers in its stead.",
+)
+
+
 class ReleaseInfo(BaseModel):
     """The release that answers now."""
 
@@ -502,6 +508,7 @@ class ReleaseInfo(BaseModel):
     encoder: Literal["full", "compressed"]
     items: int = Field(description="Items that the release knows.")
     recommendable: int = Field(description="Of these, available in the catalogue.")
+    stands_in_for: str | None = _STANDS_IN
 
 
 class ReleaseLine(BaseModel):
@@ -639,6 +646,7 @@ class Health(BaseModel):
 
     status: Literal["ok", "ready"]
     release: str | None
+    stands_in_for: str | None = _STANDS_IN
 
 
 class WrongField(BaseModel):

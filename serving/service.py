@@ -189,7 +189,7 @@ class Service:
     def forget(self, user_id: str, clock: Callable[[], datetime]) -> Wish:
         """Forget a user: on disk when this returns, and heeded by every next answer.
 
-        What is stored is removed by the next housekeeping. Raises NotReady when the disk does not
+        What is stored is removed by the next housekeeping. Raises NotKept when the disk does not
         keep the wish.
         """
         return ask(user_id, clock=clock)

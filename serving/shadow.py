@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Semaphore
 
 from serving.answers import Answer
+from serving.logs import trace
 from serving.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -38,8 +39,8 @@ class Shadow:
         began = time.perf_counter()
         try:
             answer = challenger()
-        except Exception:
-            log.exception("the challenger of experiment %s failed", experiment)
+        except Exception as error:
+            log.error("the challenger of experiment %s failed:\n%s", experiment, trace(error))
             self._count(experiment, "failed")
         else:
             seconds = time.perf_counter() - began

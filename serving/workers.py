@@ -1,11 +1,15 @@
 """Runs the app, in this process or in several that share a port."""
 
 import gc
-import ipaddress
+import math
 import ssl
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from ctypes import c_bool
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from socket import SO_REUSEADDR, SO_REUSEPORT, SOCK_STREAM, SOL_SOCKET, socket
 from typing import Any
@@ -15,31 +19,22 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from nearline.errors import ConfigError
+from nearline.settings import settings
+from serving.hosts import is_loopback
 from serving.keys import Key
+from serving.logs import LOGGING, thread_ended
 from serving.metrics import share
 from serving.protocol import GuardedProtocol
 
-_APP = "serving.workers:worker_app"
+_SPARE_S = 1
+"""A server that stops waits so much longer than its clients may take."""
 _SILENT_FOR_S = 60
 """A worker that leaves its parent without an answer for so long is replaced."""
-
-_LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "root": {"level": "INFO", "handlers": ["stderr"]},
-    "loggers": {"feast": {"level": "WARNING"}, "uvicorn": {"level": "WARNING"}},
-}
 
 
 def check_exposure(host: str, keys: Sequence[Key], issuer: str = "") -> None:
     """Raise ConfigError for an address beyond this machine without a key or an issuer of tokens."""
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not (loopback or keys or issuer):
+    if not (is_loopback(host) or keys or issuer):
         raise ConfigError(
             f"refusing to listen on {host} without keys: make one with `nearline keys add`, or "
             "listen on 127.0.0.1"
@@ -71,11 +66,13 @@ class Certificate:
         return cls(Path(cert), Path(key))
 
 
-def worker_app() -> FastAPI:
-    """The app in a process of its own."""
+def worker_app(guarded: c_bool) -> FastAPI:
+    """The app in a process of its own; those of one server share `guarded`: see Access."""
+    from serving.access import Access
     from serving.api import create_app
 
-    return create_app(started=settle)
+    threading.excepthook = thread_ended
+    return create_app(access=Access.open(guarded=guarded, loopback=True), started=settle)
 
 
 def settle() -> None:
@@ -89,30 +86,52 @@ def settle() -> None:
 
 
 def server_config(
-    app: Any, *, workers: int = 1, certificate: Certificate | None = None
+    app: FastAPI | Callable[[], FastAPI],
+    *,
+    workers: int = 1,
+    certificate: Certificate | None = None,
 ) -> uvicorn.Config:
-    """How the API is served: an app, or the import path of what makes one."""
+    """How the API is served: an app, or what makes one in each process."""
     return uvicorn.Config(
         app,
-        factory=isinstance(app, str),
+        factory=not isinstance(app, FastAPI),
         workers=workers,
         http=GuardedProtocol,
-        log_config=_LOGGING,
+        log_config=LOGGING,
         access_log=False,
         timeout_worker_healthcheck=_SILENT_FOR_S,
+        timeout_graceful_shutdown=math.ceil(settings().client_timeout_s) + _SPARE_S,
         ssl_certfile=certificate.cert if certificate else None,
         ssl_keyfile=certificate.key if certificate else None,
     )
 
 
-def run(listener: socket, *, workers: int, certificate: Certificate | None = None) -> None:
-    """Answer at a bound socket until a signal ends it. A worker that dies is replaced."""
-    config = server_config(_APP, workers=workers, certificate=certificate)
+def run(
+    listener: socket, *, guarded: bool, workers: int, certificate: Certificate | None = None
+) -> None:
+    """Answer at a bound socket until a signal ends it. A worker that dies is replaced.
+
+    `guarded` says that keys are needed, whatever becomes of their file.
+    """
+    shared = get_context("spawn").RawValue(c_bool, guarded)
+    app = partial(worker_app, shared)
+    config = server_config(app, workers=workers, certificate=certificate)
     if workers == 1:
         uvicorn.Server(config).run(sockets=[listener])
         return
     with share():
-        Multiprocess(config, sockets=[EachItsOwn.instead_of(listener)]).run()
+        Workers(config, sockets=[EachItsOwn.instead_of(listener)]).run()
+
+
+class Workers(Multiprocess):
+    """Processes that answer. One that dies is replaced, in its start as well."""
+
+    def keep_subprocess_alive(self) -> None:
+        for process in self.processes:
+            # The worker has an end of its own. While ours is open the pipe outlasts the worker, and
+            # a question to one that has just died waits for its answer as long as for a silent one.
+            process.child_conn.close()
+        super().keep_subprocess_alive()
 
 
 class EachItsOwn(socket):

@@ -23,6 +23,7 @@ def add_operations(app: FastAPI, service: Service) -> None:
             encoder=loaded.encoder,
             items=len(loaded.matrix),
             recommendable=int(pinned.shelf.on_offer.sum()),
+            stands_in_for=active.stands_in_for,
         )
 
     @app.get("/v1/releases", responses=errors("invalid"), tags=["releases"])
@@ -40,16 +41,19 @@ def add_operations(app: FastAPI, service: Service) -> None:
             ]
         )
 
-    # Not in a thread of the pool: a balancer is answered while all of them wait.
+    # Not in a thread of the pool: a balancer is answered while all of them wait. Some ask by HEAD.
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["operation"])
     async def alive() -> Health:
         """Whether the process answers."""
         return Health(status="ok", release=None)
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", responses=errors("not_ready"), tags=["operation"])
     async def ready() -> Health:
         """Whether there is a release to answer from."""
-        return Health(status="ready", release=active.pin().release.version)
+        release = active.pin().release.version
+        return Health(status="ready", release=release, stands_in_for=active.stands_in_for)
 
     @app.get("/metrics", response_class=Response, include_in_schema=False)
     def figures() -> Response:

@@ -45,7 +45,7 @@ def add_users(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> 
     @app.delete(
         "/v1/users/{user_id:segment}",
         status_code=202,
-        responses=errors("invalid", "not_ready"),
+        responses=errors("invalid", "not_kept"),
         tags=["users"],
     )
     def forget(request: Request, user_id: SegmentId) -> UserForgotten:

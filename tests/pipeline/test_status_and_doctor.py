@@ -134,6 +134,26 @@ def test_the_active_release_is_told_beside_its_night(home: Path) -> None:
     assert "12.0% of the night's lists changed (at most 50%), 5 h after it" in told
 
 
+@pytest.mark.parametrize(
+    ("name", "told"), [("weights", "weights was changed"), ("manifest.json", "is unreadable")]
+)
+def test_a_damaged_release_is_told_and_does_not_pass_the_check(
+    home: Path, name: str, told: str
+) -> None:
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    Lake.open().mark_complete("raw", Window.trailing(now, hours=1), rows=1)
+    _, version = activate(None)
+    check = ["status", "--max-age-hours", "3"]
+    assert CliRunner().invoke(build(), check).exit_code == 0
+    (ReleaseStore.open().root / version / name).write_text("?")
+    _, row = json.loads(CliRunner().invoke(build(), ["status", "--json"]).stdout)
+    assert row["version"] == version
+    assert told in row["damaged"]
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(build(), check)
+    assert done.exit_code == 1
+    assert told in done.stdout
+
+
 def test_status_does_not_need_the_online_store(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEARLINE_ONLINE_STORE", "redis")
     monkeypatch.setenv("NEARLINE_REDIS_URL", "redis://127.0.0.1:1/0")

@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Callable
+from ctypes import c_bool
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from starlette.routing import Route
 from nearline.errors import ConfigError
 from nearline.settings import settings
 from serving.access import Access, needed_role
-from serving.errors import Forbidden, RateLimited, Unauthorized
+from serving.errors import Forbidden, RateLimited, RefusedRequest, Unauthorized
 from serving.keys import KeyFile, Role
 from serving.limits import BURST_S, RateLimits
 from serving.workers import check_exposure
@@ -42,9 +43,9 @@ def clock() -> Clock:
 def opened(home: Path, clock: Clock) -> Callable[..., Access]:
     """Opens access to the keys of the home; each is another worker."""
 
-    def make(*, rate: float = 0) -> Access:
+    def make(*, rate: float = 0, **how: Any) -> Access:
         limits = RateLimits(home / "limits", clock=clock)
-        return Access(KeyFile.open(), limits, rate=rate, clock=clock)
+        return Access(KeyFile.open(), limits, rate=rate, clock=clock, **how)
 
     return make
 
@@ -90,7 +91,9 @@ def test_every_address_needs_its_role(world: Any) -> None:
     }
     assert needed == {
         ("GET", "/healthz"): None,
+        ("HEAD", "/healthz"): None,
         ("GET", "/readyz"): None,
+        ("HEAD", "/readyz"): None,
         ("GET", "/metrics"): Role.READ,
         ("GET", "/openapi.json"): Role.READ,
         ("HEAD", "/openapi.json"): Role.READ,
@@ -213,6 +216,33 @@ def test_a_file_that_is_lost_opens_nothing(
         admitted(access, "none")
 
 
+def test_a_worker_that_starts_without_the_file_that_others_knew_lets_nobody_in(
+    opened: Callable[..., Access], keyed: Callable[..., str], clock: Clock
+) -> None:
+    shared, file = c_bool(False), settings().keys
+    first = opened(guarded=shared)
+    assert admitted(first, "none") == "anyone"
+    key = keyed("read")
+    clock.now += 1.1
+    assert admitted(first, key) == "shop"
+    away = file.rename(file.with_name("away"))
+    second = opened(guarded=shared)
+    for given in ("none", key):
+        with pytest.raises(Unauthorized):
+            admitted(second, given)
+    assert admitted(second, "none", "/healthz") == "anyone"
+    away.rename(file)
+    clock.now += 1.1
+    assert admitted(second, key) == "shop"
+
+
+def test_a_server_beyond_loopback_lets_nobody_in_without_the_file(
+    opened: Callable[..., Access],
+) -> None:
+    with pytest.raises(Unauthorized):
+        admitted(opened(guarded=c_bool(True)), "none")
+
+
 def test_a_service_does_not_start_with_keys_that_it_cannot_read(
     opened: Callable[..., Access],
 ) -> None:
@@ -303,6 +333,40 @@ def test_a_disk_that_cannot_count_lets_in(
 
 
 # Listening
+
+
+OWN_HOSTS = [
+    "",
+    "localhost",
+    "LOCALHOST:8900",
+    "127.0.0.1:8900",
+    "127.8.0.1",
+    "[::1]",
+    "[::1]:8900",
+]
+FOREIGN_HOSTS = [
+    *("evil.example", "evil.example:8900", "localhost.evil.example", "10.0.0.1", "0.0.0.0:8900"),
+    *("127.0.0.1.evil.example", "[fe80::1]:8900", "[::1", "::1", "localhost:x@evil.example"),
+]
+
+
+@pytest.mark.parametrize("host", OWN_HOSTS)
+def test_without_keys_this_machine_may_ask_itself(opened: Callable[..., Access], host: str) -> None:
+    assert opened(loopback=True).admit("DELETE", "/v1/users/ann", b"", host) is None
+
+
+@pytest.mark.parametrize("host", FOREIGN_HOSTS)
+def test_without_keys_a_page_whose_name_leads_here_is_refused(
+    opened: Callable[..., Access], keyed: Callable[..., str], clock: Clock, host: str
+) -> None:
+    access = opened(loopback=True)
+    with pytest.raises(RefusedRequest, match="nearline keys add") as refusal:
+        access.admit("GET", "/v1/trending", b"", host)
+    assert (refusal.value.code, refusal.value.status) == ("foreign_host", 421)
+    assert access.admit("GET", "/healthz", b"", host) is None
+    key = keyed("read")
+    clock.now += 1.1
+    assert access.admit("GET", "/v1/trending", f"Bearer {key}".encode(), host) is not None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])

@@ -1,6 +1,7 @@
 """The real app over HTTP, with the real journal; the online store is a fake that obeys."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -547,6 +548,27 @@ def test_an_address_that_was_mistyped_names_no_one(
     with world.client() as client:
         response = client.request(method, f"http://testserver{path}")
     assert (response.status_code, response.json()["instance"]) == (status, path)
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [("/v1/events", "POST"), ("/v1/users/ann", "DELETE, GET"), ("/healthz", "GET, HEAD")],
+)
+def test_a_method_that_is_refused_is_told_those_that_are_not(
+    world: Any, release: str, path: str, methods: str
+) -> None:
+    with world.client() as client:
+        response = client.patch(path)
+    assert (response.status_code, response.headers["allow"]) == (405, methods)
+
+
+def test_a_balancer_may_ask_for_the_head_of_health(
+    world: Any, release: str, keyed: Callable[..., str]
+) -> None:
+    keyed("read")
+    with world.client() as client:
+        answers = [client.head(path) for path in ("/healthz", "/readyz")]
+    assert [(answer.status_code, answer.content) for answer in answers] == [(200, b"")] * 2
 
 
 @pytest.mark.parametrize("user_id", ["a/b", "ann/recommendations", "/", "100%", "%2F", "a b", "é"])

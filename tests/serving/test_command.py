@@ -137,6 +137,17 @@ def test_serve_refuses_what_it_cannot_do(home: Path, run: Callable[..., Any]) ->
         run("serve", "--port", "0")
 
 
+@pytest.mark.parametrize(("host", "guarded"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_beyond_loopback_keys_are_needed_whatever_becomes_of_them(
+    home: Path, run: Callable[..., Any], keyed: Any, monkeypatch: Any, host: str, guarded: bool
+) -> None:
+    keyed("read")
+    told: dict[str, Any] = {}
+    monkeypatch.setattr("serving.workers.run", lambda listener, **how: told.update(how))
+    assert run("serve", "--host", host, "--port", "0").exit_code == 0
+    assert told["guarded"] is guarded
+
+
 def test_serve_starts_without_a_release_and_stops_when_told(
     world: Any, eventually: Any, run: Callable[..., Any], tmp_path: Path
 ) -> None:

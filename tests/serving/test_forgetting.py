@@ -1,6 +1,5 @@
 """A user who asked to be forgotten is a stranger in every next answer, of every worker."""
 
-import logging
 from datetime import timedelta
 from typing import Any
 
@@ -105,14 +104,3 @@ def test_a_wish_that_cannot_be_kept_is_not_promised(known: Any) -> None:
         answer = client.delete("/v1/users/ann")
         assert (answer.status_code, answer.json()["code"]) == (507, "not_kept")
         assert touched(client) == {"i1"}
-
-
-def test_no_log_names_a_user(known: Any, caplog: pytest.LogCaptureFixture) -> None:
-    service = known.service()
-    with known.client(service) as client, caplog.at_level(logging.INFO):
-        service.recommender.for_user = None
-        answer = client.get("/v1/users/ann-the-secret/recommendations")
-    assert answer.status_code == 500
-    told = [record.getMessage() for record in caplog.records if "serving" in record.name]
-    assert any("/v1/users/{user_id}/recommendations" in line for line in told)
-    assert not any("ann-the-secret" in line for line in told)

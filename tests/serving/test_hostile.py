@@ -1,6 +1,8 @@
 """Clients that mean harm, or are broken, are answered, or refused by a problem; never by a 500."""
 
+import asyncio
 import json
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -11,8 +13,12 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from uvicorn.server import ServerState
 
 from nearline.settings import settings
+from serving.protocol import GuardedProtocol
+from serving.workers import server_config
 
 ITEMS = ("i0", "i1", "i2", "i3")
 JSON = {"content-type": "application/json"}
@@ -311,6 +317,61 @@ def test_a_client_that_hangs_up_is_no_failure_of_ours(
         eventually(lambda: gone in client.get("/metrics").text)
         assert 'status="500"' not in client.get("/metrics").text
     assert "Traceback" not in caplog.text
+
+
+def test_a_client_that_does_not_read_is_hung_up_on(
+    port: int, eventually: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It asks for more than the machine keeps for it, many times at once."""
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client, socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect(("127.0.0.1", port))
+        stalled.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 500)
+        with pytest.raises(ConnectionError):
+            trickle(stalled, WHOLE * 10)
+        assert client.get("/healthz").status_code == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+class Unread(asyncio.Transport):
+    """A connection of which the client reads nothing: it is closed when what is left is dropped."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.protocol, self.closing, self.gone = protocol, False, asyncio.Event()
+        protocol.connection_made(self)
+
+    def write(self, data: Any) -> None:
+        """Kept for ever."""
+
+    def close(self) -> None:
+        self.closing = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def abort(self) -> None:
+        self.protocol.connection_lost(None)
+        self.gone.set()
+
+
+@pytest.mark.parametrize("end", ["timeout_keep_alive_handler", "shutdown"])
+def test_what_is_left_unread_ends_with_the_patience(
+    home: Any, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setenv("NEARLINE_CLIENT_TIMEOUT_S", "0.1")
+    settings.cache_clear()
+
+    async def closed_and_never_read() -> None:
+        state = ServerState()
+        protocol = GuardedProtocol(server_config(FastAPI()), server_state=state, app_state={})
+        transport = Unread(protocol)
+        getattr(protocol, end)()
+        async with asyncio.timeout(20):
+            await transport.gone.wait()
+        assert not state.connections
+
+    asyncio.run(closed_and_never_read())
 
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00", b"x\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])

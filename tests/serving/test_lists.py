@@ -334,11 +334,12 @@ def test_an_operation_lists_the_errors_that_it_can_give(described: dict[str, Any
         found = map(int, described["paths"][path][method]["responses"])
         return {status for status in found if status >= 400}
 
-    keyed, body = {401, 403, 429, 500}, {400, 408, 413, 415, 422}
+    keyed, body = {401, 403, 421, 429, 500}, {400, 408, 413, 415, 422}
     assert errors("/healthz") == {500}
     assert errors("/readyz") == {500, 503}
     assert errors("/v1/release") == keyed | {503}
     assert errors("/v1/trending") == keyed | {422, 503}
     assert errors("/v1/items/{item_id}/similar") == keyed | {404, 422, 503}
     assert errors("/v1/events", "post") == keyed | body | {507}
+    assert errors("/v1/users/{user_id}", "delete") == keyed | {422, 507}
     assert errors("/v1/admin/releases/promote", "post") == keyed | body | {404, 409}

@@ -261,6 +261,101 @@ def test_a_new_catalogue_is_followed_without_loading_the_release_again(world: An
     assert before.shelf.on_offer.all()
 
 
+# Releases that stand in for a damaged one
+
+
+def damage(world: Any, version: str) -> Callable[[], object]:
+    """Change a file of a release; what is returned puts it right."""
+    file = world.releases.load(version).path / bundle.POPULARITY
+    content = file.read_bytes()
+    file.write_bytes(content[:-1])
+    return lambda: file.write_bytes(content)
+
+
+def test_a_start_beside_a_damaged_release_serves_the_newest_before_it_that_is_whole(
+    world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, good, bad, active = (world.promote(ITEMS, seed=seed) for seed in range(4))
+    damage(world, bad)
+    damage(world, active)
+    follower, metrics = following(world)
+    follower.refresh()
+    assert follower.pin().release.version == good
+    assert follower.stands_in_for == active
+    assert b'nearline_refresh_failures_total{what="release"} 2.0' in metrics.text()
+    assert f"release {active} was not taken over" in caplog.text
+    assert f"release {good} stands in for {active}" in caplog.text
+
+
+def test_the_active_release_answers_once_it_is_whole(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.active._RETRY_S", 0)
+    good, active = world.promote(ITEMS), world.promote(ITEMS, seed=2)
+    mend = damage(world, active)
+    follower, _ = following(world)
+    follower.refresh()
+    assert follower.pin().release.version == good
+    mend()
+    follower.refresh()
+    assert follower.pin().release.version == active
+    assert follower.stands_in_for is None
+
+
+def test_what_was_rolled_back_from_or_refused_stands_in_for_nothing(world: Any) -> None:
+    good, harmful = world.promote(ITEMS), world.promote(ITEMS, seed=2)
+    world.releases.rollback()
+    active = world.promote(ITEMS, seed=3)
+    refused = world.publish(ITEMS, seed=4, refused="worse than popularity")
+    pointer = world.releases.pointer()
+    assert (pointer.history, pointer.withdrawn) == ([good], [harmful])
+    history = [good, refused, harmful]
+    pointer.model_copy(update={"history": history}).write(world.releases.root / "active.json")
+    damage(world, active)
+    follower, _ = following(world)
+    follower.refresh()
+    assert follower.pin().release.version == good
+
+
+def test_a_rollback_to_a_release_that_is_damaged_leaves_the_one_in_use_for_one_before(
+    world: Any,
+) -> None:
+    good, damaged, harmful = (world.promote(ITEMS, seed=seed) for seed in range(3))
+    follower, _ = following(world)
+    follower.refresh()
+    assert follower.pin().release.version == harmful
+    world.releases.rollback()
+    mend = damage(world, damaged)
+    follower.refresh()
+    assert (follower.pin().release.version, follower.stands_in_for) == (good, damaged)
+
+    mend()
+    world.releases.rollback(harmful)
+    follower.refresh()
+    world.releases.rollback(good)
+    damage(world, good)
+    follower.refresh()
+    assert (follower.pin().release.version, follower.stands_in_for) == (harmful, good)
+    alone, _ = following(world)
+    alone.refresh()
+    with pytest.raises(NotReady, match=f"{good} is active, but neither it nor one before it"):
+        alone.pin()
+
+
+def test_who_asks_is_told_which_release_stands_in(world: Any, eventually: Any) -> None:
+    good, active = world.promote(ITEMS), world.promote(ITEMS, seed=2)
+    damage(world, active)
+    with world.client() as client:
+        ready, told = client.get("/readyz").json(), client.get("/v1/release").json()
+        listed = client.get("/v1/releases").json()["releases"]
+        assert (ready["release"], ready["stands_in_for"]) == (good, active)
+        assert (told["version"], told["stands_in_for"]) == (good, active)
+        assert {each["version"]: each["active"] for each in listed} == {active: True, good: False}
+        world.releases.rollback()
+        eventually(lambda: client.get("/readyz").json()["stands_in_for"] is None)
+        assert client.get("/readyz").json()["release"] == good
+
+
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 9])
 def test_the_best_are_of_those_allowed_and_the_scores_stay(limit: int) -> None:
     scores = np.array([5, 1, 4, 4, 9, 2], dtype=np.float32)
