@@ -8,14 +8,14 @@ they were accepted. Both hold an event once its hour is materialized, so they ar
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from sys import intern
 from threading import Lock
 from typing import NamedTuple
 
 from nearline.domains import Domain
-from nearline.intake import Forgotten
+from nearline.intake import Accepted, Forgotten
 from nearline.reach import TAKEN_ITEMS
-from nearline.records import Event
 from nearline.sequence import History, at_microseconds, microseconds
 from serving.features import (
     EMPTY,
@@ -54,6 +54,8 @@ class LiveEvents:
     Only what belongs in a sequence is kept: events with an item, of a type with weight in the
     domain file; the hourly sequences follow the same rule. So do those that hide their item always,
     which are kept beyond the `length` newest.
+
+    `since` is set where what was accepted before is not here, as the online store has it.
     """
 
     def __init__(self, domain: Domain, *, length: int, hours: int) -> None:
@@ -62,14 +64,26 @@ class LiveEvents:
         self._kept_for = timedelta(hours=hours)
         self._users: OrderedDict[str, Recent] = OrderedDict()  # by last acceptance, oldest first
         self._lock = Lock()
+        self.since = datetime.min.replace(tzinfo=UTC)
 
-    def add(self, events: Iterable[Event], *, accepted: datetime) -> None:
-        """Take events that were accepted at `accepted`, and drop users whose time is over."""
+    def add(self, events: Iterable[Accepted], *, accepted: datetime) -> None:
+        """Take events that were accepted at `accepted`."""
+        users: dict[str, list[LiveEvent]] = {}
+        for event in events:
+            if event.item_id is not None and event.event_type in self._telling:
+                users.setdefault(event.user_id, []).append(_live(event, event.item_id))
         with self._lock:
-            for event in events:
-                if event.item_id is not None and event.event_type in self._telling:
-                    self._add(event.user_id, _live(event, event.item_id), accepted)
-            self._forget(accepted - self._kept_for)
+            for user_id, new in users.items():
+                self._add(user_id, new, accepted)
+
+    def expire(self, now: datetime) -> None:
+        """Drop the users whose time is over."""
+        with self._lock:
+            while self._users:
+                user_id, oldest = next(iter(self._users.items()))
+                if oldest.accepted is None or oldest.accepted >= now - self._kept_for:
+                    return
+                del self._users[user_id]
 
     def of(self, user_id: str) -> Recent:
         """What is kept of a user."""
@@ -88,27 +102,22 @@ class LiveEvents:
                 elif len(kept) < len(recent.events):
                     self._users[user_id] = replace(recent, events=kept)
 
-    def _add(self, user_id: str, event: LiveEvent, accepted: datetime) -> None:
-        before = self._users.get(user_id, Recent())
-        if any(event.event_id == known.event_id for known in before.events):
+    def _add(self, user_id: str, new: Sequence[LiveEvent], accepted: datetime) -> None:
+        before = self._users.get(user_id, Recent()).events
+        first = {event.event_id: event for event in (*reversed(new), *before)}
+        if len(first) == len(before):
             return
-        events = sorted((*before.events, event))
+        events = sorted(first.values())
         taking = [e for e in events[: -self._length] if e.event_type in self._taking]
         kept = (*taking[-TAKEN_ITEMS:], *events[-self._length :])
         self._users[user_id] = Recent(kept, accepted)
         self._users.move_to_end(user_id)
 
-    def _forget(self, horizon: datetime) -> None:
-        while self._users:
-            user_id, oldest = next(iter(self._users.items()))
-            if oldest.accepted is None or oldest.accepted >= horizon:
-                return
-            del self._users[user_id]
 
-
-def _live(event: Event, item_id: str) -> LiveEvent:
-    told = microseconds(event.event_ts), event.event_id, item_id, event.event_type
-    return LiveEvent(*told, event.value or 0.0)
+def _live(event: Accepted, item_id: str) -> LiveEvent:
+    # Many events share an item and a type: each text is in memory once.
+    what = intern(item_id), intern(event.event_type)
+    return LiveEvent(microseconds(event.event_ts), event.event_id, *what, event.value or 0.0)
 
 
 @dataclass(frozen=True)
@@ -187,18 +196,20 @@ class Users:
         recent = self._live.of(user_id)
         history = merged(features.history, recent.events, self._length)
         vector = features.vector
-        stored = vector if vector and _covers(vector, history, recent) else None
+        stored = vector if vector and self._covers(vector, history, recent) else None
         lately = (e.item_id for e in recent.events if e.event_type in self._taking)
         taken = features.taken.union(lately)
         return UserState(history, vector, stored, features=features.times, taken=taken)
 
-
-def _covers(stored: StoredVector, history: History, recent: Recent) -> bool:
-    """Whether no event happened, and none was accepted, since the vector was made."""
-    happened = history.event_ts[-1] if history.event_ts else None
-    return (happened is None or happened < microseconds(stored.ts)) and (
-        recent.accepted is None or recent.accepted < stored.ts
-    )
+    def _covers(self, stored: StoredVector, history: History, recent: Recent) -> bool:
+        """Whether no event happened, and none was accepted, since the vector was made."""
+        happened = history.event_ts[-1] if history.event_ts else None
+        return (
+            (happened is None or happened < microseconds(stored.ts))
+            and (recent.accepted is None or recent.accepted < stored.ts)
+            # Of a time that is not here, nobody can tell whether a late event was accepted.
+            and self._live.since <= stored.ts
+        )
 
 
 def merged(stored: History, live: Sequence[LiveEvent], length: int) -> History:
