@@ -231,6 +231,7 @@ class Service:
         try:
             if self.forgotten.follow():
                 self.live.forget(self.forgotten.tells)
+                self.kept.forget(self.forgotten.since)
             for rows in self._events.hours(now) if self._events else ():
                 # A journal stamps an event before it writes it. Now is the safe time: until the
                 # next push, the users of these events are encoded anew.
@@ -257,7 +258,9 @@ class Service:
         while not self._stopped.wait(_LOOK_EVERY_S):
             self._refresh()
             self._index()
-            self.catch_up(clock())
+            now = clock()
+            self.catch_up(now)
+            self.kept.expire(now)
             self._flush()
 
     def _refresh(self) -> None:

@@ -48,12 +48,22 @@ class Recent:
     accepted: datetime | None = None
 
 
+@dataclass(slots=True)
+class _Kept:
+    """What is kept of one user; `new` is not among the `events` yet."""
+
+    accepted: datetime
+    events: tuple[LiveEvent, ...] = ()
+    new: list[LiveEvent] = field(default_factory=list)
+
+
 class LiveEvents:
     """The newest accepted events of each user, kept for some hours. Safe from many threads.
 
     Only what belongs in a sequence is kept: events with an item, of a type with weight in the
     domain file; the hourly sequences follow the same rule. So do those that hide their item always,
-    which are kept beyond the `length` newest.
+    which are kept beyond the `length` newest. Of what is added, users are put in order when they
+    are asked for, or have `length` more: most of those that a start reads are not asked for soon.
 
     `since` is set where what was accepted before is not here, as the online store has it.
     """
@@ -62,56 +72,67 @@ class LiveEvents:
         self._telling, self._taking = set(domain.telling), set(domain.taking)
         self._length = length
         self._kept_for = timedelta(hours=hours)
-        self._users: OrderedDict[str, Recent] = OrderedDict()  # by last acceptance, oldest first
+        self._users: OrderedDict[str, _Kept] = OrderedDict()  # by last acceptance, oldest first
         self._lock = Lock()
         self.since = datetime.min.replace(tzinfo=UTC)
 
     def add(self, events: Iterable[Accepted], *, accepted: datetime) -> None:
         """Take events that were accepted at `accepted`."""
-        users: dict[str, list[LiveEvent]] = {}
-        for event in events:
-            if event.item_id is not None and event.event_type in self._telling:
-                users.setdefault(event.user_id, []).append(_live(event, event.item_id))
+        added = [
+            (event.user_id, _live(event, event.item_id))
+            for event in events
+            if event.item_id is not None and event.event_type in self._telling
+        ]
         with self._lock:
-            for user_id, new in users.items():
-                self._add(user_id, new, accepted)
+            for user_id, event in added:
+                self._add(user_id, event, accepted)
 
     def expire(self, now: datetime) -> None:
         """Drop the users whose time is over."""
         with self._lock:
             while self._users:
                 user_id, oldest = next(iter(self._users.items()))
-                if oldest.accepted is None or oldest.accepted >= now - self._kept_for:
+                if oldest.accepted >= now - self._kept_for:
                     return
                 del self._users[user_id]
 
     def of(self, user_id: str) -> Recent:
         """What is kept of a user."""
         with self._lock:
-            return self._users.get(user_id, Recent())
+            kept = self._users.get(user_id)
+            return Recent(self._ordered(kept), kept.accepted) if kept else Recent()
 
     def forget(self, forgotten: Callable[[str, datetime], bool]) -> None:
         """Drop the events of which `forgotten` says that what the user did then is."""
         with self._lock:
-            for user_id, recent in list(self._users.items()):
-                kept = tuple(
-                    e for e in recent.events if not forgotten(user_id, at_microseconds(e.ts_us))
+            for user_id, kept in list(self._users.items()):
+                kept.events = tuple(
+                    event
+                    for event in self._ordered(kept)
+                    if not forgotten(user_id, at_microseconds(event.ts_us))
                 )
-                if not kept:
+                if not kept.events:
                     del self._users[user_id]
-                elif len(kept) < len(recent.events):
-                    self._users[user_id] = replace(recent, events=kept)
 
-    def _add(self, user_id: str, new: Sequence[LiveEvent], accepted: datetime) -> None:
-        before = self._users.get(user_id, Recent()).events
-        first = {event.event_id: event for event in (*reversed(new), *before)}
-        if len(first) == len(before):
-            return
-        events = sorted(first.values())
-        taking = [e for e in events[: -self._length] if e.event_type in self._taking]
-        kept = (*taking[-TAKEN_ITEMS:], *events[-self._length :])
-        self._users[user_id] = Recent(kept, accepted)
+    def _add(self, user_id: str, event: LiveEvent, accepted: datetime) -> None:
+        kept = self._users.get(user_id)
+        if kept is None:
+            kept = self._users[user_id] = _Kept(accepted)
         self._users.move_to_end(user_id)
+        kept.accepted = accepted
+        kept.new.append(event)
+        if len(kept.new) >= self._length:
+            self._ordered(kept)
+
+    def _ordered(self, kept: _Kept) -> tuple[LiveEvent, ...]:
+        """All that is kept of a user, oldest first, the new events too."""
+        if kept.new:
+            first = {event.event_id: event for event in (*reversed(kept.new), *kept.events)}
+            events = sorted(first.values())
+            taking = [e for e in events[: -self._length] if e.event_type in self._taking]
+            kept.events = (*taking[-TAKEN_ITEMS:], *events[-self._length :])
+            kept.new = []
+        return kept.events
 
 
 def _live(event: Accepted, item_id: str) -> LiveEvent:
