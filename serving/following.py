@@ -55,7 +55,7 @@ class CatalogueFollower:
                 if stamp > until
             }
             self._until = until
-            self.current = Catalogue(snapshot, self._changes())
+            self.current = Catalogue(snapshot).put(entry for _, entry in self._arrived.values())
         self._seen = seen
 
     def follow(self, now: datetime) -> None:
@@ -64,15 +64,14 @@ class CatalogueFollower:
         if not rows:
             return
         with self._changing:
+            new: dict[str, Entry] = {}
             for stamp, row in rows:
                 item = item_of(row)
                 before, _ = self._arrived.get(item[ITEM_ID], (self._until, None))
                 if stamp > before:
-                    self._arrived[item[ITEM_ID]] = stamp, Entry.of(item)
-            self.current = Catalogue(self.current.snapshot, self._changes())
-
-    def _changes(self) -> dict[str, Entry]:
-        return {item_id: entry for item_id, (_, entry) in self._arrived.items()}
+                    new[item[ITEM_ID]] = entry = Entry.of(item)
+                    self._arrived[item[ITEM_ID]] = stamp, entry
+            self.current = self.current.put(new.values())
 
 
 def first_not_online(root: Path, lake: Lake, since: datetime, now: datetime) -> datetime:
