@@ -28,8 +28,12 @@ class SeenIds:
         key, oldest = hash(event_id), _number(at) - self._late_hours
         if key in self._newest:
             return self._hour >= oldest
-        first, last = np.searchsorted(self._ids, key), np.searchsorted(self._ids, key, "right")
-        return bool((self._hours[first:last] >= oldest).any())
+        at = int(self._ids.searchsorted(key))
+        while at < len(self._ids) and self._ids[at] == key:
+            if self._hours[at] >= oldest:
+                return True
+            at += 1
+        return False
 
     def add(self, event_ids: Iterable[str], at: datetime) -> None:
         """The ids were accepted in the hour of that time, and are known from now on."""
@@ -47,7 +51,7 @@ class SeenIds:
         """Begin an hour: what was the newest goes to the arrays, and what is too old goes."""
         self._keep(self._hours >= hour - self._late_hours)
         keys = np.sort(np.fromiter(self._newest, np.int64, len(self._newest)))
-        places = np.searchsorted(self._ids, keys)
+        places = self._ids.searchsorted(keys)
         self._ids = np.insert(self._ids, places, keys)
         self._hours = np.insert(self._hours, places, self._hour)
         self._hour, self._newest = hour, set()
