@@ -81,7 +81,7 @@ def start(what: str, command: Sequence[str], path: str, *, searches: str = "") -
         found = _until(lambda: _finds(port, searches), process, began) if searches else None
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(_LONGEST_S)
     return Start(what, seconds, round(cpu, 2), round(mib), round(peak_mib), found)
 
 
