@@ -280,8 +280,8 @@ class Snapshot:
 class Mark(NamedTuple):
     """How far a state of the catalogue goes: so many of the items that were put to a snapshot."""
 
-    put: Sequence[str] = ()
-    count: int = 0
+    put: Sequence[str]
+    length: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,12 +295,12 @@ class Catalogue:
     snapshot: Snapshot = field(default_factory=lambda: Snapshot(ITEM_SCHEMA.empty_table()))
     changes: Mapping[str, Entry] = field(default_factory=dict)
     _put: list[str] = field(default_factory=list)
-    _count: int = 0
+    _length: int = 0
 
     @property
     def mark(self) -> Mark:
         """What `since` takes to tell what was put after this state."""
-        return Mark(self._put, self._count)
+        return Mark(self._put, self._length)
 
     def put(self, entries: Iterable[Entry]) -> "Catalogue":
         """The state that follows when these are put; a state is followed by one at most."""
@@ -310,9 +310,9 @@ class Catalogue:
 
     def since(self, mark: Mark | None) -> Collection[Entry] | None:
         """The items that were put since an earlier state of this line; None where it is none."""
-        if mark is None or mark.put is not self._put or mark.count > self._count:
+        if mark is None or mark.put is not self._put or mark.length > self._length:
             return None
-        put = dict.fromkeys(self._put[mark.count : self._count])
+        put = dict.fromkeys(self._put[mark.length : self._length])
         return [self.changes[item_id] for item_id in put]
 
     def __contains__(self, item_id: str) -> bool:

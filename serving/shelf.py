@@ -37,8 +37,8 @@ class Shelf:
         same = before if before and before._rests_on(vocabulary, catalogue) else None
         rows = same._rows if same else catalogue.snapshot.rows(vocabulary.item_ids)
         self._rows: np.ndarray = rows
-        self._columns = same._columns if same else Columns(vocabulary.item_row)
-        self._new_before = same._last_new if same else None
+        self._columns: Columns = same._columns if same else Columns(vocabulary.item_row)
+        self._new_before: _New | None = same._last_new if same else None
 
     def shown(self, now_us: int) -> np.ndarray:
         """Which rows may be shown now, bool (items,), for the caller to change."""

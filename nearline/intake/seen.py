@@ -28,11 +28,11 @@ class SeenIds:
         key, oldest = hash(event_id), _number(at) - self._late_hours
         if key in self._newest:
             return self._hour >= oldest
-        at = int(self._ids.searchsorted(key))
-        while at < len(self._ids) and self._ids[at] == key:
-            if self._hours[at] >= oldest:
+        place = int(self._ids.searchsorted(key))
+        while place < len(self._ids) and self._ids[place] == key:
+            if self._hours[place] >= oldest:
                 return True
-            at += 1
+            place += 1
         return False
 
     def add(self, event_ids: Iterable[str], at: datetime) -> None:

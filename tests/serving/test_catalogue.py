@@ -133,6 +133,21 @@ def test_what_is_brought_up_to_a_state_is_what_is_made_of_it(
                 assert each.shown(now_us).tolist() == made.shown(now_us).tolist()
 
 
+def test_a_shelf_judges_only_what_was_put_since(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+    monkeypatch.setattr(Filters, "match", lambda _, entry: judged.append(entry.item_id) or True)
+    vocabulary, catalogue = Vocabulary(tuple("abcdef"), ("play",)), Catalogue(snapshot)
+    shelf = Shelf(vocabulary, catalogue)
+    for put in ("abc", "b", "", "ef"):
+        catalogue = catalogue.put(Entry(item_id) for item_id in put)
+        shelf = Shelf(vocabulary, catalogue, before=shelf)
+        judged.clear()
+        shelf.matching(Filters(price_max=1))
+        assert "".join(judged) == put
+
+
 def test_a_state_tells_what_was_put_since_another(snapshot: Snapshot) -> None:
     first = Catalogue(snapshot)
     second = first.put([Entry("a"), Entry("n", title="old")])
