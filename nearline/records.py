@@ -4,7 +4,6 @@ What the client needs as well: nothing here imports more than pydantic.
 """
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -76,14 +75,6 @@ class Event(BaseModel):
 
     _utc = field_validator("event_ts")(as_utc)
     _json = field_validator("attributes")(_as_json)
-
-    @classmethod
-    def from_raw(cls, row: Mapping[str, Any]) -> "Event":
-        """The event of one accepted row of RAW_SCHEMA; the inverse of `raw`."""
-        fields = {name: row.get(name) for name in cls.model_fields}
-        return cls.model_validate(
-            fields | {"attributes": json.loads(row.get("attributes") or "{}")}
-        )
 
     def raw(self, *, source: str, received_ts: datetime) -> dict[str, Any]:
         """The event as one row of RAW_SCHEMA."""

@@ -224,7 +224,10 @@ class Settings(BaseSettings):
         "new one; lists drawn by lot are not kept. 0: none",
     )
     live_hours: int = Field(
-        48, ge=1, description="accepted events of the last hours are part of the live state"
+        48,
+        ge=1,
+        description="accepted events of the last hours are part of the live state; of those of "
+        "before a start only what is not online",
     )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="longest body the API reads")
     client_timeout_s: float = Field(

@@ -6,7 +6,7 @@
 import json
 import logging
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -277,12 +277,43 @@ class Snapshot:
         return found
 
 
+class Mark(NamedTuple):
+    """How far a state of the catalogue goes: so many of the items that were put to a snapshot."""
+
+    put: Sequence[str]
+    length: int
+
+
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """One state of the catalogue: a snapshot, and the items that are new or other since."""
+    """One state of the catalogue: a snapshot, and the items that are new or other since.
+
+    States that follow each other share the list of what was put, of which each has a part: what is
+    made of one is brought up to a later one by what was put in between (`since`).
+    """
 
     snapshot: Snapshot = field(default_factory=lambda: Snapshot(ITEM_SCHEMA.empty_table()))
     changes: Mapping[str, Entry] = field(default_factory=dict)
+    _put: list[str] = field(default_factory=list)
+    _length: int = 0
+
+    @property
+    def mark(self) -> Mark:
+        """What `since` takes to tell what was put after this state."""
+        return Mark(self._put, self._length)
+
+    def put(self, entries: Iterable[Entry]) -> "Catalogue":
+        """The state that follows when these are put; a state is followed by one at most."""
+        new = {entry.item_id: entry for entry in entries}
+        self._put.extend(new)
+        return Catalogue(self.snapshot, {**self.changes, **new}, self._put, len(self._put))
+
+    def since(self, mark: Mark | None) -> Collection[Entry] | None:
+        """The items that were put since an earlier state of this line; None where it is none."""
+        if mark is None or mark.put is not self._put or mark.length > self._length:
+            return None
+        put = dict.fromkeys(self._put[mark.length : self._length])
+        return [self.changes[item_id] for item_id in put]
 
     def __contains__(self, item_id: str) -> bool:
         return self.entry(item_id) is not None
@@ -312,12 +343,26 @@ class Catalogue:
         """
         entry = self.entry(item_id)
         wanted = set(entry.categories) if entry else set()
-        found = self.snapshot.alike(wanted, filters, then)
-        for other in self.changes.values():
-            common = len(wanted.intersection(other.categories))
-            found[other.item_id] = common / max(len(wanted.union(other.categories)), 1)
+        found = {
+            other: share
+            for other, share in self.snapshot.alike(wanted, filters, then).items()
+            if other not in self.changes
+        }
+        for name in wanted:
+            for other in self._put_in.get(name, ()):
+                common = len(wanted.intersection(other.categories))
+                found[other.item_id] = common / len(wanted.union(other.categories))
         found.pop(item_id, None)
-        return {other: share for other, share in found.items() if share > 0}
+        return found
+
+    @cached_property
+    def _put_in(self) -> Mapping[str, list[Entry]]:
+        """The items that changed, by their categories."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self.changes.values():
+            for name in entry.categories:
+                found.setdefault(name, []).append(entry)
+        return found
 
 
 def read_snapshot(lake: Lake) -> Snapshot:

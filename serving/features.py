@@ -144,12 +144,16 @@ class FeatureReader:
         """A reader of the online store that the settings name."""
         return cls(_feast_store, deadline_ms=settings().feature_deadline_ms)
 
-    def warm(self) -> None:
-        """Open the store and read once, however long it takes, so that requests need not."""
+    def warm(self) -> bool:
+        """Open the store and read once, however long it takes, so that requests need not.
+
+        Returns whether it holds anything: every hour that is brought online has a trending list.
+        """
         try:
-            self._thread.submit(self._trending).result()
+            return self._thread.submit(self._trending).result() is not None
         except Exception as error:
             log.warning("the online store cannot be read yet: %s", told(error))
+            return False
 
     def close(self) -> None:
         """Stop the reading thread; a read under way is not waited for, nor does the process."""

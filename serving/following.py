@@ -4,13 +4,20 @@ The journals are the one truth of live state. A worker reads what any worker wro
 too, before it answers; so what was accepted anywhere changes the next answer everywhere.
 """
 
+from contextlib import closing
 from datetime import datetime
+from pathlib import Path
 from threading import Lock
+from typing import Any
 
-from nearline.intake import Follower, journalled, merged_until
+from nearline.intake import Follower, item_of, merged_until
+from nearline.intake.files import HourLock, journal_hours
 from nearline.lake import CATALOGUE, Lake
 from nearline.schema import ITEM_ID
+from nearline.windows import HOUR, hour_floor
 from serving.catalogue import Catalogue, Entry, read_snapshot
+
+_SEQUENCES = "online/user_sequence"
 
 
 class CatalogueFollower:
@@ -20,7 +27,7 @@ class CatalogueFollower:
     no longer changes to it.
     """
 
-    def __init__(self, lake: Lake, items: Follower) -> None:
+    def __init__(self, lake: Lake, items: Follower[dict[str, Any]]) -> None:
         self._lake, self._items = lake, items
         self._path = lake.snapshot_path(CATALOGUE)
         self._seen: object = None
@@ -48,7 +55,7 @@ class CatalogueFollower:
                 if stamp > until
             }
             self._until = until
-            self.current = Catalogue(snapshot, self._changes())
+            self.current = Catalogue(snapshot).put(entry for _, entry in self._arrived.values())
         self._seen = seen
 
     def follow(self, now: datetime) -> None:
@@ -57,11 +64,25 @@ class CatalogueFollower:
         if not rows:
             return
         with self._changing:
-            for stamp, item in map(journalled, rows):
+            new: dict[str, Entry] = {}
+            for stamp, row in rows:
+                item = item_of(row)
                 before, _ = self._arrived.get(item[ITEM_ID], (self._until, None))
                 if stamp > before:
-                    self._arrived[item[ITEM_ID]] = stamp, Entry.of(item)
-            self.current = Catalogue(self.current.snapshot, self._changes())
+                    new[item[ITEM_ID]] = entry = Entry.of(item)
+                    self._arrived[item[ITEM_ID]] = stamp, entry
+            self.current = self.current.put(new.values())
 
-    def _changes(self) -> dict[str, Entry]:
-        return {item_id: entry for item_id, (_, entry) in self._arrived.items()}
+
+def first_not_online(root: Path, lake: Lake, since: datetime, now: datetime) -> datetime:
+    """The first hour since then of which the online store may lack events: journals lie in `root`.
+
+    An hour is online once sequences of it were materialized; what was closed before its end is not
+    all of it. At the latest it is the hour before this one, which a follower reads anyway.
+    """
+    online = lake.covered(_SEQUENCES)
+    with closing(HourLock(root)) as lock:
+        closed = lock.barred()
+    hours = [hour for hour in journal_hours(root) if hour >= hour_floor(since)]
+    lacking = [h for h in hours if h + HOUR > closed or not any(w.contains(h) for w in online)]
+    return min([*lacking, hour_floor(now) - HOUR])

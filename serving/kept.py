@@ -7,10 +7,14 @@ the online store knows of a user changes by the hour, so a minute makes no diffe
 that expired meanwhile, a store in trouble, and whatever the framework would have to judge go the
 whole way. A list that was drawn by lot is not kept: the next request draws anew by its own id, so
 that the log holds as many draws as lists, each with the chance that it had.
+
+Kept are the bytes that were sent and what the log and the figures want to know, up to so many
+bytes; a list whose time is over goes by itself, and those of a user who is forgotten at once.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any, NamedTuple
@@ -25,8 +29,11 @@ from serving.experiments import Choice
 from serving.schema import ItemList
 from serving.users import LiveEvent
 
-MOST_KEPT = 20_000
-"""Lists in memory, some kilobytes each; the one not asked for longest goes first."""
+MOST_BYTES = 64 << 20
+"""What all lists together may take; the oldest go first."""
+
+_BESIDE = 3 << 10
+"""What a list takes beside its text, about, in bytes: what it was made from and what is logged."""
 
 _OWN = {"request_id", "state_age_seconds"}
 """What is told anew in each answer."""
@@ -50,7 +57,10 @@ class Basis(NamedTuple):
 
 @dataclass(frozen=True)
 class Kept:
-    """A list as it was answered at `made` on a `route`; `told` is its JSON without `_OWN`."""
+    """A list as it was answered at `made` on a `route`; `told` is its JSON without `_OWN`.
+
+    The `answer` has no items: what must be known of them is in `shown`.
+    """
 
     made: datetime
     basis: Basis
@@ -63,7 +73,7 @@ class Kept:
     def of(cls, listed: ItemList, answer: Answer, shown: Impression, **made: Any) -> "Kept":
         """What is kept of an answer: `made` when, from which `basis`, on which `route`."""
         told = listed.model_dump_json(exclude=_OWN).encode()
-        return cls(answer=answer, shown=shown, told=told, **made)
+        return cls(answer=replace(answer, items=[]), shown=shown, told=told, **made)
 
     def body(self, request_id: str, now: datetime) -> bytes:
         """The answer to another request."""
@@ -77,7 +87,7 @@ class Kept:
         if basis != self.basis:
             return False
         now_us, catalogue = microseconds(now), basis.choice.pinned.catalogue
-        return all(catalogue.shown(item.item_id, now_us) for item in self.answer.items)
+        return all(catalogue.shown(item_id, now_us) for item_id in self.shown.item_ids)
 
 
 class KeptLists:
@@ -85,30 +95,56 @@ class KeptLists:
 
     def __init__(self, *, seconds: float) -> None:
         self._kept_for = timedelta(seconds=seconds)
-        self._lists: OrderedDict[Question, Kept] = OrderedDict()
+        self._lists: OrderedDict[Question, Kept] = OrderedDict()  # oldest first
+        self._bytes = 0
         self._lock = Lock()
 
+    def __len__(self) -> int:
+        return len(self._lists)
+
     def keep(self, scope: Scope, kept: Kept) -> None:
-        """Keep a list for the request of `scope`, unless none is kept."""
+        """Keep a list for the request of `scope`, in place of an older one."""
         if not self._kept_for:
             return
+        question = _question(scope)
         with self._lock:
-            self._lists[_question(scope)] = kept
-            if len(self._lists) > MOST_KEPT:
-                self._lists.popitem(last=False)
+            if question in self._lists:
+                self._drop(question)
+            self._lists[question] = kept
+            self._bytes += _size(question, kept)
+            while self._bytes > MOST_BYTES:
+                self._drop(next(iter(self._lists)))
 
     def find(self, scope: Scope, now: datetime) -> Kept | None:
         """What was kept for such a request a moment ago."""
-        question = _question(scope)
         with self._lock:
-            kept = self._lists.get(question)
-            if kept is None:
-                return None
-            if now - kept.made >= self._kept_for:
-                del self._lists[question]
-                return None
-            self._lists.move_to_end(question)
-            return kept
+            kept = self._lists.get(_question(scope))
+        return kept if kept and now - kept.made < self._kept_for else None
+
+    def expire(self, now: datetime) -> None:
+        """Drop the lists whose time is over."""
+        with self._lock:
+            while self._lists:
+                question, oldest = next(iter(self._lists.items()))
+                if now - oldest.made < self._kept_for:
+                    return
+                self._drop(question)
+
+    def forget(self, since: Callable[[str], datetime | None]) -> None:
+        """Drop the lists of users who were forgotten after them; `since` tells when that was."""
+        with self._lock:
+            bases = [(question, kept.basis) for question, kept in self._lists.items()]
+            for question, basis in bases:
+                if basis.forgotten_since != since(basis.user_id):
+                    self._drop(question)
+
+    def _drop(self, question: Question) -> None:
+        self._bytes -= _size(question, self._lists.pop(question))
+
+
+def _size(question: Question, kept: Kept) -> int:
+    path, query = question
+    return len(path) + len(query) + len(kept.told) + _BESIDE
 
 
 def _question(scope: Scope) -> Question:

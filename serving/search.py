@@ -13,10 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
-
 from nearline.locks import alone
-from serving.catalogue import Catalogue, Entry, Snapshot, Words
+from serving.catalogue import Catalogue, Mark, Snapshot, Words
 from serving.filters import ANY, Filters
 
 log = logging.getLogger(__name__)
@@ -27,6 +25,9 @@ MOST_FOUND = 2000
 _MOST_WORDS = 16
 _KEPT_FROM = 10_000
 """An index of fewer items is sooner made than asked about."""
+
+_MOST_FILTERS = 16
+"""Of so many filters it is kept which items they want, a byte an item."""
 
 _SUFFIX = ".v1.sqlite"
 """Of kept indexes; another number for another way to make them."""
@@ -59,8 +60,9 @@ class SearchIndex:
         self._folder = folder
         self._items = _index(iter(()))
         self._snapshot: Snapshot | None = None
-        self._changes: dict[str, Entry] = {}
+        self._state = Catalogue()
         self._added: dict[str, int] = {}
+        self._wanted_by: dict[Filters, tuple[Mark, bytearray]] = {}
         self._using = Lock()
 
     @property
@@ -76,7 +78,7 @@ class SearchIndex:
         with self._using:
             self._items.close()
             self._items, self._snapshot = items, catalogue.snapshot
-            self._changes, self._added = {}, {}
+            self._state, self._added, self._wanted_by = Catalogue(catalogue.snapshot), {}, {}
 
     def has(self, text: str, catalogue: Catalogue, *, every: bool) -> bool:
         """Whether any item has every word of a text, or a word that begins with it; else any."""
@@ -100,30 +102,34 @@ class SearchIndex:
             return []
         with self._using:
             self._take_up(catalogue)
-            wanted = self._wanted(filters).tobytes()  # a byte a row, which SQLite asks for each hit
-            self._items.create_function("wanted", 1, wanted.__getitem__)
+            self._items.create_function("wanted", 1, self._wanted(filters).__getitem__)
             return self._items.execute(_FIND, (asked, MOST_FOUND)).fetchall()
 
     def _take_up(self, catalogue: Catalogue) -> None:
-        if catalogue.snapshot is not self._snapshot:
+        """Bring the index up to a state of its snapshot, unless it is beyond that already."""
+        if catalogue.snapshot is not self._snapshot or self._state.since(catalogue.mark):
             return
-        changed = [
-            entry
-            for item_id, entry in catalogue.changes.items()
-            if self._changes.get(item_id) is not entry
-        ]
+        put = catalogue.since(self._state.mark)
+        changed = catalogue.changes.values() if put is None else put
         if changed:
             rows = ((self._place(entry.item_id), *entry.words) for entry in changed)
             self._items.executemany(_PUT, rows)
-            self._changes = dict(catalogue.changes)
+        self._state = catalogue
 
-    def _wanted(self, filters: Filters) -> np.ndarray:
-        """Which rows of the index are on offer and what is wanted, bool (rows,)."""
-        snapshot = self._snapshot or Catalogue().snapshot
-        found = np.zeros(len(snapshot) + len(self._added), dtype=bool)
-        found[: len(snapshot)] = snapshot.on_offer & snapshot.matching(filters)
-        for entry in self._changes.values():
+    def _wanted(self, filters: Filters) -> bytearray:
+        """Which rows of the index are on offer and what is wanted: a byte each, as SQLite asks."""
+        snapshot, state = self._state.snapshot, self._state
+        mark, found = self._wanted_by.get(filters, (None, bytearray()))
+        put = state.since(mark)
+        if put is None:
+            found = bytearray((snapshot.on_offer & snapshot.matching(filters)).tobytes())
+            put = state.changes.values()
+        found.extend(bytes(len(snapshot) + len(self._added) - len(found)))
+        for entry in put:
             found[self._place(entry.item_id)] = entry.on_offer and filters.match(entry)
+        if len(self._wanted_by) >= _MOST_FILTERS:
+            self._wanted_by.clear()
+        self._wanted_by[filters] = state.mark, found
         return found
 
     def _place(self, item_id: str) -> int:

@@ -1,7 +1,8 @@
 """Everything that answering takes, put together from the settings, started and stopped."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any
 from nearline.domains import load_domain
 from nearline.errors import NotKept
 from nearline.intake import (
+    Accepted,
     Follower,
     Forgotten,
     Impression,
@@ -21,6 +23,7 @@ from nearline.intake import (
     Journal,
     Receipt,
     accepted_events,
+    put_rows,
 )
 from nearline.intake.forgotten import Wish, ask, forgotten_root
 from nearline.lake import Lake
@@ -30,7 +33,7 @@ from serving.answers import Answer, Asked
 from serving.backoff import Backoff
 from serving.experiments import Choice, Trials, arrangement
 from serving.features import FeatureReader
-from serving.following import CatalogueFollower
+from serving.following import CatalogueFollower, first_not_online
 from serving.kept import Basis, KeptLists
 from serving.metrics import Metrics
 from serving.promotions import Promotions
@@ -67,7 +70,7 @@ class Service:
     metrics: Metrics
     kept: KeptLists
     live_hours: int
-    _events: Follower | None = field(default=None, init=False)
+    _events: Follower[Accepted] | None = field(default=None, init=False)
     _following: Lock = field(default_factory=Lock, init=False)
     _stopped: Signal = field(default_factory=Signal, init=False)
     _watch: Thread | None = field(default=None, init=False)
@@ -91,7 +94,7 @@ class Service:
         live = LiveEvents(domain, length=config.sequence_length, hours=config.live_hours)
         forgotten = Forgotten(forgotten_root())
         users = Users(reader, live, forgotten, domain, length=config.sequence_length)
-        catalogue = CatalogueFollower(lake, Follower(items.root))
+        catalogue = CatalogueFollower(lake, Follower(items.root, put_rows))
         active = ActiveRelease.open(catalogue, metrics)
         promotions = Promotions.open(metrics)
         return cls(
@@ -124,14 +127,12 @@ class Service:
 
     def start(self, clock: Callable[[], datetime]) -> None:
         """Load the active release, bring the live events back, and follow what changes."""
-        warming = Thread(target=self.reader.warm, name="warm")  # imports Feast, beside what follows
-        warming.start()
         now = clock()
-        since = now - timedelta(hours=self.live_hours)
-        self._events = Follower(self.journal.root, since=since)
+        with ThreadPoolExecutor(1, "warm") as beside:
+            warm = beside.submit(self.reader.warm)  # imports Feast
+            self._refresh()
+        self._follow_events(now, store_holds=warm.result())
         self.catch_up(now)
-        self._refresh()
-        warming.join()
         if len(self.active.catalogue.snapshot) <= _INDEXED_AT_ONCE:
             self._index()
         self._watch = Thread(target=self._follow, args=(clock,), name="watch", daemon=True)
@@ -219,30 +220,47 @@ class Service:
             self._following.release()
         return True
 
+    def _follow_events(self, now: datetime, *, store_holds: bool) -> None:
+        """Begin with what the online store has not; where it holds nothing, with all live hours."""
+        since = now - timedelta(hours=self.live_hours)
+        if store_holds:
+            since = self.live.since = first_not_online(self.journal.root, Lake.open(), since, now)
+        self._events = Follower(self.journal.root, accepted_events, since=since)
+
     def _take_up(self, now: datetime) -> None:
         try:
             if self.forgotten.follow():
                 self.live.forget(self.forgotten.tells)
-            rows = self._events.poll(now) if self._events else []
-            events = (
-                event
-                for event in accepted_events(rows)
-                if not self.forgotten.tells(event.user_id, event.event_ts)
-            )
-            # A journal stamps an event before it writes it. Now is the safe time: until the
-            # next push, the users of these events are encoded anew.
-            self.live.add(events, accepted=now)
+                self.kept.forget(self.forgotten.since)
+            for rows in self._events.hours(now) if self._events else ():
+                # A journal stamps an event before it writes it. Now is the safe time: until the
+                # next push, the users of these events are encoded anew.
+                self.live.add(self._remembered(event for _, event in rows), accepted=now)
+            self.live.expire(now)
             self.active.follow(now)
         except OSError:
             log.exception("the journals could not be followed")
             self.metrics.refresh_failures.labels("journals").inc()
+
+    def _remembered(self, events: Iterable[Accepted]) -> Iterator[Accepted]:
+        """Those of the events that are not forgotten; each user is looked up once."""
+        since: dict[str, datetime | None] = {}
+        for event in events:
+            user_id = event.user_id
+            if user_id not in since:
+                since[user_id] = self.forgotten.since(user_id)
+            moment = since[user_id]
+            if moment is None or event.event_ts >= moment:
+                yield event
 
     def _follow(self, clock: Callable[[], datetime]) -> None:
         self._index()
         while not self._stopped.wait(_LOOK_EVERY_S):
             self._refresh()
             self._index()
-            self.catch_up(clock())
+            now = clock()
+            self.catch_up(now)
+            self.kept.expire(now)
             self._flush()
 
     def _refresh(self) -> None:

@@ -8,14 +8,14 @@ they were accepted. Both hold an event once its hour is materialized, so they ar
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from sys import intern
 from threading import Lock
 from typing import NamedTuple
 
 from nearline.domains import Domain
-from nearline.intake import Forgotten
+from nearline.intake import Accepted, Forgotten
 from nearline.reach import TAKEN_ITEMS
-from nearline.records import Event
 from nearline.sequence import History, at_microseconds, microseconds
 from serving.features import (
     EMPTY,
@@ -48,67 +48,97 @@ class Recent:
     accepted: datetime | None = None
 
 
+@dataclass(slots=True)
+class _Kept:
+    """What is kept of one user; `new` is not among the `events` yet."""
+
+    accepted: datetime
+    events: tuple[LiveEvent, ...] = ()
+    new: list[LiveEvent] = field(default_factory=list)
+
+
 class LiveEvents:
     """The newest accepted events of each user, kept for some hours. Safe from many threads.
 
     Only what belongs in a sequence is kept: events with an item, of a type with weight in the
     domain file; the hourly sequences follow the same rule. So do those that hide their item always,
-    which are kept beyond the `length` newest.
+    which are kept beyond the `length` newest. Of what is added, users are put in order when they
+    are asked for, or have `length` more: most of those that a start reads are not asked for soon.
+
+    `since` is set where what was accepted before is not here, as the online store has it.
     """
 
     def __init__(self, domain: Domain, *, length: int, hours: int) -> None:
         self._telling, self._taking = set(domain.telling), set(domain.taking)
         self._length = length
         self._kept_for = timedelta(hours=hours)
-        self._users: OrderedDict[str, Recent] = OrderedDict()  # by last acceptance, oldest first
+        self._users: OrderedDict[str, _Kept] = OrderedDict()  # by last acceptance, oldest first
         self._lock = Lock()
+        self.since = datetime.min.replace(tzinfo=UTC)
 
-    def add(self, events: Iterable[Event], *, accepted: datetime) -> None:
-        """Take events that were accepted at `accepted`, and drop users whose time is over."""
+    def add(self, events: Iterable[Accepted], *, accepted: datetime) -> None:
+        """Take events that were accepted at `accepted`."""
+        added = [
+            (event.user_id, _live(event, event.item_id))
+            for event in events
+            if event.item_id is not None and event.event_type in self._telling
+        ]
         with self._lock:
-            for event in events:
-                if event.item_id is not None and event.event_type in self._telling:
-                    self._add(event.user_id, _live(event, event.item_id), accepted)
-            self._forget(accepted - self._kept_for)
+            for user_id, event in added:
+                self._add(user_id, event, accepted)
+
+    def expire(self, now: datetime) -> None:
+        """Drop the users whose time is over."""
+        with self._lock:
+            while self._users:
+                user_id, oldest = next(iter(self._users.items()))
+                if oldest.accepted >= now - self._kept_for:
+                    return
+                del self._users[user_id]
 
     def of(self, user_id: str) -> Recent:
         """What is kept of a user."""
         with self._lock:
-            return self._users.get(user_id, Recent())
+            kept = self._users.get(user_id)
+            return Recent(self._ordered(kept), kept.accepted) if kept else Recent()
 
     def forget(self, forgotten: Callable[[str, datetime], bool]) -> None:
         """Drop the events of which `forgotten` says that what the user did then is."""
         with self._lock:
-            for user_id, recent in list(self._users.items()):
-                kept = tuple(
-                    e for e in recent.events if not forgotten(user_id, at_microseconds(e.ts_us))
+            for user_id, kept in list(self._users.items()):
+                kept.events = tuple(
+                    event
+                    for event in self._ordered(kept)
+                    if not forgotten(user_id, at_microseconds(event.ts_us))
                 )
-                if not kept:
+                if not kept.events:
                     del self._users[user_id]
-                elif len(kept) < len(recent.events):
-                    self._users[user_id] = replace(recent, events=kept)
 
     def _add(self, user_id: str, event: LiveEvent, accepted: datetime) -> None:
-        before = self._users.get(user_id, Recent())
-        if any(event.event_id == known.event_id for known in before.events):
-            return
-        events = sorted((*before.events, event))
-        taking = [e for e in events[: -self._length] if e.event_type in self._taking]
-        kept = (*taking[-TAKEN_ITEMS:], *events[-self._length :])
-        self._users[user_id] = Recent(kept, accepted)
+        kept = self._users.get(user_id)
+        if kept is None:
+            kept = self._users[user_id] = _Kept(accepted)
         self._users.move_to_end(user_id)
+        kept.accepted = accepted
+        kept.new.append(event)
+        if len(kept.new) >= self._length:
+            self._ordered(kept)
 
-    def _forget(self, horizon: datetime) -> None:
-        while self._users:
-            user_id, oldest = next(iter(self._users.items()))
-            if oldest.accepted is None or oldest.accepted >= horizon:
-                return
-            del self._users[user_id]
+    def _ordered(self, kept: _Kept) -> tuple[LiveEvent, ...]:
+        """All that is kept of a user, oldest first, the new events too."""
+        if kept.new:
+            first = {event.event_id: event for event in (*reversed(kept.new), *kept.events)}
+            events = sorted(first.values())
+            taking = [e for e in events[: -self._length] if e.event_type in self._taking]
+            kept.events = (*taking[-TAKEN_ITEMS:], *events[-self._length :])
+            kept.new = []
+        return kept.events
 
 
-def _live(event: Event, item_id: str) -> LiveEvent:
-    told = microseconds(event.event_ts), event.event_id, item_id, event.event_type
-    return LiveEvent(*told, event.value or 0.0)
+def _live(event: Accepted, item_id: str) -> LiveEvent:
+    # Many events share an item and a type: each text is in memory once.
+    what = intern(item_id), intern(event.event_type)
+    return LiveEvent(microseconds(event.event_ts), event.event_id, *what, event.value or 0.0)
 
 
 @dataclass(frozen=True)
@@ -187,18 +217,20 @@ class Users:
         recent = self._live.of(user_id)
         history = merged(features.history, recent.events, self._length)
         vector = features.vector
-        stored = vector if vector and _covers(vector, history, recent) else None
+        stored = vector if vector and self._covers(vector, history, recent) else None
         lately = (e.item_id for e in recent.events if e.event_type in self._taking)
         taken = features.taken.union(lately)
         return UserState(history, vector, stored, features=features.times, taken=taken)
 
-
-def _covers(stored: StoredVector, history: History, recent: Recent) -> bool:
-    """Whether no event happened, and none was accepted, since the vector was made."""
-    happened = history.event_ts[-1] if history.event_ts else None
-    return (happened is None or happened < microseconds(stored.ts)) and (
-        recent.accepted is None or recent.accepted < stored.ts
-    )
+    def _covers(self, stored: StoredVector, history: History, recent: Recent) -> bool:
+        """Whether no event happened, and none was accepted, since the vector was made."""
+        happened = history.event_ts[-1] if history.event_ts else None
+        return (
+            (happened is None or happened < microseconds(stored.ts))
+            and (recent.accepted is None or recent.accepted < stored.ts)
+            # Of a time that is not here, nobody can tell whether a late event was accepted.
+            and self._live.since <= stored.ts
+        )
 
 
 def merged(stored: History, live: Sequence[LiveEvent], length: int) -> History:

@@ -85,6 +85,18 @@ def parse_lines(lines: Sequence[bytes], path: Path | str) -> Iterator[dict[str, 
         yield row
 
 
+def whole_lines(path: str, start: int) -> tuple[list[bytes], int]:
+    """The lines from `start` on that are ended, and their length in bytes.
+
+    A line that is not ended yet is read when it is; one that a crash tore off never is.
+    """
+    with open(path, "rb") as journal:
+        journal.seek(start)
+        data = journal.read()
+    length = data.rfind(b"\n") + 1
+    return data[:length].split(b"\n")[:-1], length
+
+
 def sync_hour(root: Path, hour: datetime) -> None:
     """Make sure that what a dead writer left is on disk, before anyone relies on it."""
     for path in hour_folder(root, hour).glob("*.jsonl"):
@@ -178,7 +190,7 @@ class HourLock:
     def stamping(self) -> Iterator[datetime]:
         """Held by who stamps and writes; gives the time before which nothing may be stamped."""
         with self._held(fcntl.LOCK_SH):
-            yield self._barred()
+            yield self.barred()
 
     def bar(self, before: datetime) -> None:
         """Wait for all who are stamping; from then on nothing is stamped before that time."""
@@ -192,14 +204,15 @@ class HourLock:
             yield self._bar
 
     def _bar(self, before: datetime) -> None:
-        text = max(self._barred(), before).isoformat().ljust(_STAMP_BYTES)
+        text = max(self.barred(), before).isoformat().ljust(_STAMP_BYTES)
         os.pwrite(self._fd, text.encode(), 0)
         os.fdatasync(self._fd)
 
     def close(self) -> None:
         os.close(self._fd)
 
-    def _barred(self) -> datetime:
+    def barred(self) -> datetime:
+        """The time before which nothing may be stamped: all that was is there to be read."""
         text = os.pread(self._fd, _STAMP_BYTES, 0).decode().strip()
         return datetime.fromisoformat(text) if text else datetime.min.replace(tzinfo=UTC)
 

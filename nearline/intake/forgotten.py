@@ -23,8 +23,7 @@ import pyarrow.compute as pc
 from nearline.erasure import Since, owners
 from nearline.errors import NotKept
 from nearline.identity import keyed_hash, stored_id
-from nearline.intake.files import sync
-from nearline.intake.following import whole_lines
+from nearline.intake.files import sync, whole_lines
 from nearline.intake.writer import utc_now
 from nearline.locks import alone
 from nearline.schema import USER_ID

@@ -8,7 +8,7 @@ the vectors in it are, which others of their kind must be too.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,14 @@ from pydantic import ValidationError
 
 from nearline.faults import one_line
 from nearline.intake.door import id_in
-from nearline.intake.files import HourLock, journal_hours, read_hour, remove_hour, to_line
+from nearline.intake.files import (
+    HourLock,
+    journal_hours,
+    parse_lines,
+    read_hour,
+    remove_hour,
+    to_line,
+)
 from nearline.intake.writer import Writer, utc_now
 from nearline.lake import CATALOGUE, Lake
 from nearline.locks import alone
@@ -84,9 +91,14 @@ class ItemJournal:
         self._writer.close()
 
 
-def journalled(row: dict[str, Any]) -> tuple[datetime, dict[str, Any]]:
-    """The stamp of a journal row, and its item as a row of ITEM_SCHEMA."""
-    return row[RECEIVED_TS], Item.model_validate(row[_ITEM]).row()
+def put_rows(lines: Sequence[bytes], path: str) -> Iterator[tuple[datetime, dict[str, Any]]]:
+    """The journal rows of ended lines, with their stamps: what `item_of` reads."""
+    return ((row[RECEIVED_TS], row) for row in parse_lines(lines, path))
+
+
+def item_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The item of a journal row, as a row of ITEM_SCHEMA."""
+    return Item.model_validate(row[_ITEM]).row()
 
 
 def merged_until(lake: Lake) -> datetime:
@@ -131,8 +143,8 @@ def merge_items(lake: Lake, loaded: pa.Table | None = None) -> int:
     root = items_root()
     with closing(HourLock(root)) as lock, lock.alone() as bar:
         until = merged_until(lake)
-        rows = [journalled(row) for hour in journal_hours(root) for row in read_hour(root, hour)]
-        new = [(stamp, item) for stamp, item in rows if stamp > until]
+        rows = [row for hour in journal_hours(root) for row in read_hour(root, hour)]
+        new = [(row[RECEIVED_TS], item_of(row)) for row in rows if row[RECEIVED_TS] > until]
         until = max([until, *(stamp for stamp, _ in new)])
         # A clock may go back: no later row may get a stamp that counts as brought in.
         bar(until + timedelta(microseconds=1))

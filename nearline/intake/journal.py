@@ -1,12 +1,13 @@
 """The journal of accepted events: what it has answered for is on disk."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from nearline.domains import Domain, load_domain
+from nearline.intake.accepted import accepted_ids
 from nearline.intake.door import (
     broken_time,
     id_in,
@@ -15,11 +16,12 @@ from nearline.intake.door import (
     settled,
     user_and_time,
 )
-from nearline.intake.files import read_hour, sync_hour, to_line
+from nearline.intake.files import sync_hour, to_line
 from nearline.intake.forgotten import Forgotten
+from nearline.intake.seen import SeenIds
 from nearline.intake.writer import Writer, utc_now
 from nearline.records import Event
-from nearline.schema import EVENT_ID, RECEIVED_TS, REFUSED
+from nearline.schema import EVENT_ID
 from nearline.settings import settings
 from nearline.windows import HOUR, Window, hour_floor
 
@@ -53,7 +55,7 @@ class Journal:
     ) -> None:
         self.root = root
         self._domain, self._late_hours, self._clock = domain, late_hours, clock
-        self._seen = _SeenIds(late_hours)
+        self._seen = SeenIds(late_hours)
         self._forgotten = Forgotten(root / "forgotten")
         self._unsure: set[str] = set()
         self._writer = Writer(root, clock=clock, lost=self._forget_unsure)
@@ -76,10 +78,12 @@ class Journal:
             return []
         judged = [(row, *read_event(row, self._domain)) for row in rows]
         receipts: list[Receipt] = []
-        new: dict[str, datetime] = {}
+        new: set[str] = set()
+        arrived: list[datetime] = []
 
         def lines(stamps: Sequence[datetime]) -> list[bytes]:
             self._forgotten.follow()
+            arrived.extend(stamps)
             written = []
             for each, stamp in zip(judged, stamps, strict=True):
                 receipt, line = self._told(*each, source, stamp)
@@ -87,15 +91,14 @@ class Journal:
                     event_id = str(receipt.event_id)
                     if event_id in new:
                         receipt, line = Receipt(event_id, "duplicate"), None
-                    new.setdefault(event_id, hour_floor(stamp))
+                    new.add(event_id)
                 receipts.append(receipt)
                 written += [line] if line else []
             return written
 
         def wrote() -> None:
             self._unsure.update(new)
-            for event_id, hour in new.items():
-                self._seen.add(event_id, hour)
+            self._seen.add(new, arrived[0])
 
         self._writer.append(len(judged), lines, wrote=wrote)
         self._unsure.difference_update(new)
@@ -129,7 +132,7 @@ class Journal:
         reason = broken_time(event, received_ts, self._late_hours)
         if reason:
             return Receipt(event.event_id, "refused", reason)
-        if self._seen.knows(event.event_id, hour_floor(received_ts)):
+        if self._seen.knows(event.event_id, received_ts):
             return Receipt(event.event_id, "duplicate")
         return Receipt(event.event_id, "accepted", event=settled(event, received_ts))
 
@@ -143,33 +146,8 @@ class Journal:
         since = self._clock() - self._late_hours * HOUR
         for hour in self._hours_since(since):
             sync_hour(self.root, hour)
-            for row in read_hour(self.root, hour):
-                if not row["source"].endswith(REFUSED):
-                    self._seen.add(row[EVENT_ID], hour_floor(row[RECEIVED_TS]))
+            for event_ids in accepted_ids(self.root, hour):
+                self._seen.add(event_ids, hour)
 
     def _hours_since(self, since: datetime) -> Iterator[datetime]:
         return Window(hour_floor(since), hour_floor(self._clock()) + 2 * HOUR).hours()
-
-
-class _SeenIds:
-    """Event ids with the hour in which they were accepted, for `late_hours`."""
-
-    def __init__(self, late_hours: int) -> None:
-        self._kept = late_hours * HOUR
-        self._hours: dict[datetime, set[str]] = {}
-
-    def knows(self, event_id: str, hour: datetime) -> bool:
-        """Whether the id was added, up to `late_hours` before."""
-        return any(event_id in ids for old, ids in self._hours.items() if hour - old <= self._kept)
-
-    def add(self, event_id: str, hour: datetime) -> None:
-        """The id is known from now on."""
-        if hour not in self._hours:
-            self._hours = {old: ids for old, ids in self._hours.items() if hour - old <= self._kept}
-            self._hours[hour] = set()
-        self._hours[hour].add(event_id)
-
-    def forget(self, event_ids: Collection[str]) -> None:
-        """Take these ids as never seen."""
-        for ids in self._hours.values():
-            ids.difference_update(event_ids)

@@ -3,7 +3,7 @@
 from fastapi import FastAPI, Request, Response
 
 from nearline.records import Event
-from serving.bodies import BODY_CODES, Posted, rows_of
+from serving.bodies import BODY_CODES, Posted, rows_of, sent
 from serving.description import one_or_many
 from serving.errors import ServiceError
 from serving.problems import errors
@@ -26,6 +26,7 @@ def add_events(app: FastAPI, service: Service) -> None:
 
     @app.post(
         "/v1/events",
+        response_model=EventsAnswer,
         tags=["events"],
         responses={
             207: {"model": EventsAnswer, "description": "Some events were refused"},
@@ -33,7 +34,7 @@ def add_events(app: FastAPI, service: Service) -> None:
         },
         openapi_extra=one_or_many(Event, _EXAMPLE),
     )
-    def events(request: Request, response: Response, posted: Posted) -> EventsAnswer:
+    def events(request: Request, posted: Posted) -> Response:
         """Take in one event or a list; accepted ones are on disk when this is answered."""
         receipts = service.take(rows_of(posted, "event"))
         counts = dict.fromkeys(("accepted", "duplicate", "refused"), 0)
@@ -42,8 +43,8 @@ def add_events(app: FastAPI, service: Service) -> None:
             service.metrics.events.labels(receipt.status).inc()
         if counts["refused"] and not isinstance(posted, list):
             raise ServiceError(f"event refused: {receipts[0].reason}", code="event_refused")
-        response.status_code = 207 if counts["refused"] else 200
         listed = [
             EventReceipt(event_id=r.event_id, status=r.status, reason=r.reason) for r in receipts
         ]
-        return EventsAnswer(request_id=request.state.request_id, events=listed, **counts)
+        answer = EventsAnswer(request_id=request.state.request_id, events=listed, **counts)
+        return sent(answer, status=207 if counts["refused"] else 200)

@@ -3,7 +3,7 @@
 from fastapi import FastAPI, Request, Response
 
 from nearline.records import Item
-from serving.bodies import BODY_CODES, Posted, rows_of
+from serving.bodies import BODY_CODES, Posted, rows_of, sent
 from serving.description import one_or_many
 from serving.errors import ServiceError
 from serving.problems import errors
@@ -24,6 +24,7 @@ def add_items(app: FastAPI, service: Service) -> None:
 
     @app.put(
         "/v1/items",
+        response_model=ItemsAnswer,
         tags=["items"],
         responses={
             207: {"model": ItemsAnswer, "description": "Some items were refused"},
@@ -31,7 +32,7 @@ def add_items(app: FastAPI, service: Service) -> None:
         },
         openapi_extra=one_or_many(Item, _EXAMPLE),
     )
-    def items(request: Request, response: Response, posted: Posted) -> ItemsAnswer:
+    def items(request: Request, posted: Posted) -> Response:
         """Put one item or a list into the catalogue; an item of the same id is replaced.
 
         They are on disk, and part of every next answer, when this is answered.
@@ -42,10 +43,10 @@ def add_items(app: FastAPI, service: Service) -> None:
         service.metrics.items.labels("accepted").inc(len(receipts) - refused)
         if refused and not isinstance(posted, list):
             raise ServiceError(f"item refused: {receipts[0].reason}", code="item_refused")
-        response.status_code = 207 if refused else 200
-        return ItemsAnswer(
+        answer = ItemsAnswer(
             request_id=request.state.request_id,
             accepted=len(receipts) - refused,
             refused=refused,
             items=[ItemReceiptOut(item_id=r.item_id, reason=r.reason) for r in receipts],
         )
+        return sent(answer, status=207 if refused else 200)

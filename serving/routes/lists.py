@@ -11,7 +11,7 @@ from nearline.experiments import Assigned
 from nearline.identity import stored_id
 from nearline.intake import Impression
 from serving.answers import Answer, SessionEvent
-from serving.bodies import BODY_CODES, AsJson
+from serving.bodies import BODY_CODES, AsJson, sent
 from serving.kept import Kept
 from serving.problems import errors
 from serving.reasons import IN_TROUBLE
@@ -66,7 +66,7 @@ def _add_own(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> N
             route = request.scope["route"]
             kept = Kept.of(listed, answer, shown, made=now, basis=basis, route=route)
             service.kept.keep(request.scope, kept)
-        return _sent(listed)
+        return sent(listed)
 
     @app.post(
         "/v1/recommendations",
@@ -89,7 +89,7 @@ def _add_own(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> N
             shown = shown_for(request, answer, "user", body, user_id=stored, place=place, by=by)
             listed = told(service, request, body, answer, shown)
             lists.append(UserItemList(**dict(listed), user_id=user_id))
-        return _sent(Batch(request_id=request.state.request_id, lists=lists))
+        return sent(Batch(request_id=request.state.request_id, lists=lists))
 
     @app.post(
         "/v1/sessions/recommendations",
@@ -107,7 +107,7 @@ def _add_own(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> N
         shown = shown_for(request, answer, "session", body)
         listed = told(service, request, body, answer, shown)
         ignored = [IgnoredEvent(item_id=i.item_id, reason=i.reason) for i in answer.ignored]
-        return _sent(SessionItemList(**dict(listed), ignored=ignored))
+        return sent(SessionItemList(**dict(listed), ignored=ignored))
 
 
 def _add_others(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> None:
@@ -125,7 +125,7 @@ def _add_others(app: FastAPI, service: Service, clock: Callable[[], datetime]) -
         now, question = clock(), asked.asked(list_id(request))
         answer = recommender.similar(service.pin(now), item_id, question, now=now)
         shown = shown_for(request, answer, "similar", asked, item_id=item_id)
-        return _sent(told(service, request, asked, answer, shown))
+        return sent(told(service, request, asked, answer, shown))
 
     @app.get("/v1/search", response_model=ItemList, responses=_ASKED, tags=_TAGS)
     def search(request: Request, asked: Annotated[SearchQuery, Query()]) -> Response:
@@ -134,7 +134,7 @@ def _add_others(app: FastAPI, service: Service, clock: Callable[[], datetime]) -
         user_id = None if asked.user_id is None else stored_id(asked.user_id)
         answer = recommender.search(service.pin(now), asked.q, user_id, question, now=now)
         shown = shown_for(request, answer, "search", asked, user_id=user_id)
-        return _sent(told(service, request, asked, answer, shown))
+        return sent(told(service, request, asked, answer, shown))
 
     @app.get("/v1/trending", response_model=ItemList, responses=_ASKED, tags=_TAGS)
     def trending(request: Request, asked: Asked) -> Response:
@@ -142,12 +142,7 @@ def _add_others(app: FastAPI, service: Service, clock: Callable[[], datetime]) -
         now = clock()
         answer = recommender.trending(service.pin(now), asked.asked(list_id(request)), now=now)
         shown = shown_for(request, answer, "trending", asked)
-        return _sent(told(service, request, asked, answer, shown))
-
-
-def _sent(listed: ItemList | Batch) -> Response:
-    """The answer as it is sent: it is checked already, and FastAPI need not check it again."""
-    return Response(listed.model_dump_json(), media_type="application/json")
+        return sent(told(service, request, asked, answer, shown))
 
 
 def told(

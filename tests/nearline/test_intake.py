@@ -21,7 +21,14 @@ import pytest
 
 from nearline.domains import load_domain
 from nearline.errors import BadInput, NotKept
-from nearline.intake import Follower, Journal, accepted_events, close_hours, prune_journals
+from nearline.intake import (
+    Accepted,
+    Follower,
+    Journal,
+    accepted_events,
+    close_hours,
+    prune_journals,
+)
 from nearline.intake.raw import merge_raw
 from nearline.lake import RAW, Lake
 from nearline.records import Event
@@ -71,12 +78,22 @@ def play(event_id: str, at: datetime = T0, **changes: Any) -> dict[str, Any]:
     return row | changes
 
 
-def recent(journal: Journal, since: datetime) -> Iterator[Event]:
+def follow(root: Path, since: datetime) -> Follower[Accepted]:
+    return Follower(root, accepted_events, since=since)
+
+
+def recent(journal: Journal, since: datetime) -> Iterator[Accepted]:
     """The accepted events that a journal's files hold since then, each id once."""
-    rows = Follower(journal.root, since=since).poll(since + 100 * HOUR)
-    events = list(accepted_events(row for row in rows if row["received_ts"] >= since))
+    rows = follow(journal.root, since).poll(since + 100 * HOUR)
+    events = [event for stamp, event in rows if stamp >= since]
     first = {event.event_id: event for event in reversed(events)}
     return (event for event in events if first[event.event_id] is event)
+
+
+def assert_same(read: Accepted, event: Event | None) -> None:
+    """What live state reads of an event is what was accepted."""
+    names = ("event_id", "user_id", "item_id", "event_type", "event_ts", "value")
+    assert [getattr(read, name) for name in names] == [getattr(event, name) for name in names]
 
 
 def raw_rows(window: Window) -> list[dict[str, Any]]:
@@ -95,7 +112,7 @@ def test_an_accepted_event_is_answered_kept_and_remembered(opened: Opener, clock
     assert first.event == Event.model_validate(play("a", attributes={"device": "tv"}))
     assert again.event is None
     assert [e.event_id for e in recent(journal, clock.now - MINUTE)] == ["a", "b"]
-    assert next(recent(journal, clock.now)) == first.event
+    assert_same(next(recent(journal, clock.now)), first.event)
     assert list(recent(journal, clock.now + MINUTE)) == []
 
 
@@ -191,7 +208,8 @@ def test_a_clock_that_runs_ahead_a_little_is_put_right(opened: Opener, clock: Cl
     [receipt] = journal.append([play("a", clock.now + 2 * MINUTE)])
     assert receipt.event is not None
     assert receipt.event.event_ts == clock.now
-    assert list(recent(journal, T0)) == [receipt.event]
+    [read] = recent(journal, T0)
+    assert_same(read, receipt.event)
 
 
 def test_closing_again_gives_the_same_bytes_and_keeps_what_was_loaded(
@@ -325,14 +343,31 @@ def test_a_disk_that_gets_full_keeps_what_was_confirmed_and_nothing_else(
 def test_who_follows_a_journal_meets_no_half_line_when_the_disk_gets_full(
     opened: Opener, clock: Clock, home: Path
 ) -> None:
-    journal, follower = opened(), Follower(home / "intake", since=T0)
+    journal, follower = opened(), follow(home / "intake", T0)
     journal.append([play("a")])
     assert len(follower.poll(clock.now)) == 1
     [path] = (home / "intake").rglob("*.jsonl")
     with files_end_at(3 * path.stat().st_size), pytest.raises(NotKept):
         journal.append([play(f"b{n}") for n in range(20)])
     journal.append([play(f"b{n}") for n in range(20)])
-    assert [row["event_id"] for row in follower.poll(clock.now)] == [f"b{n}" for n in range(20)]
+    assert [e.event_id for _, e in follower.poll(clock.now)] == [f"b{n}" for n in range(20)]
+
+
+def test_a_long_history_is_followed_hour_by_hour_and_goes_on_where_it_broke_off(
+    opened: Opener, clock: Clock, home: Path
+) -> None:
+    for n in range(4):
+        opened().append([play(f"{n}-{each}", clock.now) for each in "ab"])
+        clock.now += HOUR
+    follower = follow(home / "intake", T0)
+
+    def ids(hour: list[tuple[datetime, Accepted]]) -> list[str]:
+        return [event.event_id for _, event in hour]
+
+    assert ids(next(follower.hours(clock.now))) == ["0-a", "0-b"]
+    rest = [ids(hour) for hour in follower.hours(clock.now)]
+    assert rest == [["1-a", "1-b"], ["2-a", "2-b"], ["3-a", "3-b"]]
+    assert list(follower.hours(clock.now)) == []
 
 
 def test_a_batch_that_breaks_off_may_be_sent_again(opened: Opener) -> None:

@@ -29,11 +29,19 @@ from nearline import bundle
 from nearline.alike import Alike
 from nearline.domains import load_domain
 from nearline.given import GivenVectors
-from nearline.intake import Follower, ImpressionLog, ItemJournal, Journal, accepted_events
+from nearline.intake import (
+    Accepted,
+    Follower,
+    ImpressionLog,
+    ItemJournal,
+    Journal,
+    accepted_events,
+    put_rows,
+)
 from nearline.lake import CATALOGUE, Lake
 from nearline.lenders import Lenders
 from nearline.ranking import ITEM_FEATURES, USER_FEATURES
-from nearline.records import Event, Item
+from nearline.records import Item
 from nearline.releases import Ranking, ReleaseManifest, ReleaseStore
 from nearline.schema import ITEM_SCHEMA
 from nearline.sequence import GAP_BUCKETS, Vocabulary
@@ -275,12 +283,13 @@ class World:
 
     def followed(self) -> CatalogueFollower:
         """The catalogue as a worker follows it."""
-        return CatalogueFollower(self.lake, Follower(settings().intake / "items"))
+        return CatalogueFollower(self.lake, Follower(settings().intake / "items", put_rows))
 
-    def accepted(self) -> Iterator[Event]:
+    def accepted(self) -> list[Accepted]:
         """The events that the journals hold."""
-        rows = Follower(settings().intake, since=self.now - timedelta(hours=1)).poll(self.now)
-        return accepted_events(rows)
+        since = self.now - timedelta(hours=1)
+        rows = Follower(settings().intake, accepted_events, since=since).poll(self.now)
+        return [event for _, event in rows]
 
     def service(self, **how: Any) -> Service:
         """A service that reads the fake store."""

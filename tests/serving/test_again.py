@@ -137,3 +137,56 @@ def test_nothing_is_kept_where_the_setting_says_so(world: World) -> None:
         before = list_of(client)
         world.store.put_sequence("ann", [("i3", "play", world.now)])
         assert without_own(list_of(client)) != without_own(before)
+
+
+# How much is kept, and for how long
+
+
+def test_a_list_whose_time_is_over_goes_by_itself(
+    keeping: World, eventually: Callable[..., None]
+) -> None:
+    service = keeping.service()
+    with keeping.client(service) as client:
+        list_of(client)
+        assert len(service.kept) == 1
+        keeping.now += timedelta(seconds=10)
+        eventually(lambda: len(service.kept) == 0)
+
+
+def test_lists_take_so_many_bytes_and_the_oldest_go(
+    keeping: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.kept.MOST_BYTES", 50_000)
+    service = keeping.service()
+    with keeping.client(service) as client:
+        asked = [f"{ASKED}&exclude={n}{'x' * 200}" for n in range(30)]
+        for path in asked:
+            list_of(client, path)
+        few = len(service.kept)
+        assert 5 < few < 20
+        keeping.store.error = RuntimeError("what is kept needs no store")
+        assert list_of(client, asked[-few])["reason"] == "nothing is known of this user"
+        assert list_of(client, asked[-few - 1])["reason"] == "the online store could not be read"
+
+
+def test_a_list_made_anew_takes_the_place_of_the_old_one(keeping: World) -> None:
+    service = keeping.service()
+    with keeping.client(service) as client:
+        list_of(client)
+        client.post("/v1/events", json=keeping.event("e1", "i1"))
+        newer = list_of(client)
+        keeping.store.error = RuntimeError("it must not be read")
+        assert without_own(list_of(client)) == without_own(newer)
+    assert len(service.kept) == 1
+
+
+def test_the_lists_of_who_is_forgotten_go_at_once(keeping: World) -> None:
+    service = keeping.service()
+    with keeping.client(service) as client:
+        for user_id in ("ann", "bob"):
+            list_of(client, ASKED.replace("ann", user_id))
+        client.delete("/v1/users/ann")
+        list_of(client, ASKED.replace("ann", "bob"))
+        assert len(service.kept) == 1
+        list_of(client)
+        assert len(service.kept) == 2

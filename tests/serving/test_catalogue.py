@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import random
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -95,6 +97,66 @@ def test_a_shelf_follows_changes_row_by_row(snapshot: Snapshot) -> None:
     ]
     assert [e.item_id for e in after.new] == ["i", "new", "b", "e", "f", "g"]
     assert before.on_offer.tolist() == [True, True, False, False]
+
+
+def puts(rng: random.Random, rounds: int) -> Iterator[list[Entry]]:
+    """Items as a site puts them: new ones, known ones, and ones that were put before."""
+    for _ in range(rounds):
+        yield [
+            Entry(
+                rng.choice("abcdefghijklmnop"),
+                categories=tuple(rng.sample("xyz", rng.randrange(3))),
+                attributes=rng.choice([{}, {"hidden": True}, {"expires_ts": NOON.isoformat()}]),
+                available=rng.random() < 0.8,
+                created_us=rng.randrange(9),
+            )
+            for _ in range(rng.randrange(4))
+        ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_brought_up_to_a_state_is_what_is_made_of_it(
+    snapshot: Snapshot, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.shelf.MOST_NEW", 4)
+    vocabulary = Vocabulary(("h", "a", "nowhere", "c", "p"), ("play",))
+    catalogue, wanted = Catalogue(snapshot), Filters(categories=frozenset({"x"}))
+    shelf, rng = Shelf(vocabulary, catalogue), random.Random(seed)
+    for entries in puts(rng, 12):
+        before, catalogue = shelf, catalogue.put(entries)
+        shelf = Shelf(vocabulary, catalogue, before=before)
+        for each in (shelf, before) if rng.random() < 0.5 else ():
+            made = Shelf(vocabulary, Catalogue(snapshot, each.catalogue.changes))
+            assert each.new == made.new
+            assert each.matching(wanted).tolist() == made.matching(wanted).tolist()
+            for now_us in (0, microseconds(NOON)):
+                assert each.shown(now_us).tolist() == made.shown(now_us).tolist()
+
+
+def test_a_shelf_judges_only_what_was_put_since(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+    monkeypatch.setattr(Filters, "match", lambda _, entry: judged.append(entry.item_id) or True)
+    vocabulary, catalogue = Vocabulary(tuple("abcdef"), ("play",)), Catalogue(snapshot)
+    shelf = Shelf(vocabulary, catalogue)
+    for put in ("abc", "b", "", "ef"):
+        catalogue = catalogue.put(Entry(item_id) for item_id in put)
+        shelf = Shelf(vocabulary, catalogue, before=shelf)
+        judged.clear()
+        shelf.matching(Filters(price_max=1))
+        assert "".join(judged) == put
+
+
+def test_a_state_tells_what_was_put_since_another(snapshot: Snapshot) -> None:
+    first = Catalogue(snapshot)
+    second = first.put([Entry("a"), Entry("n", title="old")])
+    third = second.put([Entry("n", title="new")])
+    assert third.since(second.mark) == [Entry("n", title="new")]
+    assert third.since(first.mark) == [Entry("a"), Entry("n", title="new")]
+    assert third.since(third.mark) == []
+    assert (second.changes["n"].title, second.since(third.mark)) == ("old", None)
+    assert third.since(Catalogue(snapshot).mark) is third.since(None) is None
 
 
 def test_without_a_catalogue_every_row_is_shown() -> None:

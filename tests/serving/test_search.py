@@ -10,6 +10,7 @@ import pytest
 
 from nearline.schema import ITEM_SCHEMA
 from serving.catalogue import Catalogue, Entry, Snapshot
+from serving.filters import Filters
 from serving.reasons import Reason
 from serving.search import SearchIndex
 
@@ -209,3 +210,32 @@ def test_an_index_that_cannot_be_kept_finds_all_the_same(
     kept.write_text("a file where the folder should be")
     assert found(kept, snapshot(i0="Star Wars"), "star") == ["i0"]
     assert "could not be kept" in caplog.text
+
+
+def test_of_many_items_that_were_put_only_the_new_ones_are_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+    match = Filters.match
+
+    def judge(filters: Filters, entry: Entry) -> bool:
+        judged.append(entry.item_id)
+        return match(filters, entry)
+
+    monkeypatch.setattr(Filters, "match", judge)
+    index, state = SearchIndex(tmp_path), snapshot(i0="Star Wars")
+    index.follow(state)
+
+    def stars(catalogue: Catalogue) -> list[str]:
+        judged.clear()
+        pairs = index.find("star", catalogue, Filters(price_max=9), every=True)
+        return sorted(item_id for item_id, _ in pairs)
+
+    cheap = {"attributes": {"price": 5}}
+    before = state.put(Entry(f"n{n}", title=f"Star {n}", **cheap) for n in range(3))
+    assert stars(before) == judged == ["n0", "n1", "n2"]
+    assert (stars(before), judged) == (["n0", "n1", "n2"], [])
+    after = before.put([Entry("n1", title="Moon", **cheap), Entry("n3", title="Star", **cheap)])
+    assert (stars(after), judged) == (["n0", "n2", "n3"], ["n1", "n3"])
+    assert (stars(before), judged) == (["n0", "n2", "n3"], []), "an index never goes back"
+    assert index.find("star", after, every=True)[0][0] in {"n0", "n2", "n3", "i0"}

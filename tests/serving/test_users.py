@@ -1,18 +1,20 @@
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from nearline.domains import load_domain
-from nearline.records import Event
+from nearline.intake import Accepted
 from nearline.sequence import History
 from serving.users import LiveEvent, LiveEvents, merged
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
-def event(event_id: str, item: str | None, seconds: int = 0, **changes: object) -> Event:
-    fields = {"user_id": "ann", "event_type": "play", "event_ts": NOON + timedelta(seconds=seconds)}
-    return Event(event_id=event_id, item_id=item, **(fields | changes))  # type: ignore[arg-type]
+def event(event_id: str, item: str | None, seconds: int = 0, **changes: Any) -> Accepted:
+    at = NOON + timedelta(seconds=seconds)
+    fields = {"user_id": "ann", "event_type": "play", "told_ts": at, "received_ts": at}
+    return Accepted(event_id=event_id, item_id=item, source="api", **(fields | changes))
 
 
 def live_events(length: int = 3, hours: int = 2, domain: str = "entertainment") -> LiveEvents:
@@ -88,6 +90,6 @@ def test_users_are_forgotten_after_their_hours() -> None:
     live = live_events(hours=2)
     live.add([event("e1", "i")], accepted=NOON)
     live.add([event("e2", "i", user_id="bob")], accepted=NOON + timedelta(hours=1))
-    live.add([], accepted=NOON + timedelta(hours=2, seconds=1))
+    live.expire(NOON + timedelta(hours=2, seconds=1))
     assert live.of("ann").events == ()
     assert live.of("bob").accepted == NOON + timedelta(hours=1)

@@ -1,0 +1,65 @@
+"""Which event ids came in within the last hours, in twelve bytes each."""
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+
+import numpy as np
+
+from nearline.windows import HOUR
+
+
+class SeenIds:
+    """Event ids with the hour in which they were accepted, for `late_hours`.
+
+    Kept of an id is its hash, 64 bits with a key of this process: among five million ids a new one
+    is taken for one of them once in 10^12. Those of the newest hour are in a set, all older ones in
+    sorted arrays. For one thread at a time.
+    """
+
+    def __init__(self, late_hours: int) -> None:
+        self._late_hours = late_hours
+        self._hour = 0
+        self._newest: set[int] = set()
+        self._ids = np.empty(0, np.int64)
+        self._hours = np.empty(0, np.int32)
+
+    def knows(self, event_id: str, at: datetime) -> bool:
+        """Whether the id was added, up to `late_hours` before the hour of that time."""
+        key, oldest = hash(event_id), _number(at) - self._late_hours
+        if key in self._newest:
+            return self._hour >= oldest
+        place = int(self._ids.searchsorted(key))
+        while place < len(self._ids) and self._ids[place] == key:
+            if self._hours[place] >= oldest:
+                return True
+            place += 1
+        return False
+
+    def add(self, event_ids: Iterable[str], at: datetime) -> None:
+        """The ids were accepted in the hour of that time, and are known from now on."""
+        if _number(at) != self._hour:
+            self._file_away(_number(at))
+        self._newest.update(map(hash, event_ids))
+
+    def forget(self, event_ids: Collection[str]) -> None:
+        """Take these ids as never seen."""
+        keys = [hash(event_id) for event_id in event_ids]
+        self._newest.difference_update(keys)
+        self._keep(~np.isin(self._ids, keys))
+
+    def _file_away(self, hour: int) -> None:
+        """Begin an hour: what was the newest goes to the arrays, and what is too old goes."""
+        self._keep(self._hours >= hour - self._late_hours)
+        keys = np.sort(np.fromiter(self._newest, np.int64, len(self._newest)))
+        places = self._ids.searchsorted(keys)
+        self._ids = np.insert(self._ids, places, keys)
+        self._hours = np.insert(self._hours, places, self._hour)
+        self._hour, self._newest = hour, set()
+
+    def _keep(self, kept: np.ndarray) -> None:
+        self._ids, self._hours = self._ids[kept], self._hours[kept]
+
+
+def _number(at: datetime) -> int:
+    """The number of an hour, counted from 1970."""
+    return int(at.timestamp() // HOUR.total_seconds())
