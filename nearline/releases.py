@@ -2,8 +2,9 @@
 
 `<root>/<version>/` holds a release's files and `manifest.json` with their checksums;
 `<root>/active.json` names the active version. A release is staged in a folder beside, and becomes
-visible by one rename. The pointer moves by one atomic replace, under a lock, so that two runs
-cannot both promote. What a killed process left staged is removed by whoever stages next.
+visible by one rename, once all of it is on disk. The pointer moves by one atomic replace, under a
+lock, so that two runs cannot both promote. What a killed process left staged is removed by whoever
+stages next.
 """
 
 import fcntl
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nearline.errors import CorruptRelease, Overtaken, ReleaseError, ReleaseRefused, UnknownRelease
 from nearline.pointer import Pointer
+from nearline.replacing import to_disk
 from nearline.settings import settings
 from nearline.windows import Window
 
@@ -192,9 +194,12 @@ class ReleaseStore:
         final = final.model_copy(update={"sha256": final.checksum()})
         target = self.root / version
         (staged / _MANIFEST).write_text(final.model_dump_json(indent=2))
+        for path in (*staged.iterdir(), staged):
+            to_disk(path)
         with self._alone():
             if not target.exists():
                 os.replace(staged, target)
+            to_disk(self.root)  # before the pointer can name it
         return version
 
     def load(self, version: str) -> Release:
@@ -231,7 +236,10 @@ class ReleaseStore:
         return next(reversed(self.pointer().history), None)
 
     def pointer(self) -> Pointer:
-        """The active version, those before it, and those that were rolled back."""
+        """The active version, those before it, and those that were rolled back.
+
+        Raises CorruptRelease where the file that tells is damaged; so does all that asks for it.
+        """
         return Pointer.read(self.root / _POINTER)
 
     def promote(self, version: str) -> None:
@@ -288,7 +296,8 @@ class ReleaseStore:
         """Move the pointer back, to `version` or to the one before; return the new active one.
 
         It holds until another release is promoted: those that were active since are not, whoever
-        tries again, until a rollback names them, which brings back what led to them too. Raises
+        tries again, until a rollback names them, which brings back what led to them too. One that
+        names a version also writes a damaged pointer anew, which knows of no other then. Raises
         ReleaseRefused where there is nothing to return to, or the gate refused it.
         """
         with self._alone():
@@ -296,8 +305,16 @@ class ReleaseStore:
             if target is None:
                 raise ReleaseRefused("there is no earlier release to roll back to")
             self._passed(target)
-            self.pointer().rolled_back(target).write(self.root / _POINTER)
+            self._pointer_or_none().rolled_back(target).write(self.root / _POINTER)
             return target
+
+    def _pointer_or_none(self) -> Pointer:
+        """The pointer; one to nothing where it is damaged."""
+        try:
+            return self.pointer()
+        except CorruptRelease as error:
+            log.warning("%s", error)
+            return Pointer()
 
     def prune(self, *, keep: int, used: Collection[str] = ()) -> list[str]:
         """Remove releases, and return them: all but the newest `keep` and those still of use.

@@ -9,13 +9,14 @@ import typer
 
 from nearline.console import (
     JsonFlag,
+    err,
     out,
     print_json,
     print_table,
     require_writable,
     write_json,
 )
-from nearline.errors import BadInput, NotReady
+from nearline.errors import BadInput, CorruptRelease, NotReady
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.settings import LARGEST_SEED
 from nearline.windows import Window
@@ -162,7 +163,7 @@ def list_releases(as_json: JsonFlag = False) -> None:
     Example: nearline releases list --json
     """
     store = ReleaseStore.open()
-    active, manifests = store.active(), store.manifests()
+    active, manifests = _active(store), store.manifests()
     if as_json:
         print_json([_facts(manifest, active) for manifest in manifests])
         return
@@ -190,7 +191,7 @@ def show(
     Example: nearline releases show 20260131T13-nightly-0123abcd
     """
     store = ReleaseStore.open()
-    manifest, active = store.load(version).manifest, store.active()
+    manifest, active = store.load(version).manifest, _active(store)
     if as_json:
         print_json(_facts(manifest, active))
     else:
@@ -228,6 +229,15 @@ def rollback(
     """
     active = ReleaseStore.open().rollback(version)
     _say(f"{active} is active", {"active": active}, as_json)
+
+
+def _active(store: ReleaseStore) -> str | None:
+    """The active version; none, and a word of it, where the pointer is damaged."""
+    try:
+        return store.active()
+    except CorruptRelease as error:
+        err.print(f"[bold red]wrong[/] {error}", highlight=False)
+        return None
 
 
 def _finish(version: str, promote: bool, as_json: bool) -> None:

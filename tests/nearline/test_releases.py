@@ -1,3 +1,5 @@
+import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -223,6 +225,49 @@ def test_a_release_that_the_gate_refused_never_goes_live(store: ReleaseStore) ->
     with pytest.raises(ReleaseRefused, match="worse than popularity"):
         store.promote(refused)
     assert store.active() is None
+
+
+@pytest.mark.parametrize("left", [b"", b'{"active": "2026', b"\xff\xfe"])
+def test_a_torn_pointer_is_told_of_and_written_anew_by_a_rollback(
+    store: ReleaseStore, left: bytes
+) -> None:
+    night = publish(store, "night")
+    store.promote(night)
+    (store.root / "active.json").write_bytes(left)
+    asking: list[Callable[[], object]] = [
+        store.active,
+        store.rollback,
+        lambda: store.promote(night),
+        lambda: store.prune(keep=1),
+    ]
+    for ask in asking:
+        with pytest.raises(CorruptRelease, match=r"active.json .* is damaged.* rollback VERSION"):
+            ask()
+    assert store.rollback(night) == night
+    assert store.pointer() == Pointer(active=night)
+
+
+def test_a_release_is_on_disk_before_the_pointer_can_name_it(
+    store: ReleaseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        told.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        sync(descriptor)
+
+    def replaced(old: Path, new: Path) -> None:
+        told.append(f"to {new.name}")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    version = publish(store, "w")
+    *files, folder, renamed, root = told
+    assert sorted(files) == ["manifest.json", "weights"]
+    assert folder.startswith(".staged-")
+    assert (renamed, root) == (f"to {version}", store.root.name)
 
 
 def test_pruning_keeps_what_is_used_elsewhere(store: ReleaseStore) -> None:

@@ -77,6 +77,16 @@ def test_releases_are_listed_shown_and_rolled_back(home: Path) -> None:
         run("releases", "show", "nothing")
 
 
+def test_releases_are_shown_where_nobody_can_tell_which_is_active(home: Path) -> None:
+    version = publish("1")
+    ReleaseStore.open().promote(version)
+    (ReleaseStore.open().root / "active.json").write_text("{")
+    listed = json.loads(run("releases", "list", "--json"))
+    assert [(row["version"], row["active"]) for row in listed] == [(version, False)]
+    assert version in run("releases", "show", version)
+    assert json.loads(run("releases", "rollback", version, "--json")) == {"active": version}
+
+
 def test_no_releases_are_an_empty_table(home: Path) -> None:
     assert "version" in run("releases")
 
