@@ -12,6 +12,7 @@ from nearline.console import progress, say
 from nearline.errors import Overtaken
 from nearline.lake import EVENTS, RAW, Lake
 from nearline.locks import alone
+from nearline.pushed import pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.settings import settings
 from nearline.windows import HOUR, Window, parse_time
@@ -295,8 +296,6 @@ def push_active() -> int:
     That is so after a run that was ended or refused between push and promotion, and after a
     rollback; serving encodes every sequence itself meanwhile. Costs little where nothing is wrong.
     """
-    from pipeline.online import pushed
-
     store, rows = ReleaseStore.open(), 0
     while (version := store.active()) is not None and version != pushed():
         rows += push(version)

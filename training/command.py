@@ -16,7 +16,8 @@ from nearline.console import (
     require_writable,
     write_json,
 )
-from nearline.errors import BadInput, CorruptRelease, NotReady
+from nearline.errors import BadInput, CorruptRelease, NotReady, StepFailed
+from nearline.pushed import pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.settings import LARGEST_SEED
 from nearline.windows import Window
@@ -210,7 +211,7 @@ def promote(
     Example: nearline releases promote 20260131T13-nightly-0123abcd
     """
     ReleaseStore.open().promote(version)
-    _say(f"{version} is active", {"active": version}, as_json)
+    _say_active(version, as_json)
 
 
 @releases.command("rollback")
@@ -227,8 +228,7 @@ def rollback(
     next run, or by `nearline push`; until then users are encoded when they ask.
     Example: nearline releases rollback
     """
-    active = ReleaseStore.open().rollback(version)
-    _say(f"{active} is active", {"active": active}, as_json)
+    _say_active(ReleaseStore.open().rollback(version), as_json)
 
 
 def _active(store: ReleaseStore) -> str | None:
@@ -255,6 +255,8 @@ def _finish(version: str, promote: bool, as_json: bool) -> None:
     _tell(manifest, store.active())
     if version != store.active():
         out.print("It is published, not active: --promote activates it.", highlight=False)
+    else:
+        _tell_push(version)
 
 
 def _tell(manifest: ReleaseManifest, active: str | None) -> None:
@@ -313,6 +315,26 @@ def _facts(manifest: ReleaseManifest, active: str | None) -> dict[str, Any]:
 
 def _figure(value: float | None) -> str | None:
     return None if value is None else f"{value:g}"
+
+
+def _say_active(version: str, as_json: bool) -> None:
+    _say(f"{version} is active", {"active": version}, as_json)
+    if not as_json:
+        _tell_push(version)
+
+
+def _tell_push(active: str) -> None:
+    """Say what is to be done where the vectors online are others', or nobody can tell whose."""
+    try:
+        due = pushed() != active
+    except StepFailed:
+        due = True
+    if due:
+        out.print(
+            "Its vectors are not online: run `nearline push`, or leave it to the scheduler's next "
+            "run; until then users are encoded when they ask.",
+            highlight=False,
+        )
 
 
 def _say(text: str, facts: dict[str, Any], as_json: bool) -> None:

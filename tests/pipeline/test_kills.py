@@ -37,7 +37,7 @@ KILLS = {
     "with half of the users online": Kill("STORE", "half", call=2),
     "before the ledger tells of the users": Kill("nearline.ledger:Ledger.mark", "before", call=2),
     "in the middle of the ledger": Kill("nearline.ledger:Ledger._cut", "before", call=2),
-    "before the push is known to be whole": Kill("pipeline.online:_tell_pushed", "before", call=2),
+    "before the push is known to be whole": Kill("pipeline.online:tell_pushed", "before", call=2),
     "after the push": Kill("pipeline.steps:push", "after"),
     "before the pointer moves": Kill("os:replace", "before", about=".active.json"),
     "when the pointer has moved": Kill("os:replace", "after", about=".active.json"),
@@ -96,7 +96,7 @@ def flush_or_skip() -> None:
 
 def state(site: Site) -> State:
     """All that must agree: the pointer, the releases and their files, the vectors, the ledger."""
-    from pipeline.online import pushed
+    from nearline.pushed import pushed
 
     with site.entered():
         store, lake = ReleaseStore.open(), Lake.open()

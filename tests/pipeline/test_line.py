@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from nearline.lake import EVENTS, Lake
+from nearline.pushed import pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.schema import EVENT_SCHEMA
 from nearline.windows import Window
 from pipeline import steps
-from pipeline.online import pushed
 from pipeline.runs import triggering_window
 from tests.pipeline import hours
 from tests.pipeline.hours import HISTORY, Meeting, Site, hour

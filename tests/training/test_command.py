@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from nearline.cli import build
 from nearline.errors import BadInput, ConfigError, NotReady, ReleaseRefused, UnknownRelease
+from nearline.pushed import tell_pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
+from nearline.settings import settings
 from training import protocols
 from training.command import evaluate
 from training.dataset import Interactions
@@ -85,6 +87,21 @@ def test_releases_are_shown_where_nobody_can_tell_which_is_active(home: Path) ->
     assert [(row["version"], row["active"]) for row in listed] == [(version, False)]
     assert version in run("releases", "show", version)
     assert json.loads(run("releases", "rollback", version, "--json")) == {"active": version}
+
+
+def test_who_moves_the_pointer_hears_that_vectors_are_to_follow(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = sorted([publish("1"), publish("2")])
+    assert "run `nearline push`" in run("releases", "promote", first)
+    tell_pushed(first)
+    assert "nearline push" not in run("releases", "promote", first)
+    assert "run `nearline push`" in run("releases", "promote", second)
+    assert "nearline push" not in run("releases", "rollback")
+    settings().feast_online.write_text("no database")
+    assert "run `nearline push`" in run("releases", "rollback", second)
+    monkeypatch.setattr("training.nightly.train_nightly", lambda window: publish("3"))
+    assert "run `nearline push`" in run("train", *HOURS, "--promote")
 
 
 def test_no_releases_are_an_empty_table(home: Path) -> None:
