@@ -33,6 +33,12 @@ log = logging.getLogger(__name__)
 
 Kind = Literal["nightly", "hourly"]
 
+OF_PARENT = "parent_"
+"""What the names of an hourly release's figures begin with that tell how well its parent foresaw
+the new hours. Those of RETENTION tell how well the release foresees what came before them."""
+
+RETENTION = "retention_"
+
 _MANIFEST = "manifest.json"
 _POINTER = "active.json"
 _STAGED = ".staged-"
@@ -94,6 +100,7 @@ class ReleaseManifest(BaseModel):
     `parent` is the release it started from, `base` the nightly release of its line, `promoted` the
     gate's verdict with its `reasons`, `window` the data it learned last, `files` name → sha256.
     `sha256` is that of the manifest without itself; older ones have none.
+    `metrics` are a night's own; an hour has those that begin with OF_PARENT or RETENTION.
     `last_hour` is the checksum of the events of the window's last hour as they were learned; empty
     for an hour without any, None where it is not known. `ranking` judges the ranker of its night.
     """
@@ -213,7 +220,7 @@ class ReleaseStore:
             raise CorruptRelease(f"release {version}: its manifest is unreadable") from error
         if manifest.sha256 and manifest.sha256 != manifest.checksum():
             raise CorruptRelease(f"release {version}: its manifest was changed; roll back")
-        return Release(path, manifest)
+        return Release(path, _named_as_now(manifest))
 
     def manifests(self) -> list[ReleaseManifest]:
         """The manifests of all releases, oldest window first; the log tells of corrupt ones."""
@@ -356,6 +363,17 @@ class ReleaseStore:
         with (self.root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _named_as_now(manifest: ReleaseManifest) -> ReleaseManifest:
+    """Older hourly releases told their parent's figures without saying whose they are."""
+    if manifest.kind == "nightly":
+        return manifest
+    metrics = {
+        name if name.startswith((OF_PARENT, RETENTION)) else OF_PARENT + name: value
+        for name, value in manifest.metrics.items()
+    }
+    return manifest.model_copy(update={"metrics": metrics})
 
 
 def _hold(folder: Path) -> int:

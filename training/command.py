@@ -18,7 +18,7 @@ from nearline.console import (
 )
 from nearline.errors import BadInput, CorruptRelease, NotReady, StepFailed
 from nearline.pushed import pushed
-from nearline.releases import ReleaseManifest, ReleaseStore
+from nearline.releases import OF_PARENT, RETENTION, ReleaseManifest, ReleaseStore
 from nearline.settings import LARGEST_SEED
 from nearline.windows import Window
 
@@ -161,6 +161,8 @@ def _default(context: typer.Context) -> None:
 def list_releases(as_json: JsonFlag = False) -> None:
     """All releases, oldest first; the active one is marked.
 
+    A night's NDCG@10 is that of the newest events before it learned them; of an hour it is told
+    how well it foresees what came before the hour, and how well its parent did.
     Example: nearline releases list --json
     """
     store = ReleaseStore.open()
@@ -176,10 +178,12 @@ def list_releases(as_json: JsonFlag = False) -> None:
             f"{manifest.window_end:%Y-%m-%d %H:%M}",
             "passed" if manifest.promoted else "refused",
             _figure(manifest.metrics.get("ndcg@10")),
+            _kept(manifest),
         ]
         for manifest in manifests
     ]
-    print_table("releases", ["", "version", "parent", "data until", "gate", "NDCG@10"], rows)
+    columns = ["", "version", "parent", "data until", "gate", "NDCG@10", "kept NDCG@10"]
+    print_table("releases", columns, rows)
 
 
 @releases.command("show")
@@ -274,7 +278,7 @@ def _tell(manifest: ReleaseManifest, active: str | None) -> None:
     }
     print_table("release", ["", ""], facts.items())
     print_table("what the gate says", ["reason"], [[reason] for reason in manifest.reasons])
-    measured = {"this release": manifest.metrics, **manifest.baselines}
+    measured = _measured(manifest)
     names = list(dict.fromkeys(name for found in measured.values() for name in found))
     rows = [
         [name, *(_figure(found.get(name)) for found in measured.values())]
@@ -284,6 +288,24 @@ def _tell(manifest: ReleaseManifest, active: str | None) -> None:
     print_table("figures", ["", *measured], rows)
     _tell_parts(measured)
     print_table("seconds", ["step", "seconds"], manifest.lineage.get("seconds", {}).items())
+
+
+def _measured(manifest: ReleaseManifest) -> dict[str, dict[str, float]]:
+    """Figures by whose they are, and on what: the columns of a table."""
+    if manifest.kind == "nightly":
+        return {"this release": manifest.metrics, **manifest.baselines}
+    whose = {
+        OF_PARENT: "its parent, on the new hours",
+        RETENTION: "this release, on what came before",
+    }
+    return {
+        column: {
+            name.removeprefix(prefix): value
+            for name, value in manifest.metrics.items()
+            if name.startswith(prefix)
+        }
+        for prefix, column in whose.items()
+    }
 
 
 def _tell_parts(measured: Mapping[str, Mapping[str, float]]) -> None:
@@ -301,6 +323,14 @@ def _tell_parts(measured: Mapping[str, Mapping[str, float]]) -> None:
     ]
     if rows:
         print_table("parts of the events", ["", "events", *measured], rows)
+
+
+def _kept(manifest: ReleaseManifest) -> str | None:
+    """What an hour left of its parent's foresight of earlier events; None for a night."""
+    after, before = (
+        _figure(manifest.metrics.get(f"{RETENTION}{whose}ndcg@10")) for whose in ("", OF_PARENT)
+    )
+    return after and f"{after} of {before}"
 
 
 def _drift(manifest: ReleaseManifest) -> str | None:

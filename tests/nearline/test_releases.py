@@ -23,6 +23,7 @@ def publish(
     parent: str | None = None,
     promoted: bool = True,
     end: datetime = END,
+    metrics: dict[str, float] | None = None,
 ) -> str:
     manifest = ReleaseManifest(
         kind="hourly" if parent else "nightly",
@@ -32,7 +33,7 @@ def publish(
         window_end=end,
         promoted=promoted,
         reasons=[] if promoted else ["worse than popularity"],
-        metrics={},
+        metrics=metrics or {},
     )
     with store.stage() as folder:
         (folder / "weights").write_text(content)
@@ -212,6 +213,18 @@ def test_no_bit_of_a_manifest_can_be_flipped_unnoticed(store: ReleaseStore) -> N
             assert store.manifests() == []
     file.write_bytes(content)
     assert store.manifests() == [manifest]
+
+
+def test_figures_say_whose_they_are_in_older_releases_too(store: ReleaseStore) -> None:
+    night = publish(store, "night", metrics={"ndcg@10": 0.08})
+    told = {"parent_ndcg@10": 0.15, "retention_ndcg@10": 0.07}
+    hour = publish(store, "hour", parent=night, metrics=told)
+    older = {"ndcg@10": 0.15, "retention_ndcg@10": 0.07}
+    old_hour = publish(store, "old hour", parent=night, metrics=older)
+    assert store.load(night).manifest.metrics == {"ndcg@10": 0.08}
+    assert store.load(hour).manifest.metrics == told
+    assert store.load(old_hour).manifest.metrics == told
+    assert [m.metrics for m in store.manifests() if m.kind == "hourly"] == [told, told]
 
 
 @pytest.mark.parametrize("version", ["nothing", ".lock", "../releases"])

@@ -147,9 +147,18 @@ def test_a_real_fine_tune_through_the_command(trained: str) -> None:
     told = json.loads(run("finetune", *HOURS, "--parent", trained, "--force", "--json"))
     assert (told["parent"], told["active"], told["kind"]) == (trained, False, "hourly")
     assert (told["drift"]["hours"], told["drift"]["max_hours"]) == (20, 36)
-    assert "of the night's lists changed (at most 25%), 20 h" in run(
-        "releases", "show", told["version"]
+    shown = run("releases", "show", told["version"])
+    assert "of the night's lists changed (at most 25%), 20 h" in shown
+    foreseen, kept, before = (
+        f"{told['metrics'][f'{whose}_ndcg@10']:g}"
+        for whose in ("parent", "retention", "retention_parent")
     )
+    cells = [[cell.strip() for cell in line.split("│")] for line in shown.splitlines()]
+    assert ["", "ndcg@10", foreseen, kept, ""] in cells
+    assert ["", "parent_ndcg@10", "", before, ""] in cells
+    (listed,) = [line for line in run("releases").splitlines() if told["version"] in line]
+    *_, its_own, left, _ = [cell.strip() for cell in listed.split("│")]
+    assert (its_own, left) == ("", f"{kept} of {before}")
 
 
 def run_evaluate(*words: str | Path) -> str:
