@@ -129,6 +129,7 @@ class Site:
             "NEARLINE_ONLINE_STORE": self.store,
             "NEARLINE_REDIS_URL": self.redis_url,
             "NEARLINE_TRAIN_THREADS": "1",
+            "NEARLINE_RANKER": "off",
         }
         _forget(settings, feature_store)
         try:
@@ -169,6 +170,19 @@ def run_hour(window: Window) -> None:
 
     steps.nearline(window)
     steps.push_active()
+
+
+def run_night(window: Window) -> None:
+    """What the tasks of `train_nightly` do, one after the other, on the history alone."""
+    from pipeline import steps
+
+    version = steps.train(window)
+    assert steps.passed(version)
+    steps.push(version)
+    steps.promote(version)
+    again = steps.overtaken(version)
+    if again is not None:  # the scheduler starts `nearline_hourly`
+        run_hour(again)
 
 
 def build(hours: int) -> None:

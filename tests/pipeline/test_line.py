@@ -11,7 +11,7 @@ from nearline.lake import EVENTS, Lake
 from nearline.pushed import pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.schema import EVENT_SCHEMA
-from nearline.windows import Window
+from nearline.windows import HOUR, Window
 from pipeline import steps
 from pipeline.runs import triggering_window
 from tests.pipeline import hours
@@ -143,6 +143,23 @@ def tune_before_a_night() -> None:
 
 def test_the_hours_of_an_overtaken_release_are_to_be_run_again(site: Site) -> None:
     assert site.run(tune_before_a_night) == 0
+
+
+def test_an_hour_goes_live_while_a_night_is_trained_and_again_on_that_night(
+    site: Site, meeting: Path
+) -> None:
+    """The night waits among its passes for the hour to be over: nothing makes the hour wait."""
+    night_trap = Meeting("training.nightly:learn", meeting)
+    night = site.start(hours.run_night, Window.of_hour(HISTORY.end - HOUR), trap=night_trap)
+    hour_trap = Meeting("pipeline.steps:push_active", meeting)
+    assert site.start(hours.run_hour, hour(0), trap=hour_trap).join() is None
+    assert night.join() or night.exitcode == 0
+    before, beside, *_ = was_active(site)
+    newest, live = line(site)
+    assert (beside.parent, beside.window) == (before.version, hour(0))
+    assert (newest.kind, newest.window_end) == ("nightly", HISTORY.end)
+    assert newest.version != before.version
+    assert (live.parent, live.window) == (newest.version, hour(0))
 
 
 def overtaken_by_a_night(until: Window) -> None:
