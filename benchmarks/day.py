@@ -177,9 +177,9 @@ def _finished(airflow: "Airflow", found: Day, dag_id: str, what: str, run_id: st
 def _wrong(found: Day, day: Window) -> Iterator[str]:
     """What would tell an operator, in the end, that the day was none like others."""
     from nearline.lake import EVENTS, Lake
+    from nearline.pushed import pushed
     from nearline.releases import ReleaseStore
     from pipeline.demo.traffic import held_back
-    from pipeline.online import pushed
     from pipeline.status import dataset_status
 
     store, lake = ReleaseStore.open(), Lake.open()

@@ -11,7 +11,7 @@ RELEASE = Asset(name="release", uri="nearline://release")
 """The active release; its events carry `version`."""
 
 OVERTAKEN = Asset(name="overtaken", uri="nearline://overtaken")
-"""Hours whose release was overtaken, to be run again; its events carry `start` and `end`."""
+"""Hours that the live line lacks since a night went live; its events carry `start` and `end`."""
 
 NIGHT_WANTED = Asset(name="night_wanted", uri="nearline://night_wanted")
 """The active line is far from its night, or old; its events carry `start` and `end` of a day."""

@@ -5,17 +5,16 @@ from typing import Any
 from airflow.sdk import Metadata, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.assets import RELEASE
+from dags.assets import OVERTAKEN, RELEASE
 
 
-def go_live(version: Any) -> Any:
-    """Wire gate → push → promote → push_active behind the task that returns a release's version.
+def go_live(version: Any) -> None:
+    """Wire gate → push → promote behind the task that returns a release's version.
 
-    Where that returns none, nothing goes live. Returns the task that moves the pointer.
+    Then `push_active`, and `run_again` for hours that the line that is live lacks. Where the task
+    returns none, nothing goes live.
     """
-    live = promote(version)
-    gate(version) >> push(version) >> live >> push_active()
-    return live
+    gate(version) >> push(version) >> promote(version) >> [push_active(), run_again(version)]
 
 
 @task.short_circuit(ignore_downstream_trigger_rules=False)
@@ -50,3 +49,14 @@ def push_active() -> int:
     from pipeline import steps
 
     return steps.push_active()
+
+
+@task(outlets=[OVERTAKEN], trigger_rule="none_failed")
+def run_again(version: str | None) -> object:
+    """Start `nearline_hourly` for hours that were overtaken; skipped where there are none."""
+    from pipeline import steps
+
+    hours = None if version is None else steps.overtaken(version)
+    if hours is None:
+        raise AirflowSkipException(f"{version}: no hours were overtaken")
+    yield Metadata(OVERTAKEN, {"start": hours.start.isoformat(), "end": hours.end.isoformat()})

@@ -1,12 +1,13 @@
 """Tunes the active model on the hours that have just become features, and puts it live.
 
 fine-tune and gate → push (users encoded anew, items) → promote (the pointer moves, serving swaps).
-Hours that arrive together are one run. An hour without events, or a lake without an active release,
-ends after the first task, at little cost. A release that the gate refuses is kept, with its
-reasons, and goes no further. One whose parent was replaced meanwhile is left, and its hours are run
-again on the new line (asset `overtaken`). Whatever became of the run, `push_active` leaves the
-active release's vectors online. Whether the fine-tune went live or not, a line that has gone far
-from its night, or whose night is long ago, asks for another (asset `night_wanted`).
+Hours that arrive together are one run. It goes on beside a night that is trained. An hour without
+events, or a lake without an active release, ends after the first task, at little cost. A release
+that the gate refuses is kept, with its reasons, and goes no further. One whose parent was replaced
+meanwhile is left, and its hours are run again on the new line (asset `overtaken`). Whatever became
+of the run, `push_active` leaves the active release's vectors online. Whether the fine-tune went
+live or not, a line that has gone far from its night, or whose night is long ago, asks for another
+(asset `night_wanted`).
 """
 
 from airflow.sdk import DAG, Metadata, task
@@ -26,8 +27,8 @@ with DAG(
     params=WINDOW,
     default_args=PATIENT,
 ):
-
-    @task(pool="model")
+    # Not in the pool `model`: a night may take hours. One run at a time keeps hours apart.
+    @task
     def finetune(**context: object) -> str | None:
         """A warm start on what arrived; returns the new release, nothing where none is due."""
         from pipeline import steps
@@ -54,16 +55,6 @@ with DAG(
 
         steps.night_asked(end)
 
-    @task(outlets=[OVERTAKEN], trigger_rule="none_failed")
-    def run_again(version: str | None) -> object:
-        """Start another run for the hours of a release that was overtaken; else skipped."""
-        from pipeline import steps
-
-        hours = None if version is None else steps.overtaken(version)
-        if hours is None:
-            raise AirflowSkipException(f"{version} was not overtaken")
-        yield Metadata(OVERTAKEN, {"start": hours.start.isoformat(), "end": hours.end.isoformat()})
-
     tuned = finetune()
     night_asked(ask_for_night(tuned))
-    go_live(tuned) >> run_again(tuned)
+    go_live(tuned)

@@ -5,6 +5,8 @@ is about its data interval, or about `start` and `end` where they are given; the
 the NEARLINE_HISTORY_DAYS up to the window's end. It starts half an hour after the hour, when the
 last hour's features are there; where they are not, it tries again. It also starts where
 `nearline_hourly` asks for a night (the asset `night_wanted`), and learns up to what had arrived.
+Hours go live while it is trained; once it is live, those that it does not know are run again on it
+(asset `overtaken`).
 """
 
 from airflow.sdk import DAG, AssetOrTimeSchedule, task

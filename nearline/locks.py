@@ -17,9 +17,9 @@ from nearline.settings import settings
 
 log = logging.getLogger(__name__)
 
-Place = Literal["lake", "online", "wishes", "experiments", "search"]
-"""What is written: the lake, the online store, the wishes to be forgotten, the closed arms, and the
-words that are searched.
+Place = Literal["lake", "online", "wishes", "experiments", "search", "tracking"]
+"""What is written: the lake, the online store, the wishes to be forgotten, the closed arms, the
+words that are searched, and the tables that trainings are told to.
 
 Who needs several takes them in this order."""
 
@@ -42,6 +42,7 @@ _locks: dict[Place, _Lock] = {
     "wishes": _Lock(),
     "experiments": _Lock(),
     "search": _Lock(),
+    "tracking": _Lock(),
 }
 
 

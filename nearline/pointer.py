@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nearline.errors import CorruptRelease
 from nearline.replacing import replace_file
 
 _KEPT = 50
@@ -27,8 +28,20 @@ class Pointer(BaseModel):
 
     @classmethod
     def read(cls, file: Path) -> "Pointer":
-        """The pointer as it is; one to nothing where there is no file."""
-        return cls.model_validate_json(file.read_text()) if file.is_file() else cls()
+        """The pointer as it is; one to nothing where there is no file.
+
+        Raises CorruptRelease where the file says nothing that can be read.
+        """
+        if not file.is_file():
+            return cls()
+        try:
+            return cls.model_validate_json(file.read_text())
+        except ValueError as error:
+            raise CorruptRelease(
+                f"{file.name} of the releases is damaged: nobody can tell which one is active. "
+                "`nearline releases list` shows those that are there, `nearline releases rollback "
+                "VERSION` activates one"
+            ) from error
 
     def write(self, file: Path) -> None:
         """Replace the file by one rename. For one writer at a time."""

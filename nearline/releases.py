@@ -2,8 +2,9 @@
 
 `<root>/<version>/` holds a release's files and `manifest.json` with their checksums;
 `<root>/active.json` names the active version. A release is staged in a folder beside, and becomes
-visible by one rename. The pointer moves by one atomic replace, under a lock, so that two runs
-cannot both promote. What a killed process left staged is removed by whoever stages next.
+visible by one rename, once all of it is on disk. The pointer moves by one atomic replace, under a
+lock, so that two runs cannot both promote. What a killed process left staged is removed by whoever
+stages next.
 """
 
 import fcntl
@@ -24,12 +25,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nearline.errors import CorruptRelease, Overtaken, ReleaseError, ReleaseRefused, UnknownRelease
 from nearline.pointer import Pointer
+from nearline.replacing import to_disk
 from nearline.settings import settings
 from nearline.windows import Window
 
 log = logging.getLogger(__name__)
 
 Kind = Literal["nightly", "hourly"]
+
+OF_PARENT = "parent_"
+"""What the names of an hourly release's figures begin with that tell how well its parent foresaw
+the new hours. Those of RETENTION tell how well the release foresees what came before them."""
+
+RETENTION = "retention_"
 
 _MANIFEST = "manifest.json"
 _POINTER = "active.json"
@@ -92,6 +100,7 @@ class ReleaseManifest(BaseModel):
     `parent` is the release it started from, `base` the nightly release of its line, `promoted` the
     gate's verdict with its `reasons`, `window` the data it learned last, `files` name → sha256.
     `sha256` is that of the manifest without itself; older ones have none.
+    `metrics` are a night's own; an hour has those that begin with OF_PARENT or RETENTION.
     `last_hour` is the checksum of the events of the window's last hour as they were learned; empty
     for an hour without any, None where it is not known. `ranking` judges the ranker of its night.
     """
@@ -192,9 +201,12 @@ class ReleaseStore:
         final = final.model_copy(update={"sha256": final.checksum()})
         target = self.root / version
         (staged / _MANIFEST).write_text(final.model_dump_json(indent=2))
+        for path in (*staged.iterdir(), staged):
+            to_disk(path)
         with self._alone():
             if not target.exists():
                 os.replace(staged, target)
+            to_disk(self.root)  # before the pointer can name it
         return version
 
     def load(self, version: str) -> Release:
@@ -208,7 +220,7 @@ class ReleaseStore:
             raise CorruptRelease(f"release {version}: its manifest is unreadable") from error
         if manifest.sha256 and manifest.sha256 != manifest.checksum():
             raise CorruptRelease(f"release {version}: its manifest was changed; roll back")
-        return Release(path, manifest)
+        return Release(path, _named_as_now(manifest))
 
     def manifests(self) -> list[ReleaseManifest]:
         """The manifests of all releases, oldest window first; the log tells of corrupt ones."""
@@ -231,7 +243,10 @@ class ReleaseStore:
         return next(reversed(self.pointer().history), None)
 
     def pointer(self) -> Pointer:
-        """The active version, those before it, and those that were rolled back."""
+        """The active version, those before it, and those that were rolled back.
+
+        Raises CorruptRelease where the file that tells is damaged; so does all that asks for it.
+        """
         return Pointer.read(self.root / _POINTER)
 
     def promote(self, version: str) -> None:
@@ -288,7 +303,8 @@ class ReleaseStore:
         """Move the pointer back, to `version` or to the one before; return the new active one.
 
         It holds until another release is promoted: those that were active since are not, whoever
-        tries again, until a rollback names them, which brings back what led to them too. Raises
+        tries again, until a rollback names them, which brings back what led to them too. One that
+        names a version also writes a damaged pointer anew, which knows of no other then. Raises
         ReleaseRefused where there is nothing to return to, or the gate refused it.
         """
         with self._alone():
@@ -296,8 +312,16 @@ class ReleaseStore:
             if target is None:
                 raise ReleaseRefused("there is no earlier release to roll back to")
             self._passed(target)
-            self.pointer().rolled_back(target).write(self.root / _POINTER)
+            self._pointer_or_none().rolled_back(target).write(self.root / _POINTER)
             return target
+
+    def _pointer_or_none(self) -> Pointer:
+        """The pointer; one to nothing where it is damaged."""
+        try:
+            return self.pointer()
+        except CorruptRelease as error:
+            log.warning("%s", error)
+            return Pointer()
 
     def prune(self, *, keep: int, used: Collection[str] = ()) -> list[str]:
         """Remove releases, and return them: all but the newest `keep` and those still of use.
@@ -339,6 +363,17 @@ class ReleaseStore:
         with (self.root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _named_as_now(manifest: ReleaseManifest) -> ReleaseManifest:
+    """Older hourly releases told their parent's figures without saying whose they are."""
+    if manifest.kind == "nightly":
+        return manifest
+    metrics = {
+        name if name.startswith((OF_PARENT, RETENTION)) else OF_PARENT + name: value
+        for name, value in manifest.metrics.items()
+    }
+    return manifest.model_copy(update={"metrics": metrics})
 
 
 def _hold(folder: Path) -> int:

@@ -28,6 +28,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     staged = path.with_name(f".{path.name}")
     yield staged
-    with staged.open("rb") as file:
-        os.fsync(file.fileno())
+    to_disk(staged)
     os.replace(staged, path)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -17,7 +17,7 @@ from pipeline import services
 POOLS = {
     "lake": "Spark and dbt write the lake and the marts: one at a time.",
     "online": "The online store has one writer at a time.",
-    "model": "Trainings use every core: one at a time.",
+    "model": "Nights are trained one at a time; hours are tuned beside them.",
 }
 FINISHED = ("success", "failed")
 

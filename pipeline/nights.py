@@ -49,14 +49,16 @@ def data_end(arrived: datetime) -> datetime:
 def why(version: str | None, until: datetime) -> str | None:
     """Why the active line is to have another night now; None where it is not, or was asked for.
 
-    `version` is what was tuned last, if anything, `until` the end of the data that is there.
+    `version` is what was tuned last, if anything, `until` the end of the data that is there. One of
+    a line that a night has replaced meanwhile tells nothing of the active one.
     """
     active = ReleaseStore.open().active()
     if active is None:
         return None
-    reason = _aged(active, until) or _far(version or active)
-    asked = Asked.last()
-    if reason is None or asked is None or asked.night != night_of(active):
+    night = night_of(active)
+    tuned = version if version and night_of(version) == night else active
+    reason, asked = _aged(active, until) or _far(tuned), Asked.last()
+    if reason is None or asked is None or asked.night != night:
         return reason
     return reason if until - asked.end >= settings().drift_hours * HOUR else None
 

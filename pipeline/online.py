@@ -27,11 +27,11 @@ from nearline.bundle import read_matrix, read_vocabulary
 from nearline.errors import BadInput, StepFailed
 from nearline.lake import Lake
 from nearline.locks import alone
+from nearline.pushed import tell_pushed
 from nearline.releases import ReleaseStore
 from nearline.schema import ITEM_ID, USER_ID
 from nearline.settings import settings
 from nearline.windows import Window
-from pipeline.pushed import pushed_release, tell_pushed
 
 if TYPE_CHECKING:
     from feast import FeatureView
@@ -166,10 +166,10 @@ def push_embeddings(
     time = release.manifest.window_end
     with alone("online"):
         apply_features()
-        _tell_pushed(None)
+        tell_pushed(None)
         _push("item", ITEM_ID, items, matrix, version, time)
         _push("user", USER_ID, user_ids, user_vectors, version, time)
-        _tell_pushed(version)
+        tell_pushed(version)
     return OnlineReport({"item_embedding": len(items), "user_embedding": len(user_ids)})
 
 
@@ -208,20 +208,6 @@ def _user_keys(user_ids: Sequence[str]) -> list[bytes]:
 
     keys: list[bytes] = encode_keys(USER_ID, pa.array(user_ids, pa.string())).to_pylist()
     return keys
-
-
-def pushed() -> str | None:
-    """The release whose vectors are online, all of them. Raises StepFailed when nothing can tell.
-
-    Costs little: Feast is not loaded.
-    """
-    with _feast("the online store was not read"):
-        return pushed_release()
-
-
-def _tell_pushed(version: str | None) -> None:
-    with _feast("the online store was not told whose vectors it holds"):
-        tell_pushed(version)
 
 
 def _push(

@@ -7,9 +7,9 @@ from typing import Any
 
 from nearline.errors import ReleaseError, StepFailed
 from nearline.lake import Lake
+from nearline.pushed import pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.windows import HOUR, Window
-from pipeline.online import pushed
 
 LAYERS = ("raw", "events", "quarantine", "partials", "features", "marts", "quality", "online")
 """The order of the ring; other layers come last."""

@@ -9,9 +9,10 @@ loading Spark or torch.
 from dataclasses import dataclass
 
 from nearline.console import progress, say
-from nearline.errors import Overtaken
+from nearline.errors import Overtaken, ReleaseError
 from nearline.lake import EVENTS, RAW, Lake
 from nearline.locks import alone
+from nearline.pushed import pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.settings import settings
 from nearline.windows import HOUR, Window, parse_time
@@ -138,9 +139,14 @@ def unfinished(dataset: str, window: Window) -> Window:
 
 
 def train(window: Window) -> str:
-    """Learn the whole model again from the history that ends with `window`; returns the release."""
+    """Learn the whole model again from the history that ends with `window`; returns the release.
+
+    Raises MissingPartition without the last hour's events, CorruptRelease where nobody can tell
+    what is active: before the night, not after it.
+    """
     from training.nightly import train_nightly
 
+    ReleaseStore.open().pointer()
     Lake.open().require_complete(EVENTS, Window.trailing(window.end, hours=1))
     with progress(f"training: the night that ends {window.end:%Y-%m-%dT%H:%M}Z"):
         return train_nightly(history(window))
@@ -239,16 +245,30 @@ def promote(version: str) -> bool:
 
 
 def overtaken(version: str) -> Window | None:
-    """The hours of a nearline release that was overtaken: to be run again, on the new line.
+    """The hours to be run again on the line that is live, as `version` went live, or could not.
 
-    None for one that may go live or did, was refused, or was rolled back.
+    Those of a nearline release that was overtaken; none of one that may go live or did, was
+    refused, or was rolled back. Those that went live while a night was trained which is live now,
+    and does not know them.
     """
     store = ReleaseStore.open()
     manifest, pointer = store.load(version).manifest, store.pointer()
+    if manifest.kind == "nightly":
+        return _unknown_to(manifest, store) if version == pointer.active else None
     seen = version in (pointer.active, *pointer.history, *pointer.withdrawn)
     if seen or not manifest.promoted or manifest.follows in (None, pointer.active):
         return None
     return manifest.window
+
+
+def _unknown_to(night: ReleaseManifest, store: ReleaseStore) -> Window | None:
+    """What the release that was active before had learned after the end of a night's data."""
+    before = store.previous()
+    try:
+        until = store.load(before).manifest.window_end if before else night.window_end
+    except ReleaseError:  # the next hour makes up for what is missing
+        return None
+    return Window(night.window_end, until) if until > night.window_end else None
 
 
 def passed(version: str) -> bool:
@@ -295,8 +315,6 @@ def push_active() -> int:
     That is so after a run that was ended or refused between push and promotion, and after a
     rollback; serving encodes every sequence itself meanwhile. Costs little where nothing is wrong.
     """
-    from pipeline.online import pushed
-
     store, rows = ReleaseStore.open(), 0
     while (version := store.active()) is not None and version != pushed():
         rows += push(version)

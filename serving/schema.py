@@ -45,6 +45,15 @@ Version = Annotated[
 ]
 EventStatus = Literal["accepted", "duplicate", "refused"]
 
+Figures = Annotated[
+    dict[str, float],
+    Field(
+        description="A night's are its own, on the newest events before it learned them. Of an "
+        "hour, `parent_…` is how well its parent foresaw the new events, `retention_…` how well "
+        "it foresees earlier ones itself."
+    ),
+]
+
 _ITEM_LIST: dict[str, Any] = {
     "request_id": "4f1c6a0e",
     "release": "20260102T12-hourly-1f3a9c02",
@@ -76,7 +85,7 @@ _RELEASE: dict[str, Any] = {
     "window_end": "2026-01-02T12:00:00Z",
     "promoted": True,
     "reasons": [],
-    "metrics": {"ndcg@10": 0.043},
+    "metrics": {"parent_ndcg@10": 0.043, "retention_ndcg@10": 0.041},
 }
 
 
@@ -487,7 +496,7 @@ class ReleaseInfo(BaseModel):
         **_RELEASE,
         base="20260102T00-nightly-7d21e0b4",
         window_start="2026-01-02T11:00:00Z",
-        baselines={"popular": {"ndcg@10": 0.021}},
+        baselines={},
         lineage={"feature_service": "serving_v1"},
         encoder="full",
         items=1682,
@@ -502,7 +511,7 @@ class ReleaseInfo(BaseModel):
     window_end: datetime
     promoted: bool
     reasons: list[str]
-    metrics: dict[str, float]
+    metrics: Figures
     baselines: dict[str, dict[str, float]]
     lineage: dict[str, Any]
     encoder: Literal["full", "compressed"]
@@ -520,7 +529,7 @@ class ReleaseLine(BaseModel):
     window_end: datetime
     promoted: bool = Field(description="Whether the gate let it pass.")
     reasons: list[str]
-    metrics: dict[str, float]
+    metrics: Figures
     active: bool = Field(description="Whether the pointer names it.")
 
 

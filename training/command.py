@@ -9,14 +9,16 @@ import typer
 
 from nearline.console import (
     JsonFlag,
+    err,
     out,
     print_json,
     print_table,
     require_writable,
     write_json,
 )
-from nearline.errors import BadInput, NotReady
-from nearline.releases import ReleaseManifest, ReleaseStore
+from nearline.errors import BadInput, CorruptRelease, NotReady, StepFailed
+from nearline.pushed import pushed
+from nearline.releases import OF_PARENT, RETENTION, ReleaseManifest, ReleaseStore
 from nearline.settings import LARGEST_SEED
 from nearline.windows import Window
 
@@ -159,10 +161,12 @@ def _default(context: typer.Context) -> None:
 def list_releases(as_json: JsonFlag = False) -> None:
     """All releases, oldest first; the active one is marked.
 
+    A night's NDCG@10 is that of the newest events before it learned them; of an hour it is told
+    how well it foresees what came before the hour, and how well its parent did.
     Example: nearline releases list --json
     """
     store = ReleaseStore.open()
-    active, manifests = store.active(), store.manifests()
+    active, manifests = _active(store), store.manifests()
     if as_json:
         print_json([_facts(manifest, active) for manifest in manifests])
         return
@@ -174,10 +178,12 @@ def list_releases(as_json: JsonFlag = False) -> None:
             f"{manifest.window_end:%Y-%m-%d %H:%M}",
             "passed" if manifest.promoted else "refused",
             _figure(manifest.metrics.get("ndcg@10")),
+            _kept(manifest),
         ]
         for manifest in manifests
     ]
-    print_table("releases", ["", "version", "parent", "data until", "gate", "NDCG@10"], rows)
+    columns = ["", "version", "parent", "data until", "gate", "NDCG@10", "kept NDCG@10"]
+    print_table("releases", columns, rows)
 
 
 @releases.command("show")
@@ -190,7 +196,7 @@ def show(
     Example: nearline releases show 20260131T13-nightly-0123abcd
     """
     store = ReleaseStore.open()
-    manifest, active = store.load(version).manifest, store.active()
+    manifest, active = store.load(version).manifest, _active(store)
     if as_json:
         print_json(_facts(manifest, active))
     else:
@@ -209,7 +215,7 @@ def promote(
     Example: nearline releases promote 20260131T13-nightly-0123abcd
     """
     ReleaseStore.open().promote(version)
-    _say(f"{version} is active", {"active": version}, as_json)
+    _say_active(version, as_json)
 
 
 @releases.command("rollback")
@@ -226,8 +232,16 @@ def rollback(
     next run, or by `nearline push`; until then users are encoded when they ask.
     Example: nearline releases rollback
     """
-    active = ReleaseStore.open().rollback(version)
-    _say(f"{active} is active", {"active": active}, as_json)
+    _say_active(ReleaseStore.open().rollback(version), as_json)
+
+
+def _active(store: ReleaseStore) -> str | None:
+    """The active version; none, and a word of it, where the pointer is damaged."""
+    try:
+        return store.active()
+    except CorruptRelease as error:
+        err.print(f"[bold red]wrong[/] {error}", highlight=False)
+        return None
 
 
 def _finish(version: str, promote: bool, as_json: bool) -> None:
@@ -245,6 +259,8 @@ def _finish(version: str, promote: bool, as_json: bool) -> None:
     _tell(manifest, store.active())
     if version != store.active():
         out.print("It is published, not active: --promote activates it.", highlight=False)
+    else:
+        _tell_push(version)
 
 
 def _tell(manifest: ReleaseManifest, active: str | None) -> None:
@@ -262,7 +278,7 @@ def _tell(manifest: ReleaseManifest, active: str | None) -> None:
     }
     print_table("release", ["", ""], facts.items())
     print_table("what the gate says", ["reason"], [[reason] for reason in manifest.reasons])
-    measured = {"this release": manifest.metrics, **manifest.baselines}
+    measured = _measured(manifest)
     names = list(dict.fromkeys(name for found in measured.values() for name in found))
     rows = [
         [name, *(_figure(found.get(name)) for found in measured.values())]
@@ -272,6 +288,24 @@ def _tell(manifest: ReleaseManifest, active: str | None) -> None:
     print_table("figures", ["", *measured], rows)
     _tell_parts(measured)
     print_table("seconds", ["step", "seconds"], manifest.lineage.get("seconds", {}).items())
+
+
+def _measured(manifest: ReleaseManifest) -> dict[str, dict[str, float]]:
+    """Figures by whose they are, and on what: the columns of a table."""
+    if manifest.kind == "nightly":
+        return {"this release": manifest.metrics, **manifest.baselines}
+    whose = {
+        OF_PARENT: "its parent, on the new hours",
+        RETENTION: "this release, on what came before",
+    }
+    return {
+        column: {
+            name.removeprefix(prefix): value
+            for name, value in manifest.metrics.items()
+            if name.startswith(prefix)
+        }
+        for prefix, column in whose.items()
+    }
 
 
 def _tell_parts(measured: Mapping[str, Mapping[str, float]]) -> None:
@@ -291,6 +325,14 @@ def _tell_parts(measured: Mapping[str, Mapping[str, float]]) -> None:
         print_table("parts of the events", ["", "events", *measured], rows)
 
 
+def _kept(manifest: ReleaseManifest) -> str | None:
+    """What an hour left of its parent's foresight of earlier events; None for a night."""
+    after, before = (
+        _figure(manifest.metrics.get(f"{RETENTION}{whose}ndcg@10")) for whose in ("", OF_PARENT)
+    )
+    return after and f"{after} of {before}"
+
+
 def _drift(manifest: ReleaseManifest) -> str | None:
     if manifest.drift is None:
         return None
@@ -303,6 +345,26 @@ def _facts(manifest: ReleaseManifest, active: str | None) -> dict[str, Any]:
 
 def _figure(value: float | None) -> str | None:
     return None if value is None else f"{value:g}"
+
+
+def _say_active(version: str, as_json: bool) -> None:
+    _say(f"{version} is active", {"active": version}, as_json)
+    if not as_json:
+        _tell_push(version)
+
+
+def _tell_push(active: str) -> None:
+    """Say what is to be done where the vectors online are others', or nobody can tell whose."""
+    try:
+        due = pushed() != active
+    except StepFailed:
+        due = True
+    if due:
+        out.print(
+            "Its vectors are not online: run `nearline push`, or leave it to the scheduler's next "
+            "run; until then users are encoded when they ask.",
+            highlight=False,
+        )
 
 
 def _say(text: str, facts: dict[str, Any], as_json: bool) -> None:

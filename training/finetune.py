@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from nearline.domains import load_domain
 from nearline.lake import EVENTS, Lake
-from nearline.releases import ReleaseStore
+from nearline.releases import OF_PARENT, ReleaseStore
 from nearline.sequence import Vocabulary, microseconds
 from nearline.settings import settings
 from nearline.windows import DAY, Window
@@ -202,9 +202,12 @@ def _remembers(
 def _metrics(
     foreseen: Evaluation, kept: Evaluation, kept_before: Evaluation, seed: int
 ) -> dict[str, float]:
-    """The parent's foresight of the new hours; what is left of its foresight of earlier events."""
+    """The parent's foresight of the new hours, which the release has learned since, and how well
+    the release foresees earlier events, beside its parent.
+    """
     after, before = kept.metrics(seed=seed), kept_before.metrics(seed=seed)
-    return foreseen.metrics(seed=seed) | {
+    parents = {OF_PARENT + name: value for name, value in foreseen.metrics(seed=seed).items()}
+    return parents | {
         "retention_ndcg@10": after["ndcg@10"],
         "retention_parent_ndcg@10": before["ndcg@10"],
         "retention_events": after["targets"],

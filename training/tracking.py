@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from nearline.locks import alone
 from nearline.releases import ReleaseManifest
 from nearline.settings import settings
 from training.dataset import Interactions
@@ -132,8 +133,8 @@ def _begun(experiment: Experiment, name: str) -> Run:
     try:
         from mlflow.tracking import MlflowClient
 
-        config.home.mkdir(parents=True, exist_ok=True)
-        client = MlflowClient(config.mlflow_uri)
+        with alone("tracking"):  # two that make the tables at once leave half of them
+            client = MlflowClient(config.mlflow_uri)
         known = client.get_experiment_by_name(experiment)
         number = known.experiment_id if known else client.create_experiment(experiment)
         return Run(client, client.create_run(number, run_name=name).info.run_id)

@@ -26,7 +26,7 @@ def add_operations(app: FastAPI, service: Service) -> None:
             stands_in_for=active.stands_in_for,
         )
 
-    @app.get("/v1/releases", responses=errors("invalid"), tags=["releases"])
+    @app.get("/v1/releases", responses=errors("invalid", "corrupt_release"), tags=["releases"])
     def releases(
         limit: Annotated[int, Query(ge=1, le=MOST_ITEMS, description="Most releases.")] = 20,
     ) -> ReleaseList:

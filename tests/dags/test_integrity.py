@@ -23,7 +23,7 @@ print(json.dumps({
             "tags": sorted(dag.tags), "doc": bool(dag.doc_md), "catchup": dag.catchup,
             "waits_for": [a.name for a in getattr(dag.timetable.asset_condition, "objects", ())],
             "tells": sorted({outlet.name for t in dag.tasks for outlet in t.outlets}),
-            "timetable": type(dag.timetable).__name__,
+            "timetable": type(dag.timetable).__name__, "runs_at_once": dag.max_active_runs,
             "tasks": {t.task_id: [t.retries, t.pool, bool(t.execution_timeout)] for t in dag.tasks},
         }
         for dag in bag.dags.values()
@@ -71,7 +71,21 @@ def test_dags_start_one_another_by_assets(found: dict[str, Any]) -> None:
     }
     assert "features" in dags["features_hourly"]["tells"]
     assert dags["nearline_hourly"]["tells"] == ["night_wanted", "overtaken", "release"]
-    assert dags["train_nightly"]["tells"] == ["release"]
+    assert dags["train_nightly"]["tells"] == ["overtaken", "release"]
+
+
+def test_hours_go_on_beside_a_night_and_never_two_of_a_kind_run_at_once(
+    found: dict[str, Any],
+) -> None:
+    dags = found["dags"]
+    assert [dag["runs_at_once"] for dag in dags.values()] == [1] * 4
+    pools = {
+        name: {task: pool for task, (_, pool, _) in dag["tasks"].items()}
+        for name, dag in dags.items()
+    }
+    nights = pools["train_nightly"]["train"]
+    assert nights in POOLS, "a backfill starts many nights: the pool has one slot"
+    assert nights not in pools["nearline_hourly"].values()
 
 
 def test_no_task_touches_the_scheduler_database() -> None:

@@ -1,3 +1,5 @@
+import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +23,7 @@ def publish(
     parent: str | None = None,
     promoted: bool = True,
     end: datetime = END,
+    metrics: dict[str, float] | None = None,
 ) -> str:
     manifest = ReleaseManifest(
         kind="hourly" if parent else "nightly",
@@ -30,7 +33,7 @@ def publish(
         window_end=end,
         promoted=promoted,
         reasons=[] if promoted else ["worse than popularity"],
-        metrics={},
+        metrics=metrics or {},
     )
     with store.stage() as folder:
         (folder / "weights").write_text(content)
@@ -212,6 +215,18 @@ def test_no_bit_of_a_manifest_can_be_flipped_unnoticed(store: ReleaseStore) -> N
     assert store.manifests() == [manifest]
 
 
+def test_figures_say_whose_they_are_in_older_releases_too(store: ReleaseStore) -> None:
+    night = publish(store, "night", metrics={"ndcg@10": 0.08})
+    told = {"parent_ndcg@10": 0.15, "retention_ndcg@10": 0.07}
+    hour = publish(store, "hour", parent=night, metrics=told)
+    older = {"ndcg@10": 0.15, "retention_ndcg@10": 0.07}
+    old_hour = publish(store, "old hour", parent=night, metrics=older)
+    assert store.load(night).manifest.metrics == {"ndcg@10": 0.08}
+    assert store.load(hour).manifest.metrics == told
+    assert store.load(old_hour).manifest.metrics == told
+    assert [m.metrics for m in store.manifests() if m.kind == "hourly"] == [told, told]
+
+
 @pytest.mark.parametrize("version", ["nothing", ".lock", "../releases"])
 def test_an_unknown_version_is_named(store: ReleaseStore, version: str) -> None:
     with pytest.raises(UnknownRelease):
@@ -223,6 +238,49 @@ def test_a_release_that_the_gate_refused_never_goes_live(store: ReleaseStore) ->
     with pytest.raises(ReleaseRefused, match="worse than popularity"):
         store.promote(refused)
     assert store.active() is None
+
+
+@pytest.mark.parametrize("left", [b"", b'{"active": "2026', b"\xff\xfe"])
+def test_a_torn_pointer_is_told_of_and_written_anew_by_a_rollback(
+    store: ReleaseStore, left: bytes
+) -> None:
+    night = publish(store, "night")
+    store.promote(night)
+    (store.root / "active.json").write_bytes(left)
+    asking: list[Callable[[], object]] = [
+        store.active,
+        store.rollback,
+        lambda: store.promote(night),
+        lambda: store.prune(keep=1),
+    ]
+    for ask in asking:
+        with pytest.raises(CorruptRelease, match=r"active.json .* is damaged.* rollback VERSION"):
+            ask()
+    assert store.rollback(night) == night
+    assert store.pointer() == Pointer(active=night)
+
+
+def test_a_release_is_on_disk_before_the_pointer_can_name_it(
+    store: ReleaseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        told.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        sync(descriptor)
+
+    def replaced(old: Path, new: Path) -> None:
+        told.append(f"to {new.name}")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    version = publish(store, "w")
+    *files, folder, renamed, root = told
+    assert sorted(files) == ["manifest.json", "weights"]
+    assert folder.startswith(".staged-")
+    assert (renamed, root) == (f"to {version}", store.root.name)
 
 
 def test_pruning_keeps_what_is_used_elsewhere(store: ReleaseStore) -> None:

@@ -129,6 +129,8 @@ class Site:
             "NEARLINE_ONLINE_STORE": self.store,
             "NEARLINE_REDIS_URL": self.redis_url,
             "NEARLINE_TRAIN_THREADS": "1",
+            "NEARLINE_RANKER": "off",
+            "NEARLINE_DRIFT_HOURS": "1",
         }
         _forget(settings, feature_store)
         try:
@@ -169,6 +171,34 @@ def run_hour(window: Window) -> None:
 
     steps.nearline(window)
     steps.push_active()
+    day = steps.night_wanted(window, None)
+    if day is not None:
+        with wanted_file().open("a") as told:  # the scheduler starts `train_nightly`
+            told.write(f"{day}\n")
+        steps.night_asked(day.end.isoformat())
+
+
+def nights_wanted() -> set[str]:
+    """The days that a night was asked for, however often."""
+    return set(wanted_file().read_text().splitlines()) if wanted_file().is_file() else set()
+
+
+def wanted_file() -> Path:
+    """What the scheduler was told of the asset `night_wanted`."""
+    return settings().home / "night_wanted.txt"
+
+
+def run_night(window: Window) -> None:
+    """What the tasks of `train_nightly` do, one after the other, on the history alone."""
+    from pipeline import steps
+
+    version = steps.train(window)
+    assert steps.passed(version)
+    steps.push(version)
+    steps.promote(version)
+    again = steps.overtaken(version)
+    if again is not None:  # the scheduler starts `nearline_hourly`
+        run_hour(again)
 
 
 def build(hours: int) -> None:

@@ -14,6 +14,8 @@ import redis
 
 from nearline.lake import Lake
 from nearline.releases import ReleaseStore
+from nearline.windows import Window
+from pipeline.nights import Asked
 from serving.release import LoadedRelease
 from tests.pipeline import hours
 from tests.pipeline.hours import Kill, Site, hour
@@ -37,11 +39,13 @@ KILLS = {
     "with half of the users online": Kill("STORE", "half", call=2),
     "before the ledger tells of the users": Kill("nearline.ledger:Ledger.mark", "before", call=2),
     "in the middle of the ledger": Kill("nearline.ledger:Ledger._cut", "before", call=2),
-    "before the push is known to be whole": Kill("pipeline.online:_tell_pushed", "before", call=2),
+    "before the push is known to be whole": Kill("pipeline.online:tell_pushed", "before", call=2),
     "after the push": Kill("pipeline.steps:push", "after"),
     "before the pointer moves": Kill("os:replace", "before", about=".active.json"),
     "when the pointer has moved": Kill("os:replace", "after", about=".active.json"),
-    "at the end": Kill("pipeline.steps:push_active", "before"),
+    "before the last look at the vectors": Kill("pipeline.steps:push_active", "before"),
+    "when a night is asked for": Kill("os:replace", "before", about=".night_asked.json"),
+    "when it is known to be asked for": Kill("os:replace", "after", about=".night_asked.json"),
 }
 State = dict[str, Any]
 
@@ -95,8 +99,10 @@ def flush_or_skip() -> None:
 
 
 def state(site: Site) -> State:
-    """All that must agree: the pointer, the releases and their files, the vectors, the ledger."""
-    from pipeline.online import pushed
+    """All that must agree: the pointer, the releases and their files, the vectors, the ledger, and
+    the night that was asked for.
+    """
+    from nearline.pushed import pushed
 
     with site.entered():
         store, lake = ReleaseStore.open(), Lake.open()
@@ -111,6 +117,8 @@ def state(site: Site) -> State:
             "files": sorted(p.name for p in store.root.iterdir() if p.name != ".lock"),
             "vectors": hours.vectors(),
             "pushed": pushed(),
+            "asked": Asked.last(),
+            "wanted": hours.nights_wanted(),
             "ledger": {name: (ledger.covered(), ledger.rows()) for name, ledger in ledgers.items()},
         }
 
@@ -131,6 +139,11 @@ def test_an_hour_that_is_left_alone_goes_live_whole(base: Base) -> None:
         "before": {},
     }
     assert base.after["pushed"] == live
+    assert (base.before["asked"], base.after["asked"]) == (
+        None,
+        Asked(night=night, end=hour(0).end),
+    )
+    assert base.after["wanted"] == {str(Window.trailing(hour(0).end, hours=24))}
     for vectors in base.after["vectors"].values():
         assert vectors
         assert {release for release, _ in vectors.values()} == {live}

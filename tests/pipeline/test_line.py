@@ -1,21 +1,22 @@
 """The line of releases: hours one by one, together, again, at once, and overtaken by a night."""
 
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from nearline.lake import EVENTS, Lake
+from nearline.pushed import pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.schema import EVENT_SCHEMA
-from nearline.windows import Window
+from nearline.windows import HOUR, Window
 from pipeline import steps
-from pipeline.online import pushed
 from pipeline.runs import triggering_window
 from tests.pipeline import hours
-from tests.pipeline.hours import HISTORY, Meeting, Site, hour
+from tests.pipeline.hours import HISTORY, Kill, Meeting, Site, hour
 
 pytestmark = pytest.mark.slow
 TWO = Window(hour(0).start, hour(1).end)
@@ -143,6 +144,51 @@ def tune_before_a_night() -> None:
 
 def test_the_hours_of_an_overtaken_release_are_to_be_run_again(site: Site) -> None:
     assert site.run(tune_before_a_night) == 0
+
+
+def overtaken_hour() -> None:
+    """An hour that a night overtook: what becomes of it up to `run_again`."""
+    version = steps.finetune(hour(0))
+    assert version is not None
+    steps.promote(hours.publish_night(HISTORY, seed=2))
+    assert not steps.promote(version)
+    assert steps.overtaken(version) == hour(0)
+
+
+def night_beside_an_hour() -> None:
+    """A night that goes live after an hour that it does not know, up to `run_again`."""
+    hours.run_hour(hour(0))
+    night = hours.publish_night(HISTORY, seed=2)
+    steps.promote(night)
+    assert steps.overtaken(night) == hour(0)
+
+
+@pytest.mark.parametrize("run", [overtaken_hour, night_beside_an_hour])
+def test_hours_that_a_killed_run_did_not_tell_of_are_learned_by_the_next(
+    site: Site, run: Callable[[], None]
+) -> None:
+    kill = Kill("pipeline.steps:overtaken", "after")
+    assert site.run(run, trap=kill) == -signal.SIGKILL
+    assert site.run(hours.run_hour, hour(1)) == 0
+    night, live = line(site)
+    assert (night.kind, live.parent, live.window) == ("nightly", night.version, TWO)
+
+
+def test_an_hour_goes_live_while_a_night_is_trained_and_again_on_that_night(
+    site: Site, meeting: Path
+) -> None:
+    """The night waits among its passes for the hour to be over: nothing makes the hour wait."""
+    night_trap = Meeting("training.nightly:learn", meeting)
+    night = site.start(hours.run_night, Window.of_hour(HISTORY.end - HOUR), trap=night_trap)
+    hour_trap = Meeting("pipeline.steps:push_active", meeting)
+    assert site.start(hours.run_hour, hour(0), trap=hour_trap).join() is None
+    assert night.join() or night.exitcode == 0
+    before, beside, *_ = was_active(site)
+    newest, live = line(site)
+    assert (beside.parent, beside.window) == (before.version, hour(0))
+    assert (newest.kind, newest.window_end) == ("nightly", HISTORY.end)
+    assert newest.version != before.version
+    assert (live.parent, live.window) == (newest.version, hour(0))
 
 
 def overtaken_by_a_night(until: Window) -> None:

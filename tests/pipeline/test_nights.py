@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nearline.errors import CorruptRelease
+from nearline.lake import EVENTS, Lake
 from nearline.releases import Drift, ReleaseManifest, ReleaseStore
 from nearline.windows import HOUR, Window
 from pipeline import steps
@@ -79,6 +81,46 @@ def test_without_another_fine_tune_the_live_one_tells_how_far_it_is(night: str) 
     store, hour = ReleaseStore.open(), publish(4, night, changed=0.9)
     store.promote(hour)
     assert steps.night_wanted(hours(2), None) == day(4), "no night forgets what is learned"
+
+
+def test_what_was_tuned_on_another_line_tells_nothing_of_the_new_night(night: str) -> None:
+    far = publish(2, night, changed=0.9)
+    assert steps.night_wanted(hours(2), far) == day(2)
+    ReleaseStore.open().promote(publish(1))
+    assert steps.night_wanted(hours(2), far) is None
+
+
+def test_hours_that_went_live_beside_a_night_are_run_again_on_it(night: str) -> None:
+    store, parent = ReleaseStore.open(), night
+    for end in (1, 2, 3):
+        parent = publish(end, parent, changed=0.1)
+        store.promote(parent)
+    assert steps.overtaken(parent) is None
+    knows_all, newer = publish(3, changed=0.2), publish(1, changed=0.3)
+    assert steps.overtaken(newer) is None, "it is not live"
+    store.promote(newer)
+    assert steps.overtaken(newer) == Window(hours(2).start, hours(3).end)
+    (store.root / parent / "manifest.json").write_text("{")
+    assert steps.overtaken(newer) is None, "the next hour makes up for it"
+    store.promote(knows_all)
+    assert steps.overtaken(knows_all) is None
+    assert steps.overtaken(newer) is None, "it is live no more"
+
+
+def test_where_nobody_can_tell_what_is_active_no_night_is_trained(
+    night: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Window] = []
+    monkeypatch.setattr("training.nightly.train_nightly", trained.append)
+    Lake.open().mark_complete(EVENTS, hours(1), rows=1)
+    (ReleaseStore.open().root / "active.json").write_text("{")
+    for ask in (steps.train, steps.finetune):
+        with pytest.raises(CorruptRelease, match="rollback VERSION"):
+            ask(hours(1))
+    assert trained == []
+    assert ReleaseStore.open().rollback(night) == night
+    steps.train(hours(1))
+    assert len(trained) == 1
 
 
 def test_a_night_that_cannot_be_read_is_replaced(night: str) -> None:

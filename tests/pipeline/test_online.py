@@ -25,6 +25,7 @@ from feature_repo.views import BATCH_VIEWS
 from nearline import bundle
 from nearline.errors import BadInput, CorruptRelease, MissingPartition, StepFailed
 from nearline.lake import Lake
+from nearline.pushed import pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.schema import FEATURE_TS, TIMESTAMP
 from nearline.sequence import Vocabulary
@@ -37,7 +38,6 @@ from pipeline.online import (
     materialize,
     materialize_neighbours,
     push_embeddings,
-    pushed,
     stored_of,
 )
 

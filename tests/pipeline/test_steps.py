@@ -13,12 +13,12 @@ import pytest
 
 from nearline.errors import MissingPartition, StepFailed
 from nearline.lake import EVENTS, RAW, Lake
+from nearline.pushed import tell_pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
 from pipeline import steps
 from pipeline.marts import FEATURES
-from pipeline.pushed import tell_pushed
 
 T0 = datetime(2026, 5, 1, tzinfo=UTC)
 NIGHT = Window(T0 - 24 * HOUR, T0)

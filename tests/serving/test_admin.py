@@ -76,3 +76,14 @@ def test_what_may_not_go_live_leaves_the_old_one_in_place(world: Any) -> None:
             assert rollback(client, version=version).status_code in (404, 409)
         assert world.releases.active() == old
         assert client.get("/v1/release").json()["version"] == old
+
+
+def test_a_torn_pointer_is_told_of_and_written_anew_by_a_rollback(world: Any) -> None:
+    version = world.promote(ITEMS)
+    with world.client() as client:
+        (world.releases.root / "active.json").write_text("{")
+        for told in (client.get("/v1/releases"), promote(client, version), rollback(client)):
+            assert (told.status_code, told.json()["code"]) == (409, "corrupt_release")
+            assert "rollback VERSION" in told.json()["detail"]
+        assert client.get("/v1/release").json()["version"] == version
+        assert rollback(client, version=version).json()["active"] == version

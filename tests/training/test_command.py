@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from nearline.cli import build
 from nearline.errors import BadInput, ConfigError, NotReady, ReleaseRefused, UnknownRelease
+from nearline.pushed import tell_pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
+from nearline.settings import settings
 from training import protocols
 from training.command import evaluate
 from training.dataset import Interactions
@@ -77,6 +79,31 @@ def test_releases_are_listed_shown_and_rolled_back(home: Path) -> None:
         run("releases", "show", "nothing")
 
 
+def test_releases_are_shown_where_nobody_can_tell_which_is_active(home: Path) -> None:
+    version = publish("1")
+    ReleaseStore.open().promote(version)
+    (ReleaseStore.open().root / "active.json").write_text("{")
+    listed = json.loads(run("releases", "list", "--json"))
+    assert [(row["version"], row["active"]) for row in listed] == [(version, False)]
+    assert version in run("releases", "show", version)
+    assert json.loads(run("releases", "rollback", version, "--json")) == {"active": version}
+
+
+def test_who_moves_the_pointer_hears_that_vectors_are_to_follow(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = sorted([publish("1"), publish("2")])
+    assert "run `nearline push`" in run("releases", "promote", first)
+    tell_pushed(first)
+    assert "nearline push" not in run("releases", "promote", first)
+    assert "run `nearline push`" in run("releases", "promote", second)
+    assert "nearline push" not in run("releases", "rollback")
+    settings().feast_online.write_text("no database")
+    assert "run `nearline push`" in run("releases", "rollback", second)
+    monkeypatch.setattr("training.nightly.train_nightly", lambda window: publish("3"))
+    assert "run `nearline push`" in run("train", *HOURS, "--promote")
+
+
 def test_no_releases_are_an_empty_table(home: Path) -> None:
     assert "version" in run("releases")
 
@@ -120,9 +147,18 @@ def test_a_real_fine_tune_through_the_command(trained: str) -> None:
     told = json.loads(run("finetune", *HOURS, "--parent", trained, "--force", "--json"))
     assert (told["parent"], told["active"], told["kind"]) == (trained, False, "hourly")
     assert (told["drift"]["hours"], told["drift"]["max_hours"]) == (20, 36)
-    assert "of the night's lists changed (at most 25%), 20 h" in run(
-        "releases", "show", told["version"]
+    shown = run("releases", "show", told["version"])
+    assert "of the night's lists changed (at most 25%), 20 h" in shown
+    foreseen, kept, before = (
+        f"{told['metrics'][f'{whose}_ndcg@10']:g}"
+        for whose in ("parent", "retention", "retention_parent")
     )
+    cells = [[cell.strip() for cell in line.split("│")] for line in shown.splitlines()]
+    assert ["", "ndcg@10", foreseen, kept, ""] in cells
+    assert ["", "parent_ndcg@10", "", before, ""] in cells
+    (listed,) = [line for line in run("releases").splitlines() if told["version"] in line]
+    *_, its_own, left, _ = [cell.strip() for cell in listed.split("│")]
+    assert (its_own, left) == ("", f"{kept} of {before}")
 
 
 def run_evaluate(*words: str | Path) -> str:

@@ -50,8 +50,10 @@ def test_a_fine_tune_is_a_child_that_names_its_line(trained: str) -> None:
     manifest = release.manifest
     assert (manifest.kind, manifest.parent, manifest.base) == ("hourly", trained, trained)
     assert manifest.window == EVENING
-    assert manifest.metrics["targets"] > 0
-    assert {"ndcg@10", "retention_ndcg@10", "retention_parent_ndcg@10"} <= set(manifest.metrics)
+    assert manifest.metrics["parent_targets"] > 0
+    told = {"parent_ndcg@10", "retention_ndcg@10", "retention_parent_ndcg@10"}
+    assert told <= set(manifest.metrics)
+    assert all(name.startswith(("parent_", "retention_")) for name in manifest.metrics)
     assert 0 < manifest.lineage["steps"] <= 60
     assert manifest.drift is not None
     assert manifest.drift.hours == 22

@@ -1,5 +1,6 @@
 """What MLflow is told of trainings, and that none fails for it."""
 
+import fcntl
 import logging
 from pathlib import Path
 
@@ -97,6 +98,21 @@ def test_hours_are_followed_on_demand_alone(monkeypatch: pytest.MonkeyPatch) -> 
     with tracked("hourly", "h", parent="p"):
         pass
     assert [run.data.params for run in told("hourly")] == [{"parent": "p"}]
+
+
+def test_one_training_at_a_time_makes_the_tables(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An hour may begin while a night does; MLflow itself does not wait."""
+
+    def opened(_uri: str) -> None:
+        with (home / "locks" / "tracking").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    monkeypatch.setattr("mlflow.tracking.MlflowClient", opened)
+    with caplog.at_level(logging.WARNING), tracked("nightly", "n"):
+        pass
+    assert "Resource temporarily unavailable" in caplog.text, "the lock is held"
 
 
 def test_a_server_out_of_reach_stops_no_training(

@@ -5,9 +5,11 @@ Feast is not loaded for it: a run that has nothing to push should cost nothing.
 """
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from nearline.errors import StepFailed
 from nearline.settings import settings
 
 if TYPE_CHECKING:
@@ -17,26 +19,56 @@ _TABLE = "pushed_release"
 _SECONDS_TO_WAIT_FOR_A_LOCK = 30
 
 
-def pushed_release() -> str | None:
-    """The release whose vectors were pushed last and whole; None without one."""
-    if settings().online_store == "redis":
-        found = _redis().get(_key())
+def pushed() -> str | None:
+    """The release whose vectors were pushed last and whole; None without one.
+
+    Raises StepFailed when the store cannot be read.
+    """
+    with _failing("the online store was not read"):
+        found = _told_by_redis() if settings().online_store == "redis" else _told_by_sqlite()
         return None if found is None else str(found)
+
+
+def tell_pushed(version: str | None) -> None:
+    """From now on the store holds the vectors of `version`, or of none whole.
+
+    Raises StepFailed when the store cannot be written.
+    """
+    with _failing("the online store was not told whose vectors it holds"):
+        if settings().online_store == "redis":
+            _tell_redis(version)
+        else:
+            _tell_sqlite(version)
+
+
+@contextmanager
+def _failing(failure: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # each store has errors of its own
+        raise StepFailed(f"{failure}: {error}") from error
+
+
+def _told_by_redis() -> object:
+    return _redis().get(_key())
+
+
+def _tell_redis(version: str | None) -> None:
+    if version:
+        _redis().set(_key(), version)
+    else:
+        _redis().delete(_key())
+
+
+def _told_by_sqlite() -> object:
     if not settings().feast_online.is_file():
         return None
     with closing(_sqlite()) as connection:
         (version,) = connection.execute(f"SELECT max(version) FROM {_TABLE}").fetchone()
-    return None if version is None else str(version)
+    return version
 
 
-def tell_pushed(version: str | None) -> None:
-    """From now on the store holds the vectors of `version`, or of none whole."""
-    if settings().online_store == "redis":
-        if version:
-            _redis().set(_key(), version)
-        else:
-            _redis().delete(_key())
-        return
+def _tell_sqlite(version: str | None) -> None:
     settings().feast_online.parent.mkdir(parents=True, exist_ok=True)
     with closing(_sqlite()) as connection, connection:
         connection.execute(f"DELETE FROM {_TABLE}")
