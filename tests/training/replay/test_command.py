@@ -86,7 +86,7 @@ def test_tables_fit_a_hundred_columns(capsys: pytest.CaptureFixture[str]) -> Non
         "recommended": {"why": "live/never: no other clocks were compared"},
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(console.out, "_width", 100)
+        patch.setattr(console.out, "_width", console.WIDTH)
         show_events(found)
     lines = capsys.readouterr().out.splitlines()
     (line,) = [line for line in lines if "live/weekly+daily-replay │" in line]
