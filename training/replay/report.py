@@ -44,7 +44,7 @@ def report(played: Played, *, seed: int) -> dict[str, Any]:
     }
     if played.compared:
         told["frontier"] = [o.policy.name for o in judge.frontier()]
-    if judge.clocks:
+    if judge.judged:
         told["recommended"] = judge.advice()
     return told
 
@@ -95,6 +95,7 @@ class Judge:
         self.users = self.timeline.everything.users[self.timeline.targets]
         self.times = self.timeline.everything.times[self.timeline.targets]
         self.groups = groups(self.timeline)
+        self.judged = [o for o in self.clocks if not self.idle(o)]
 
     def complete(self, outcome: Outcome) -> bool:
         """Whether an outcome reaches the end."""
@@ -105,6 +106,11 @@ class Judge:
         count = min((len(o.ranks) for o in self.shared.values()), default=0)
         until = _iso(int(self.times[count - 1])) if count else None
         return {"events": count, "until": until, "policies": list(self.shared)}
+
+    def idle(self, outcome: Outcome) -> bool:
+        """Whether a clock has not ticked yet in what is compared: nothing can be said of it."""
+        ages = self.times[: len(outcome.ranks)] - self.timeline.start
+        return outcome.policy.clock.name != "never" and bool((outcome.model_ages >= ages).all())
 
     def left_out(self) -> list[dict[str, Any]]:
         """The policies that were not compared, and how far they got."""
@@ -242,10 +248,10 @@ class Judge:
 
         A baseline is no clock to pay for: the best one is told beside them.
         """
-        best = max(self.clocks, key=self.gain)
+        best = max(self.judged, key=self.gain)
         enough = next(
             o
-            for o in sorted(self.clocks, key=_cost)
+            for o in sorted(self.judged, key=_cost)
             if o is best or self.difference(best, o)["interval"][0] <= 0
         )
         rivals = [o for o in self.shared.values() if o.policy.name in BASELINES]
@@ -255,6 +261,8 @@ class Judge:
             "best": best.policy.name,
             "why": f"{enough.policy.name}: {self._why(enough, best)}",
         }
+        if idle := [o.policy.name for o in self.clocks if self.idle(o)]:
+            told["why"] += f"; nothing can be said of {', '.join(idle)}, which learned nothing yet"
         if rival is not None:
             edge = self.difference(rival, enough)
             told["baseline"] = {"name": rival.policy.name, **edge}
@@ -263,7 +271,7 @@ class Judge:
         return told
 
     def _why(self, enough: Outcome, best: Outcome) -> str:
-        if len(self.clocks) == 1:
+        if len(self.judged) == 1:
             return "no other clocks were compared"
         if enough is best:
             return "better than everything cheaper, beyond noise"

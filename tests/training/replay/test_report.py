@@ -124,6 +124,15 @@ def test_policies_are_compared_on_the_same_events(played: Played) -> None:
     assert (told["compared"]["events"], told["recommended"]["policy"]) == (40, "live/never")
 
 
+def test_a_clock_that_has_not_ticked_yet_is_not_recommended(played: Played) -> None:
+    _, live, tuned, *_ = played.outcomes
+    idle = replace(tuned, ranks=live.ranks, model_ages=live.model_ages, learning=0.0)
+    both = [live, idle]
+    advice = report(replace(played, outcomes=both, compared=both), seed=1)["recommended"]
+    assert advice["policy"] == "live/never"
+    assert "nothing can be said of live/daily-plain" in advice["why"]
+
+
 def test_a_baseline_is_no_clock_to_pay_for(played: Played) -> None:
     *_, popular = played.outcomes
     best = replace(popular, ranks=np.zeros(60, int))
