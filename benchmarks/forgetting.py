@@ -6,12 +6,12 @@ had by heart.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from benchmarks.harness import run
@@ -85,7 +85,8 @@ def main(
     domain = load_domain(settings().domain)
     whole = make_timeline(*Source(events).read(), domain, from_share)
     timeline, marks = without_slice(whole), {hours // 4, hours // 2, hours}
-    bundle = learn_night(timeline, whole.start, seed=seed, stop_at=np.inf)
+    stop_at = time.monotonic() + 60 * settings().max_train_minutes
+    bundle = learn_night(timeline, whole.start, seed=seed, stop_at=stop_at).bundle
     night = remembered(whole, ModelLine(timeline, Clock("never"), seed, bundle, whole.start))
     found = []
     for how in HOWS:

@@ -18,7 +18,18 @@ from nearline.errors import BadInput
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
-out = Console(width=int(os.environ["COLUMNS"]) if "COLUMNS" in os.environ else None)
+WIDTH = 100
+"""Columns of what goes to a file or a pipe, which have no width of their own."""
+
+
+def _width() -> int | None:
+    """As COLUMNS says; a terminal tells its own."""
+    if "COLUMNS" in os.environ:
+        return int(os.environ["COLUMNS"])
+    return None if sys.stdout.isatty() else WIDTH
+
+
+out = Console(width=_width())
 err = Console(stderr=True)
 
 

@@ -94,7 +94,11 @@ class Settings(BaseSettings):
     model_size: str = Field(
         "small", description="size of the model: small, base, large, or a YAML file of one's own"
     )
-    max_train_minutes: float = Field(30, gt=0, description="a nightly training stops after this")
+    max_train_minutes: float = Field(
+        30,
+        gt=0,
+        description="minutes that a night learns at most; measuring and releasing come on top",
+    )
     seed: int = Field(17, ge=0, le=LARGEST_SEED, description="seed of every random choice")
     train_threads: int = Field(
         0, ge=0, description="threads of a training; 0: one for every two cores"

@@ -98,10 +98,16 @@ class Watch:
 
 
 class Fitted(NamedTuple):
-    """Passes made or begun, and seconds, those before a kill included."""
+    """Passes made or begun, and seconds, those before a kill included.
+
+    `made` counts of a pass that was cut what was made of it; `cut` tells whether the time was the
+    end.
+    """
 
     passes: int
     seconds: float
+    made: float
+    cut: bool
 
 
 def watched_loss(targets: np.ndarray, learning: Learning) -> Watch | None:
@@ -153,17 +159,18 @@ def fit(
         kept = _checkpoint(checkpoint, model, data, targets, learning, seed)
         if kept is not None:
             course.go_on(kept.load(rank=place()))
-        first = course.passes
+        first, taken, late = course.passes, steps, False
         with _bar(first * steps, len(passes) * steps) as bar:
             for epoch in range(first, len(passes)):
                 rng = np.random.default_rng([seed, epoch])
                 batches = training_batches(model, data, passes[epoch], tokens, rng)
-                late = _one_pass(course, batches, bar, stop_at)
+                taken = _one_pass(course, batches, bar, stop_at)
                 if watch is not None:
                     _look(course, watch, data, bar)
                 # The average turns slowly in a long training: so its figure is given time.
                 patience = max(learning.patience, epoch // 5)
-                if any_of_all(late or course.waited >= patience or time.monotonic() > stop_at):
+                late = any_of_all(time.monotonic() > stop_at)
+                if late or any_of_all(course.waited >= patience):
                     break
                 if kept is not None:
                     random = of_all(random_state())
@@ -173,7 +180,8 @@ def fit(
         model.load_state_dict(course.weights or course.mean.state_dict())
         if kept is not None and leads():
             kept.remove()
-        return Fitted(course.passes, course.seconds + _since(began))
+        made = course.passes - 1 + taken / steps
+        return Fitted(course.passes, course.seconds + _since(began), made, late)
 
 
 def _since(moment: float) -> float:
@@ -186,17 +194,17 @@ def _bar(begun: int, total: int) -> tqdm:
     return tqdm(total=total, initial=begun, unit="step", desc="train", disable=hidden)
 
 
-def _one_pass(course: Course, batches: Iterable[Batch], bar: tqdm, stop_at: float) -> bool:
-    """Take each step of a pass; whether the time ran out before its end."""
-    late = False
+def _one_pass(course: Course, batches: Iterable[Batch], bar: tqdm, stop_at: float) -> int:
+    """Take the steps of a pass, as many as there is time for; returns how many these were."""
+    taken = 0
     for batch in shares(batches):
         course.step(batch)
+        taken += 1
         bar.update()
-        late = any_of_all(time.monotonic() > stop_at)
-        if late:
+        if any_of_all(time.monotonic() > stop_at):
             break
     course.passes += 1
-    return late
+    return taken
 
 
 def _look(course: Course, watch: Watch, data: Interactions, bar: tqdm) -> None:
@@ -224,11 +232,15 @@ def _checkpoint(
 
 
 class Warmed(NamedTuple):
-    """What a warm start did: its steps, and how many new and older targets it learned from."""
+    """What a warm start did: its steps, and how many new and older targets they were made of.
+
+    `cut` tells whether the time ended it before its last step.
+    """
 
     steps: int
     new: int
     repeated: int
+    cut: bool = False
 
 
 def warm(
@@ -239,6 +251,7 @@ def warm(
     learning: Learning,
     *,
     seed: int,
+    stop_at: float = math.inf,
 ) -> Warmed:
     """Go on learning from `new` targets, mixed with whole users drawn from the `old` ones.
 
@@ -246,6 +259,7 @@ def warm(
     weight `distillation`. One pass, and at most `warm_steps` steps: where these are too few, fewer
     older ones are repeated, then steps grow, then new ones are left out. More passes at a higher
     rate fit the few users of some hours, and foresee the next hours worse than no fine-tune does.
+    No step begins after `stop_at` (time.monotonic seconds).
     """
     if len(new) == 0:
         return Warmed(0, 0, 0)
@@ -265,9 +279,11 @@ def warm(
     with on_device(model):
         rates = cosine(len(parts))
         teacher = Teacher(model, data, rate, learning.weight_decay, rates, loss)
-        for batch in parts:
-            teacher.step(batch)
-    return Warmed(len(parts), len(new), len(repeated))
+        taken = 0
+        while taken < len(parts) and time.monotonic() <= stop_at:
+            teacher.step(parts[taken])
+            taken += 1
+    return Warmed(taken, len(new), len(repeated), cut=taken < len(parts))
 
 
 def _fitting(

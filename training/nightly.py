@@ -1,6 +1,7 @@
 """The night: the whole model learned again from the lake, measured, judged and published."""
 
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from training.dataset import (
 from training.device import within_memory
 from training.evaluation import Evaluation, drawn, model_scorer
 from training.exam import Exam
-from training.learning import Fitted, Watch, fit, reproducible, warm, watched_loss
+from training.learning import Fitted, Warmed, Watch, fit, reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
 from training.neighbours import neighbours
 from training.publishing import Clock, learned_last, publish
@@ -47,6 +48,9 @@ HELD_OUT = 0.1
 
 WATCHED = 0.05
 """Share of the rest, the newest again, that tells when to stop."""
+
+WATCHED_TIME, HELD_OUT_TIME = 0.07, 0.13
+"""Shares of a night's time that are kept for learning the watched and the held-out events."""
 
 _MOST_SCORES = 400_000_000
 """Held-out events times items that each method is asked for, at most."""
@@ -65,6 +69,34 @@ class Split:
     def earlier(self) -> np.ndarray:
         """What is learned before the held-out slice is asked for."""
         return np.concatenate([self.learned, self.watched])
+
+
+@dataclass(frozen=True)
+class NightTime:
+    """From when until when a night may learn (time.monotonic seconds).
+
+    Each part ends early enough to leave the later ones their shares. Measuring, which comes between
+    the parts, takes from no part: each has its own share in any case.
+    """
+
+    begin: float
+    end: float
+
+    def for_most(self) -> float:
+        """When what is before the watched events has to be learned."""
+        return self._until(own=0.0, later=WATCHED_TIME + HELD_OUT_TIME)
+
+    def for_watched(self) -> float:
+        """When the watched events have to be learned; asked for as they begin to be."""
+        return self._until(own=WATCHED_TIME, later=HELD_OUT_TIME)
+
+    def for_held_out(self) -> float:
+        """When the held-out events have to be learned; asked for as they begin to be."""
+        return self._until(own=HELD_OUT_TIME, later=0.0)
+
+    def _until(self, *, own: float, later: float) -> float:
+        whole = self.end - self.begin
+        return max(self.end - later * whole, time.monotonic() + own * whole)
 
 
 def train_nightly(window: Window) -> str:
@@ -89,15 +121,13 @@ def train_nightly(window: Window) -> str:
     with reproducible(config.seed), within_memory(), following as run:
         model = new_model(recipe, vocabulary, catalogue)
         watch = run.watched(watched_loss(split.watched, recipe.learning))
-        stop_at = clock.began + 60 * config.max_train_minutes
+        lesson = (model, data, split, recipe.learning)
+        night = NightTime(clock.began, clock.began + 60 * config.max_train_minutes)
         fitted = learn(
-            model,
-            data,
-            split,
-            recipe.learning,
+            *lesson,
             watch=watch,
             seed=config.seed,
-            stop_at=stop_at,
+            stop_at=night.for_most(),
             checkpoint=config.home / "training.pt",
         )
         leave_the_rest_to_the_leader()
@@ -105,7 +135,7 @@ def train_nightly(window: Window) -> str:
         school = RankerSchool(data, vocabulary, catalogue)
         ranker = school.taught(model, split.watched, asked)
         clock.lap("learn the ranker")
-        learn_watched(model, data, split, recipe.learning, seed=config.seed)
+        watched = learn_watched(*lesson, seed=config.seed, stop_at=night.for_watched())
         clock.lap("learn the watched")
         exam = Exam(data, asked, split.earlier, model.item_tower.content.words.numpy())
         found = exam.ask(model_scorer(model, data))
@@ -116,7 +146,7 @@ def train_nightly(window: Window) -> str:
         clock.lap("judge the ranker")
         which = keys(data, asked, vocabulary)
         checks = compare(found, others, which, window, exam, vocabulary, catalogue)
-        learn_held_out(model, data, split, recipe.learning, seed=config.seed)
+        held_out = learn_held_out(*lesson, seed=config.seed, stop_at=night.for_held_out())
         clock.lap("learn the newest")
         bundle = Bundle(
             model,
@@ -137,7 +167,7 @@ def train_nightly(window: Window) -> str:
             checks=checks,
             metrics=exam.told(found, seed=config.seed),
             baselines={name: exam.told(each, seed=config.seed) for name, each in others.items()},
-            counts=_counts(data, split, fitted.passes),
+            counts=_counts(data, split) | _learned(fitted, watched, held_out),
             clock=clock,
         )
         run.released(ReleaseStore.open().load(version).manifest)
@@ -219,17 +249,31 @@ def learn(
 
 
 def learn_watched(
-    model: Model, data: Interactions, split: Split, learning: Learning, *, seed: int
-) -> None:
+    model: Model,
+    data: Interactions,
+    split: Split,
+    learning: Learning,
+    *,
+    seed: int,
+    stop_at: float,
+) -> Warmed:
     """Learn at last what told when to stop."""
-    warm(model, data, split.watched, split.learned, learning, seed=seed)
+    watched, before = split.watched, split.learned
+    return warm(model, data, watched, before, learning, seed=seed, stop_at=stop_at)
 
 
 def learn_held_out(
-    model: Model, data: Interactions, split: Split, learning: Learning, *, seed: int
-) -> None:
+    model: Model,
+    data: Interactions,
+    split: Split,
+    learning: Learning,
+    *,
+    seed: int,
+    stop_at: float,
+) -> Warmed:
     """Learn the newest slice at last, once the model was measured on it."""
-    warm(model, data, split.held_out, split.earlier, learning, seed=seed)
+    held_out, before = split.held_out, split.earlier
+    return warm(model, data, held_out, before, learning, seed=seed, stop_at=stop_at)
 
 
 def compare(
@@ -263,10 +307,21 @@ def compare(
     return checks
 
 
-def _counts(data: Interactions, split: Split, passes: int) -> dict[str, int]:
+def _counts(data: Interactions, split: Split) -> dict[str, int]:
     return {
         "events": len(data),
         "users": len(data.user_ids),
         "targets": len(split.learned) + len(split.watched) + len(split.held_out),
-        "passes": passes,
     }
+
+
+def _learned(fitted: Fitted, *last: Warmed) -> dict[str, int]:
+    """The passes of a night, and whether the time cut one of its parts; the log tells that too."""
+    cut = fitted.cut or any(part.cut for part in last)
+    if cut:
+        log.warning(
+            "NEARLINE_MAX_TRAIN_MINUTES (%g) cut the night short, after %.1f passes",
+            settings().max_train_minutes,
+            fitted.made,
+        )
+    return {"passes": fitted.passes, "cut_short": int(cut)}

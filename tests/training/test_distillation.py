@@ -1,3 +1,5 @@
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -80,6 +82,19 @@ def test_few_steps_leave_out_older_events_then_new_ones_too(
     assert found == expected
     assert len(learned) == len(set(learned)) == found.new + found.repeated
     assert np.isin(learned, new).sum() == found.new
+
+
+def test_a_warm_start_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    users = {f"u{n}": [f"i{(n + step) % 9}" for step in range(5)] for n in range(100)}
+    data = as_interactions(users, vocabulary_of(users))
+    targets = data.targets()
+    learning = SMALL.learning.model_copy(update={"batch_tokens": 16, "warm_steps": 99})
+    seconds = count()  # one for each look, and a look before each step
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    with reproducible(0):
+        model = new_model(SMALL.model, np.ones((9, 1), dtype=np.int64))
+        found = warm(model, data, targets[:50], targets[50:], learning, seed=1, stop_at=2)
+    assert (found.steps, found.cut) == (3, True)
 
 
 def test_the_parents_answers_hold_a_fine_tune_back() -> None:

@@ -66,6 +66,7 @@ def test_a_night_publishes_a_whole_release_and_moves_no_pointer(full_lake: Lake)
         "answers.npy",
     }
     assert manifest.metrics["targets"] > 20
+    assert manifest.lineage["cut_short"] == 0
     assert {"novelty@10", "popularity@10", "diversity@10", "recall@20"} <= set(manifest.metrics)
     assert manifest.metrics["targets of cold items"] < manifest.metrics["targets"]
     assert set(manifest.baselines["popular"]) == set(manifest.metrics)
@@ -242,12 +243,24 @@ def test_a_handful_of_events_without_text_still_gives_a_release(
 
 
 def test_the_time_budget_ends_the_training(
-    full_lake: Lake, monkeypatch: pytest.MonkeyPatch
+    full_lake: Lake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("NEARLINE_MAX_TRAIN_MINUTES", "0.00001")
     settings.cache_clear()
     manifest = ReleaseStore.open().load(train_nightly(DAY_THREE)).manifest
-    assert manifest.lineage["passes"] == 1
+    assert (manifest.lineage["passes"], manifest.lineage["cut_short"]) == (1, 1)
+    assert "NEARLINE_MAX_TRAIN_MINUTES (1e-05) cut the night short, after" in caplog.text
+
+
+def test_a_nights_last_parts_keep_their_share_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(nightly.time, "monotonic", lambda: now[0])
+    night = nightly.NightTime(1000, 1100)
+    assert night.for_most() == pytest.approx(1080)
+    assert night.for_watched() == pytest.approx(1087), "what was left by the part before is its own"
+    now[0] = 1090.0
+    assert night.for_watched() == pytest.approx(1097), "measuring takes nothing from it"
+    assert night.for_held_out() == pytest.approx(1103)
 
 
 @pytest.mark.parametrize("domain", ["commerce", "social"])

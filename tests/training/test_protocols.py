@@ -279,6 +279,20 @@ def test_the_kept_weights_are_an_average_of_the_newest_steps() -> None:
     assert abs(mean.item()) < 0.3
 
 
+def test_a_training_that_the_time_ends_tells_how_much_of_a_pass_it_made() -> None:
+    data = interactions(orderly(10))
+    learned, learning = leave_one_out(data).learned, recipe(3).learning
+    found = []
+    for stop_at in (0.0, np.inf):
+        with reproducible(0):
+            model = new_model(recipe().model, np.zeros((40, 1), dtype=np.int64))
+            found.append(fit(model, data, learned, learning, watch=None, seed=0, stop_at=stop_at))
+    cut, whole = found
+    assert (cut.passes, cut.cut) == (1, True)
+    assert 0 < cut.made < 1
+    assert (whole.passes, whole.made, whole.cut) == (3, 3, False)
+
+
 def test_nothing_to_watch_keeps_the_last_weights() -> None:
     data = interactions(orderly(10))
     learning = recipe(3, patience=1).learning

@@ -1,18 +1,20 @@
 """`nearline replay`: what is freshness worth, on any data."""
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearline.console import out, print_table, require_writable, write_json
+from nearline.console import require_writable, write_json
 from nearline.errors import BadInput
 from nearline.schema import ITEM_SCHEMA, RAW_SCHEMA
 from nearline.settings import LARGEST_SEED
 from nearline.sources.files import TimeUnit, parse_mapping
+from training.replay.show import show_events, show_periods
 
 if TYPE_CHECKING:
     from training.replay.data import Source
@@ -81,6 +83,9 @@ def replay(
         Path | None, typer.Option("--json", metavar="OUT", help="Write the figures there.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw them as a PNG there.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Draw --plot from what --json wrote; nothing is played.")
+    ] = None,
 ) -> None:
     """Play events in the order of time, each foreseen before it is learned, for many policies.
 
@@ -89,7 +94,10 @@ def replay(
     Example: nearline replay --events clicks.csv --from-share 0.7 --step day --json figures.json
     """
     require_writable(json_file, plot)
-    require_together(context, periods=periods, events=events, items=items)
+    require_together(context, periods=periods, events=events, items=items, figures=figures)
+    if figures is not None:
+        draw(read_figures(figures), plot)
+        return
     if periods is not None:
         found = learn_periods(periods, policies, max_minutes=max_minutes, seed=seed)
         write_json(found, json_file)
@@ -110,20 +118,49 @@ def replay(
         seed=seed,
     )
     write_json(found, json_file)
+    draw(found, plot)
+    show_events(found)
+
+
+def draw(found: dict[str, Any], plot: Path | None) -> None:
+    """The report as a picture, where one is asked for."""
     if plot is not None:
         from training.replay.plot import plot_report
 
         plot_report(found, plot)
-    show(found)
+
+
+def read_figures(path: Path) -> dict[str, Any]:
+    """What `--json` wrote of a replay of events. Raises BadInput for any other file."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read {path} as JSON: {error}") from error
+    if not isinstance(found, dict) or not {"policies", "compared", "left_out"} <= found.keys():
+        raise BadInput(f"{path} is not what `nearline replay --events … --json` writes")
+    return found
 
 
 def require_together(
-    context: typer.Context, *, periods: Path | None, events: Path | None, items: Path | None
+    context: typer.Context,
+    *,
+    periods: Path | None,
+    events: Path | None,
+    items: Path | None,
+    figures: Path | None,
 ) -> None:
     """Raise BadInput for options that would change nothing beside the others that were given."""
-    sources = {name: context.get_parameter_source(name) for name in _EVENTS}
-    given = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
-    if periods is not None:
+    given = {}
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if source and source.name != "DEFAULT":
+            given[option.name or ""] = option.opts[0]
+    if figures is not None:
+        others = given.keys() - {"figures", "plot"}
+        _refuse(given, sorted(others), "with --figures, of which only --plot is drawn")
+        if "plot" not in given:
+            raise BadInput("--figures are drawn as a picture: name it with --plot")
+    elif periods is not None:
         _refuse(
             given, _EVENTS, "with --periods: it takes --policies, --max-minutes, --seed, --json"
         )
@@ -133,8 +170,8 @@ def require_together(
         _refuse(given, ("items_mapping",), "without --items, which it tells how to read")
 
 
-def _refuse(given: Sequence[str], refused: Sequence[str], why: str) -> None:
-    wrong = [f"--{name.replace('_', '-')}" for name in given if name in refused]
+def _refuse(given: Mapping[str, str], refused: Sequence[str], why: str) -> None:
+    wrong = [given[name] for name in refused if name in given]
     if wrong:
         raise BadInput(f"{', '.join(wrong)} cannot be used {why}")
 
@@ -171,57 +208,6 @@ def play_events(
     return {"from_share": from_share, "step": step} | report(played, seed=seed)
 
 
-def show(found: dict[str, Any]) -> None:
-    """The report for people."""
-    data, columns = found["data"], ["policy", "events", "NDCG@10", "95 %", "recall@10", "CPU s"]
-    rows = [
-        [
-            row["name"],
-            row["events"],
-            f"{row['ndcg@10']:.4f}",
-            "{:.4f} to {:.4f}".format(*row["interval"]),
-            f"{row['recall@10']:.4f}",
-            f"{row['compute_seconds']:.1f}",
-            "{:+.4f} ({:+.4f} to {:+.4f})".format(
-                row["difference"]["ndcg@10"], *row["difference"]["interval"]
-            ),
-        ]
-        for row in sorted(found["policies"], key=lambda row: row["compute_seconds"])
-    ]
-    against = found["policies"][0]["difference"]["to"]
-    title = f"replay of {data['replayed']} of {data['events']} events from {data['start']}"
-    print_table(title, [*columns, f"against {against}"], rows)
-    if found["forgetting"]:
-        show_memory(found["forgetting"])
-    show_cut(found)
-    if "recommended" in found:
-        out.print(f"frontier: {', '.join(found['frontier'])}", highlight=False)
-        out.print(f"recommended: {found['recommended']['why']}", highlight=False)
-
-
-def show_cut(found: dict[str, Any]) -> None:
-    """What there was no time for, and how to go on."""
-    if found.get("night_cut"):
-        out.print("time ran out: the first night was cut short; more --max-minutes learn it whole")
-    for name in found["cut"]:
-        out.print(f"time ran out: {name} was cut short; start the same command again to go on")
-
-
-def show_memory(forgetting: list[dict[str, Any]]) -> None:
-    """What each model forgot, for people."""
-    rows = [
-        [
-            row["model"],
-            f"{row['ndcg@10']:.4f}",
-            f"{row['first_night']:.4f}",
-            "{:+.4f} to {:+.4f}".format(*row["difference"]),
-        ]
-        for row in forgetting
-    ]
-    columns = ["model", "NDCG@10", "first night", "difference, 95 %"]
-    print_table("what is left of the time before the replay", columns, rows)
-
-
 def learn_periods(
     path: Path, methods: str | None, *, max_minutes: float, seed: int
 ) -> dict[str, Any]:
@@ -250,24 +236,3 @@ def learn_periods(
         max_minutes=max_minutes,
         folder=settings().home / "replay" / digest(*columns, *told),
     )
-
-
-def show_periods(found: dict[str, Any]) -> None:
-    """The report of periods for people."""
-    columns = ("recall@20", "mrr@20", "compute_seconds")
-    rows = [
-        [row["name"], row["periods"], *(row[name] for name in columns), _ahead(row["difference"])]
-        for row in found["policies"]
-    ]
-    first = found["policies"][0]["difference"]["to"]
-    title = f"periods of {found['data']['clicks']} clicks"
-    told = ["method", "periods", "recall@20", "MRR@20", "CPU s", f"recall against {first}"]
-    print_table(title, told, rows)
-    show_cut(found)
-
-
-def _ahead(difference: dict[str, Any]) -> str | None:
-    if "recall@20" not in difference:
-        return None
-    low, high = difference["recall_interval"]
-    return f"{difference['recall@20']:+.4f} ({low:+.4f} to {high:+.4f})"

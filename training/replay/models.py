@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,14 @@ from training.evaluation import Scorer
 from training.finetune import link_fresh, nothing_new, popularity, split_hours, with_history
 from training.learning import reproducible, warm, watched_loss
 from training.model import Model, ModelConfig
-from training.nightly import learn, learn_held_out, learn_watched, new_model, split_by_time
+from training.nightly import (
+    NightTime,
+    learn,
+    learn_held_out,
+    learn_watched,
+    new_model,
+    split_by_time,
+)
 from training.recipe import Learning, load_recipe
 from training.replay.clocks import Clock, How, encoded_at
 from training.replay.play import OutOfTime
@@ -31,13 +38,22 @@ DISTILLED = 1.0
 """Weight of the parent's answers where a size leaves them out."""
 
 
-def learn_night(timeline: Timeline, moment: int, *, seed: int, stop_at: float) -> Bundle:
+class Learned(NamedTuple):
+    """What a night came to: its passes, and whether its time ended it before it was done."""
+
+    bundle: Bundle
+    passes: float
+    cut: bool
+
+
+def learn_night(timeline: Timeline, moment: int, *, seed: int, stop_at: float) -> Learned:
     """The whole model, learned from what happened in the `history_days` before a moment.
 
     As the nightly DAG learns it, the held-out slice in the end too, but nothing is measured.
-    `stop_at` in time.monotonic seconds. Raises BadInput when there is nothing to learn from.
+    All of it ends about `stop_at` (time.monotonic seconds). Raises BadInput when there is nothing
+    to learn from.
     """
-    end = at_microseconds(moment)
+    night, end = NightTime(time.monotonic(), stop_at), at_microseconds(moment)
     since = end - timedelta(days=settings().history_days)
     items = timeline.items_before(moment)
     data = timeline.seen(before=moment, items=items, since=microseconds(since)).data
@@ -48,11 +64,13 @@ def learn_night(timeline: Timeline, moment: int, *, seed: int, stop_at: float) -
     with reproducible(seed):
         model = new_model(recipe, vocabulary, catalogue)
         watch = watched_loss(split.watched, recipe.learning)
-        learn(model, data, split, recipe.learning, watch=watch, seed=seed, stop_at=stop_at)
-        learn_watched(model, data, split, recipe.learning, seed=seed)
-        learn_held_out(model, data, split, recipe.learning, seed=seed)
+        lesson = (model, data, split, recipe.learning)
+        fitted = learn(*lesson, watch=watch, seed=seed, stop_at=night.for_most())
+        watched = learn_watched(*lesson, seed=seed, stop_at=night.for_watched())
+        held_out = learn_held_out(*lesson, seed=seed, stop_at=night.for_held_out())
     counts = decayed_popularity(data, items=items, now=moment)
-    return Bundle(model.eval(), vocabulary, counts, size, recipe.learning)
+    bundle = Bundle(model.eval(), vocabulary, counts, size, recipe.learning)
+    return Learned(bundle, fitted.made, fitted.cut or watched.cut or held_out.cut)
 
 
 def tune(
@@ -92,7 +110,7 @@ def tuning(learning: Learning, how: How) -> Learning:
 class ModelLine:
     """A model that ticks as a clock says. `learned_until` is where what it knows ends.
 
-    After `stop_at` (time.time seconds) it learns no more.
+    After `stop_at` (time.time seconds) it learns no more; a night may last `night_s` seconds.
     """
 
     timeline: Timeline
@@ -101,6 +119,7 @@ class ModelLine:
     bundle: Bundle
     learned_until: int
     stop_at: float = math.inf
+    night_s: float = math.inf
 
     @property
     def items(self) -> int:
@@ -127,12 +146,13 @@ class ModelLine:
 
         One for which less time is left is no night that anybody would have.
         """
-        allowed, left = 60 * settings().max_train_minutes, self.stop_at - time.time()
+        allowed = min(60 * settings().max_train_minutes, self.night_s)
+        left = self.stop_at - time.time()
         stop_at = time.monotonic() + min(allowed, left)
-        bundle = learn_night(self.timeline, moment, seed=self.seed, stop_at=stop_at)
-        if left < allowed and time.monotonic() > stop_at:
+        learned = learn_night(self.timeline, moment, seed=self.seed, stop_at=stop_at)
+        if left < allowed and learned.cut:
             raise OutOfTime
-        return bundle
+        return learned.bundle
 
     def scorer(self, state: str, encoder: str, data: Interactions) -> Scorer:
         """Answers from the state that was made when its clock said; the popular for strangers.
@@ -156,7 +176,7 @@ class ModelLine:
         return score
 
     def save(self, path: Path) -> None:
-        """Write what `restore` needs."""
+        """Write what `kept` needs."""
         model = self.bundle.model
         kept = {
             "config": vars(model.config),
@@ -167,21 +187,21 @@ class ModelLine:
         }
         torch.save(kept, path)
 
-    def restore(self, path: Path) -> None:
-        """Go on from a file that `save` wrote."""
-        self.bundle, self.learned_until = _read(path, self.timeline)
-
     @classmethod
     def kept(
-        cls, path: Path, timeline: Timeline, clock: Clock, *, seed: int, stop_at: float = math.inf
+        cls,
+        path: Path,
+        timeline: Timeline,
+        clock: Clock,
+        *,
+        seed: int,
+        stop_at: float = math.inf,
+        night_s: float = math.inf,
     ) -> "ModelLine":
-        """A line that goes on from a file that another one wrote."""
-        return cls(timeline, clock, seed, *_read(path, timeline), stop_at)
-
-
-def _read(path: Path, timeline: Timeline) -> tuple[Bundle, int]:
-    kept: dict[str, Any] = torch.load(path, weights_only=True)
-    model, size = Model.restored(ModelConfig(**kept["config"]), kept["weights"]), kept["size"]
-    vocabulary = timeline.vocabulary(model.config.items)
-    counts, learning = kept["popularity"].numpy(), load_recipe(size).learning
-    return Bundle(model.eval(), vocabulary, counts, size, learning), kept["learned_until"]
+        """A line that goes on from a file that `save` wrote."""
+        kept: dict[str, Any] = torch.load(path, weights_only=True)
+        model, size = Model.restored(ModelConfig(**kept["config"]), kept["weights"]), kept["size"]
+        vocabulary = timeline.vocabulary(model.config.items)
+        counts, learning = kept["popularity"].numpy(), load_recipe(size).learning
+        bundle = Bundle(model.eval(), vocabulary, counts, size, learning)
+        return cls(timeline, clock, seed, bundle, kept["learned_until"], stop_at, night_s)

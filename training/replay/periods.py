@@ -8,7 +8,7 @@ the period.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,9 @@ on everything."""
 
 PROTOCOL = (
     "A model that has learned the periods before one ranks each next item of its sessions among "
-    "all items of those periods, none left out; means over periods"
+    "all items of those periods, none left out; means over periods. Methods are compared on "
+    "periods that both have foreseen, without the first one: there all are the same model, which "
+    "has learned the period before it from scratch"
 )
 
 TOP = 20
@@ -213,7 +215,7 @@ def play_periods(
         periods = np.unique(sessions.periods).tolist()
         lines = {name: Continual(sessions, name, recipe, seed=seed) for name in methods}
         parts = {name: Parts(folder / name) for name in methods}
-        done = {name: parts[name].go_on(lines[name].restore) for name in methods}
+        done = {name: begun_before(lines[name], parts[name]) for name in methods}
         left = [
             (period, name)
             for period in periods
@@ -228,6 +230,15 @@ def play_periods(
             else:
                 play_period(lines[name], parts[name], period)
         return report_periods(sessions, parts, periods, seed=seed)
+
+
+def begun_before(line: Continual, parts: Parts) -> int | None:
+    """Let a method be as it was when its last finished period ended, and tell which; None before.
+
+    Where a kept file cannot be read the method begins anew.
+    """
+    found = parts.check(line.restore)
+    return found[0] if found else None
 
 
 def begin(line: Continual, parts: Parts, period: int, first: Path) -> None:
@@ -298,8 +309,9 @@ def report_periods(
 ) -> dict[str, Any]:
     """Figures of each method and period, and their means.
 
-    `difference` is what a method has over the first one, the cheapest, on the periods that all have
-    foreseen.
+    `difference` is what a method has over the first one, the cheapest, on the periods that both
+    have foreseen; `compared` sets side by side, for each number of periods that some method
+    reached, all that reached it, on the same periods.
     """
     found = {
         name: [
@@ -309,8 +321,7 @@ def report_periods(
         ]
         for name, part in parts.items()
     }
-    shared = min((len(each) for each in found.values()), default=0)
-    first = min(found, key=METHODS.index)
+    first = _cheapest(found)
     return {
         "protocol": PROTOCOL,
         "seed": seed,
@@ -325,14 +336,36 @@ def report_periods(
                 "name": name,
                 "periods": len(each),
                 **_means(each),
-                "of_shared": {"periods": shared, **_means(each[:shared])},
-                "difference": {"to": first, **_apart(each[:shared], found[first][:shared], seed)},
+                "difference": {"to": first, **_apart(each, found[first], seed)},
                 "by_period": [period.row(seed) for period in each],
             }
             for name, each in found.items()
         ],
+        "compared": [
+            side_by_side(found, count, seed)
+            for count in sorted({len(each) for each in found.values()}, reverse=True)
+            if count > 1
+        ],
         "cut": [name for name, part in parts.items() if len(part.numbers()) < len(periods)],
     }
+
+
+def side_by_side(found: Mapping[str, Sequence[Foreseen]], count: int, seed: int) -> dict[str, Any]:
+    """Figures of all methods that foresaw `count` periods, on these, without the first of them."""
+    there = {name: each[:count] for name, each in found.items() if len(each) >= count}
+    first = _cheapest(there)
+    return {
+        "periods": count,
+        "to": first,
+        "methods": [
+            {"name": name, **_means(each[1:]), "difference": _apart(each, there[first], seed)}
+            for name, each in there.items()
+        ],
+    }
+
+
+def _cheapest(found: Mapping[str, Sequence[Foreseen]]) -> str:
+    return min(found, key=METHODS.index)
 
 
 def _means(found: Sequence[Foreseen]) -> dict[str, float | None]:
@@ -345,14 +378,19 @@ def _means(found: Sequence[Foreseen]) -> dict[str, float | None]:
 
 
 def _apart(ours: Sequence[Foreseen], theirs: Sequence[Foreseen], seed: int) -> dict[str, Any]:
-    """Mean differences over the same periods, with 95 % intervals; sessions are drawn in pairs."""
+    """Mean differences over the periods of both, with 95 % intervals; sessions drawn in pairs.
+
+    Without the first period, in which both are the same model; nothing where that is all there is.
+    """
+    both = min(len(ours), len(theirs))
+    ours, theirs = ours[1:both], theirs[1:both]
     if not ours:
         return {}
     whose = np.concatenate([period.whose for period in ours])
     # Each period counts alike, however many events it has.
     sizes = [len(period.hits) for period in ours]
     weights = np.repeat([len(whose) / (len(ours) * size) for size in sizes], sizes)
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = {"periods": len(ours)}
     for name, of in (("recall", "hits"), ("mrr", "gains")):
         mine, other = (np.concatenate([getattr(p, of) for p in each]) for each in (ours, theirs))
         apart = weights * (mine - other)

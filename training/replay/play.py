@@ -1,4 +1,4 @@
-"""Play a timeline: each event is first foreseen, then learned.
+"""Play a timeline, turn by turn: each event is first foreseen, then learned.
 
 All events of a stretch between two ticks are foreseen by the line as the first tick left it; it
 cannot learn more, as only what lies before a tick is handed to it.
@@ -6,8 +6,7 @@ cannot learn more, as only what lies before a tick is handed to it.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,10 +17,16 @@ from training.dataset import NONE, Interactions
 from training.evaluation import Scorer, evaluate
 from training.replay.clocks import Clock
 from training.replay.store import Parts, Piece
-from training.replay.timeline import Timeline
+from training.replay.timeline import HOUR_US, Timeline
 
 MISSED = np.iinfo(np.int32).max
 """The rank of an event that could not be foreseen: its item was not known."""
+
+TURNS = (HOUR_US, 6 * HOUR_US, DAY_US)
+"""How long a line may play at a time (microseconds): the first that makes FEW_TURNS or fewer, or
+a day."""
+
+FEW_TURNS = 50
 
 Answer = tuple[str, str]
 """State and encoder."""
@@ -49,15 +54,25 @@ class Line(Protocol):
     def save(self, path: Path) -> None:
         """Keep the line as it is."""
 
-    def restore(self, path: Path) -> None:
-        """Be the line that was kept."""
+
+def marks(timeline: Timeline) -> np.ndarray:
+    """The moments at which turns end, ascending: the same for all lines. The last is the end."""
+    lasts = timeline.end - timeline.start
+    span = next((span for span in TURNS if lasts <= FEW_TURNS * span), DAY_US)
+    whole = np.arange(timeline.start // span + 1, timeline.end // span + 1) * span
+    return np.unique([*whole, timeline.end])
+
+
+def turn_end(timeline: Timeline, moment: int) -> int:
+    """The end of the turn that begins at a moment, or in which it lies."""
+    found = marks(timeline)
+    return int(found[np.searchsorted(found, moment, side="right")])
 
 
 def stretches(timeline: Timeline, clock: Clock) -> Iterator[tuple[int, int, bool]]:
-    """`[begin, end)` and whether it begins with a tick; none reaches over a midnight."""
+    """`[begin, end)` and whether it begins with a tick; none reaches over the end of a turn."""
     ticks = clock.ticks(timeline.start, timeline.end)
-    midnights = np.arange(timeline.start // DAY_US + 1, timeline.end // DAY_US + 1) * DAY_US
-    edges = np.unique(np.concatenate([[timeline.start], ticks, midnights, [timeline.end]]))
+    edges = np.unique(np.concatenate([[timeline.start], ticks, marks(timeline)]))
     ticking = np.isin(edges[:-1], ticks)
     yield from zip(edges[:-1].tolist(), edges[1:].tolist(), ticking.tolist(), strict=True)
 
@@ -69,38 +84,34 @@ def play(
     answers: Sequence[Answer],
     parts: Parts,
     *,
+    begin: int,
     stop_at: float,
-    told: Callable[[int], object] = lambda events: None,
-) -> None:
-    """Play a clock's line to the end, or until `stop_at` (time.time seconds); goes on from `parts`.
+) -> int:
+    """Play the turn of a clock's line that begins at a moment; returns the moment that it reached.
 
-    `told` hears of the events that were played before, then of each day's.
+    That is the turn's end, unless `stop_at` (time.time seconds) came before. What was played is
+    kept as a piece.
     """
-    reached = parts.go_on(line.restore)
-    told(len(timeline.between(timeline.start, reached or timeline.start)))
-    left = [s for s in stretches(timeline, clock) if reached is None or s[0] >= reached]
-    for _, of_day in groupby(left, key=lambda stretch: stretch[0] // DAY_US):
-        day = list(of_day)
-        found, end = play_day(timeline, line, day, answers, stop_at=stop_at)
-        if end > day[0][0]:
-            parts.write(end, found, line.save)
-            told(found.ranks.shape[1])
-        if end < day[-1][1]:
-            return
+    end = turn_end(timeline, begin)
+    turn = [stretch for stretch in stretches(timeline, clock) if begin <= stretch[0] < end]
+    found, reached = play_stretches(timeline, line, turn, answers, stop_at=stop_at)
+    if reached > begin:
+        parts.write(reached, found, line.save)
+    return reached
 
 
-def play_day(
+def play_stretches(
     timeline: Timeline,
     line: Line,
-    of_day: Sequence[tuple[int, int, bool]],
+    turn: Sequence[tuple[int, int, bool]],
     answers: Sequence[Answer],
     *,
     stop_at: float = math.inf,
 ) -> tuple[Piece, int]:
-    """The stretches of one day, as far as the time goes, and the moment that they reach."""
+    """The stretches of a turn, as far as the time goes, and the moment that they reach."""
     ranks, ages = [np.zeros((len(answers), 0), np.int32)], [np.zeros(0, np.int64)]
-    learning, answering, reached = 0.0, np.zeros(len(answers)), of_day[0][0]
-    for begin, end, ticks in of_day:
+    learning, answering, reached = 0.0, np.zeros(len(answers)), turn[0][0]
+    for begin, end, ticks in turn:
         began = time.process_time()
         try:
             if time.time() > stop_at:

@@ -1,6 +1,5 @@
 """What came out of a replay: figures with intervals, curves by age, the frontier, the advice."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,8 @@ from nearline.sequence import at_microseconds
 from training.evaluation import TOP, Evaluation, interval
 from training.replay.ages import by_age, groups
 from training.replay.clocks import BASELINES, encoded_at
-from training.replay.run import Outcome, Played
+from training.replay.run import Played
+from training.replay.tasks import Outcome
 from training.replay.timeline import Timeline
 
 PROTOCOL = (
@@ -17,27 +17,35 @@ PROTOCOL = (
     "it is learned, among all items known at the last tick of the model's clock; what the user had "
     "touched before this instant is left out. An item that is not known yet is a miss. A user of "
     "whom nothing is known gets the popular. Intervals (95 %) are bootstrapped over users. "
-    "compute_seconds are CPU seconds of learning and of encoding users after the first night."
+    "compute_seconds are CPU seconds of learning and of encoding users after the first night. "
+    "Policies are compared on the first events, those that all of them have foreseen (compared); "
+    "those that foresaw too few of them are left out (left_out)."
 )
 
 
 def report(played: Played, *, seed: int) -> dict[str, Any]:
-    """All figures of a replay, as JSON has them. What was cut short is told in `cut`."""
-    judge = Judge(played, seed)
-    whole = [o for o in played.outcomes if judge.complete(o)]
+    """All figures of a replay, as JSON has them; null where nothing was foreseen.
+
+    What was cut short is told in `cut`, what was not compared in `left_out`.
+    """
+    judge, night = Judge(played, seed), played.night
     told = {
         "data": facts(played.timeline),
         "protocol": PROTOCOL,
         "seed": seed,
-        "night_seconds": round(played.night.seconds, 2) if played.night else 0.0,
-        "night_cut": played.night is not None and played.night.cut,
+        "night_seconds": round(night.seconds, 2) if night else 0.0,
+        "night_passes": night.passes if night else 0.0,
+        "night_cut": night is not None and night.cut,
         "policies": [judge.row(o) for o in played.outcomes],
+        "compared": judge.compared(),
+        "left_out": judge.left_out(),
         "forgetting": forgetting(played, seed),
         "cut": [o.policy.name for o in played.outcomes if not judge.complete(o)],
     }
-    if whole:
-        told["frontier"] = [o.policy.name for o in judge.frontier(whole)]
-        told["recommended"] = judge.advice(whole)
+    if played.compared:
+        told["frontier"] = [o.policy.name for o in judge.frontier()]
+    if judge.judged:
+        told["recommended"] = judge.advice()
     return told
 
 
@@ -78,28 +86,49 @@ def forgetting(played: Played, seed: int) -> list[dict[str, Any]]:
 
 
 class Judge:
-    """Figures of outcomes, on the events that they have in common."""
+    """Figures of outcomes: each on its own events, and the compared ones on the same."""
 
     def __init__(self, played: Played, seed: int) -> None:
         self.timeline, self.outcomes, self.seed = played.timeline, played.outcomes, seed
+        self.shared = {o.policy.name: o for o in played.compared}
+        self.clocks = [o for o in played.compared if o.policy.name not in BASELINES]
         self.users = self.timeline.everything.users[self.timeline.targets]
         self.times = self.timeline.everything.times[self.timeline.targets]
         self.groups = groups(self.timeline)
-        models = [o for o in self.outcomes if o.policy.name not in BASELINES]
-        played_most = [o for o in models or self.outcomes if self.complete(o)]
-        self.cheapest = min(played_most or self.outcomes, key=lambda o: o.seconds)
+        self.judged = [o for o in self.clocks if not self.idle(o)]
 
     def complete(self, outcome: Outcome) -> bool:
         """Whether an outcome reaches the end."""
         return len(outcome.ranks) == len(self.users)
+
+    def compared(self) -> dict[str, Any]:
+        """How many events were compared, and when the last one was."""
+        count = min((len(o.ranks) for o in self.shared.values()), default=0)
+        until = _iso(int(self.times[count - 1])) if count else None
+        return {"events": count, "until": until, "policies": list(self.shared)}
+
+    def idle(self, outcome: Outcome) -> bool:
+        """Whether a clock has not ticked yet in what is compared: nothing can be said of it."""
+        ages = self.times[: len(outcome.ranks)] - self.timeline.start
+        return outcome.policy.clock.name != "never" and bool((outcome.model_ages >= ages).all())
+
+    def left_out(self) -> list[dict[str, Any]]:
+        """The policies that were not compared, and how far they got."""
+        return [
+            {"name": o.policy.name, "events": len(o.ranks)}
+            for o in self.outcomes
+            if o.policy.name not in self.shared
+        ]
 
     def ndcg(self, outcome: Outcome) -> np.ndarray:
         """NDCG@10 of each of its events."""
         return Evaluation(outcome.ranks, self.users[: len(outcome.ranks)], np.zeros(0, bool)).ndcg
 
     def row(self, outcome: Outcome) -> dict[str, Any]:
-        """One policy's figures."""
+        """One policy's figures: on all that it foresaw, then on what is compared."""
         policy, count = outcome.policy, len(outcome.ranks)
+        shared = self.shared.get(policy.name)
+        aging = shared or outcome
         return {
             "name": policy.name,
             "state": policy.state,
@@ -109,13 +138,19 @@ class Judge:
             "compute_seconds": round(outcome.seconds, 2),
             "learning_seconds": round(outcome.learning, 2),
             "answering_seconds": round(outcome.answering, 2),
-            "difference": self.difference(outcome, self.cheapest),
+            "shared": self.on_the_same(shared) if shared else None,
+            "difference": self.against_cheapest(shared) if shared else None,
             "groups": {
                 name: self.part(outcome, there[:count]) for name, there in self.groups.items()
             },
-            "by_state_age": self.curve(outcome, self.state_ages(outcome), self.with_live(outcome)),
-            "by_model_age": self.curve(outcome, outcome.model_ages, self.with_newest(outcome)),
+            "by_state_age": self.curve(aging, self.state_ages(aging), self.with_live(aging)),
+            "by_model_age": self.curve(aging, aging.model_ages, self.with_newest(aging)),
         }
+
+    def on_the_same(self, shared: Outcome) -> dict[str, Any]:
+        """A policy's figures on the events that are compared."""
+        there = np.full(len(shared.ranks), True)
+        return self.part(shared, there) | {"compute_seconds": round(shared.seconds, 2)}
 
     def interval(self, values: np.ndarray, there: np.ndarray | slice = slice(None)) -> list[float]:
         """The 95 % interval of the mean over the first events, or some of them (bool)."""
@@ -123,16 +158,20 @@ class Judge:
         low, high = interval(values[there], users[there], seed=self.seed)
         return [round(low, 6), round(high, 6)]
 
+    def against_cheapest(self, shared: Outcome) -> dict[str, Any]:
+        """What a compared policy has over the cheapest clocks, or baseline where there are none."""
+        return self.difference(shared, min(self.clocks or self.shared.values(), key=_cost))
+
     def difference(self, outcome: Outcome, other: Outcome) -> dict[str, Any]:
-        """How much better an outcome is than another one, on the events that both foresaw."""
-        one, two = self.ndcg(outcome), self.ndcg(other)
-        both = min(len(one), len(two))
-        apart = one[:both] - two[:both]
+        """How much better a compared outcome is than another one, and what noise it has."""
+        apart = self.ndcg(outcome) - self.ndcg(other)
         return {"to": other.policy.name, "ndcg@10": _mean(apart), "interval": self.interval(apart)}
 
     def part(self, outcome: Outcome, there: np.ndarray) -> dict[str, Any]:
         """The figures of some (bool) of an outcome's first events, with their intervals."""
         count = len(there)
+        if not there.any():
+            return {"events": 0} | dict.fromkeys(_FIGURES)
         gain, hits = self.ndcg(outcome)[:count], (outcome.ranks[:count] < TOP).astype(float)
         return {
             "events": int(there.sum()),
@@ -148,11 +187,20 @@ class Judge:
         return times - encoded_at(outcome.policy.state, times, self.timeline.start)
 
     def curve(self, outcome: Outcome, ages: np.ndarray, fresh: Outcome) -> list[dict[str, Any]]:
-        """Figures by age, and NDCG of the freshest policy of the same kind on the same events."""
+        """Figures by age, and NDCG of the freshest policy of the same kind on the same events.
+
+        `behind` is the interval of what it has less or more than that one, in pairs.
+        """
         both = min(len(outcome.ranks), len(fresh.ranks))
         best = self.ndcg(fresh)[:both]
+        apart = self.ndcg(outcome)[:both] - best
         return [
-            {"age": age, **self.part(outcome, there), "freshest": _mean(best[there])}
+            {
+                "age": age,
+                **self.part(outcome, there),
+                "freshest": _mean(best[there]),
+                "behind": self.interval(apart, there),
+            }
             for age, there in by_age(ages[:both])
         ]
 
@@ -162,7 +210,7 @@ class Judge:
         return next(
             (
                 other
-                for other in self.outcomes
+                for other in self.shared.values()
                 if other.policy.state == "live"
                 and (other.policy.clock, other.policy.encoder) == (policy.clock, policy.encoder)
             ),
@@ -170,51 +218,86 @@ class Judge:
         )
 
     def with_newest(self, outcome: Outcome) -> Outcome:
-        """The policy of the same state and encoder whose model is the youngest, at full length."""
+        """The compared policy of the same state and encoder whose model is the youngest."""
         policy = outcome.policy
         alike = [
             other
-            for other in self.outcomes
+            for other in self.clocks
             if (other.policy.state, other.policy.encoder) == (policy.state, policy.encoder)
-            and other.policy.name not in BASELINES
-            and self.complete(other)
         ]
         if policy.name in BASELINES or not alike:
             return outcome
         return min(alike, key=lambda other: float(other.model_ages.mean()))
 
-    def frontier(self, whole: Sequence[Outcome]) -> list[Outcome]:
+    def frontier(self) -> list[Outcome]:
         """Those that nothing cheaper is as good as, the cheapest first."""
         best = -1.0
         found: list[Outcome] = []
-        for outcome in sorted(whole, key=lambda o: o.seconds):
-            gain = float(self.ndcg(outcome).mean())
+        for outcome in sorted(self.shared.values(), key=_cost):
+            gain = self.gain(outcome)
             if gain > best:
                 best, found = gain, [*found, outcome]
         return found
 
-    def advice(self, whole: Sequence[Outcome]) -> dict[str, Any]:
-        """The cheapest policy that cannot be told from the best one, and why."""
-        best = max(whole, key=lambda o: float(self.ndcg(o).mean()))
+    def gain(self, outcome: Outcome) -> float:
+        """Mean NDCG@10."""
+        return float(self.ndcg(outcome).mean())
+
+    def advice(self) -> dict[str, Any]:
+        """The cheapest clocks that cannot be told from the best ones, and why.
+
+        A baseline is no clock to pay for: the best one is told beside them.
+        """
+        best = max(self.judged, key=self.gain)
         enough = next(
             o
-            for o in sorted(whole, key=lambda o: o.seconds)
+            for o in sorted(self.judged, key=_cost)
             if o is best or self.difference(best, o)["interval"][0] <= 0
         )
-        short = self.difference(best, enough)
-        said = f"{enough.policy.name}: "
+        rivals = [o for o in self.shared.values() if o.policy.name in BASELINES]
+        rival = max(rivals, key=self.gain, default=None)
+        told: dict[str, Any] = {
+            "policy": enough.policy.name,
+            "best": best.policy.name,
+            "why": f"{enough.policy.name}: {self._why(enough, best)}",
+        }
+        if idle := [o.policy.name for o in self.clocks if self.idle(o)]:
+            told["why"] += f"; nothing can be said of {', '.join(idle)}, which learned nothing yet"
+        if rival is not None:
+            edge = self.difference(rival, enough)
+            told["baseline"] = {"name": rival.policy.name, **edge}
+            if edge["interval"][1] >= 0:
+                told["why"] += f"; {_rivalry(rival.policy.name, edge)}"
+        return told
+
+    def _why(self, enough: Outcome, best: Outcome) -> str:
+        if len(self.judged) == 1:
+            return "no other clocks were compared"
         if enough is best:
-            said += "better than everything cheaper, beyond noise"
-        else:
-            said += (
-                f"the best, {best.policy.name}, is {short['ndcg@10']:+.4f} NDCG@10 from it, which "
-                "is within noise, and costs more"
-            )
-        return {"policy": enough.policy.name, "best": best.policy.name, "why": said}
+            return "better than everything cheaper, beyond noise"
+        short = self.difference(best, enough)["ndcg@10"]
+        return (
+            f"the best, {best.policy.name}, is {short:+.4f} NDCG@10 from it, which is within "
+            "noise, and costs more"
+        )
 
 
-def _mean(values: np.ndarray) -> float:
-    return round(float(values.mean()), 6) if len(values) else 0.0
+_FIGURES = ("ndcg@10", "interval", "recall@10", "recall_interval")
+
+
+def _rivalry(name: str, edge: dict[str, Any]) -> str:
+    """What a baseline has over the advised clocks."""
+    low, high = edge["interval"]
+    said = "is better than it" if low > 0 else "cannot be told from it"
+    return f"{name}, without any model, {said} ({edge['ndcg@10']:+.4f}, {low:+.4f} to {high:+.4f})"
+
+
+def _cost(outcome: Outcome) -> float:
+    return outcome.seconds
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return round(float(values.mean()), 6) if len(values) else None
 
 
 def _iso(moment: int) -> str:

@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Piece:
-    """What a line foresaw of some time: a day, or as much of it as there was time for.
+    """What a line foresaw of some time: a turn, or as much of it as there was time for.
 
     `ranks` is int32 (answers, events), the events in the order of time; `learning` and `answering`
     (answers,) are CPU seconds. `model_ages` are microseconds, one for each event.
@@ -87,26 +87,28 @@ class Parts:
         """The file of the line as it was when a piece ended."""
         return self.folder / f"{number}.line"
 
-    def go_on(self, restore: Callable[[Path], None]) -> int | None:
-        """Let a line be as it was when the last piece ended; returns its number.
+    def go_on(self, read: Callable[[Path], T]) -> tuple[int, T] | None:
+        """The number of the last piece, and what `read` makes of the line as it was at its end.
 
-        None where the line is to begin anew: nothing was played, or a file cannot be read; the log
-        tells of that, and all pieces go.
+        None where the line is to begin anew: nothing was played, or its file cannot be read; the
+        log tells of that, and all pieces go.
         """
-
         numbers = self.numbers()
-
-        def last() -> int:
-            for number in numbers:
-                self.read(number)
-            restore(self.line(numbers[-1]))
-            return numbers[-1]
-
-        found = readable(self.folder, last) if numbers else None
+        last = max(numbers, default=0)
+        found = readable(self.folder, lambda: (last, read(self.line(last)))) if numbers else None
         if found is None:
-            for path in [*self.folder.glob("*.npz"), *self.folder.glob("*.line")]:
-                path.unlink()
+            self._begin_anew()
         return found
+
+    def check(self, read: Callable[[Path], T]) -> tuple[int, T] | None:
+        """What `go_on` returns, once all pieces have been read as well: all go if one cannot be."""
+        if readable(self.folder, lambda: [self.read(number) for number in self.numbers()]) is None:
+            self._begin_anew()
+        return self.go_on(read)
+
+    def _begin_anew(self) -> None:
+        for path in [*self.folder.glob("*.npz"), *self.folder.glob("*.line")]:
+            path.unlink()
 
 
 def readable(path: Path, read: Callable[[], T]) -> T | None:

@@ -8,8 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from nearline import console
 from nearline.errors import BadInput, MissingPartition
 from training.replay.command import replay
+from training.replay.show import show_events
 
 from .conftest import orderly
 
@@ -61,7 +63,52 @@ def test_a_file_of_events_is_played(clicks: Path, tmp_path: Path) -> None:
 def test_time_that_runs_out_is_told(clicks: Path, tmp_path: Path) -> None:
     names = ["-m", "user_id=who", "-m", "event_ts=at", "--event-type", "play", "--time-unit", "s"]
     shown = run("--events", clicks, *names, "--policies", "popular", "--max-minutes", "0")
-    assert "popular was cut short; start the same command again" in shown
+    assert "there was no time to compare any policies" in shown
+    assert "not compared, as time ran out too early: popular (no events)" in shown
+    assert "time ran out for popular: the same command again goes on" in shown
+    assert "recommended" not in shown
+
+
+def test_tables_fit_a_hundred_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    apart = {"to": "frozen/never", "ndcg@10": 0.044, "interval": [0.04, 0.0481]}
+    shared = {"ndcg@10": 0.0793, "interval": [0.0738, 0.0846], "recall@10": 0.1566}
+    long = {"name": "live/weekly+daily-replay", "difference": apart, "events": 25756}
+    data = {"replayed": 30065, "events": 100000, "start": "1998-02-20T00:00:00+00:00"}
+    found = {
+        "data": data,
+        "policies": [{**long, "shared": shared | {"compute_seconds": 1520.3}}],
+        "compared": {"events": 25756, "until": "1998-04-10T00:00:00+00:00"},
+        "left_out": [],
+        "forgetting": [],
+        "night_cut": True,
+        "night_passes": 0.3,
+        "cut": ["live/weekly+daily-replay"],
+        "recommended": {"why": "live/never: no other clocks were compared"},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(console.out, "_width", console.WIDTH)
+        show_events(found)
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if "live/weekly+daily-replay │" in line]
+    assert "+0.0400 to +0.0481" in line
+    assert "compared on the first 25756, until 1998-04-10T00:00:00+00:00" in " ".join(lines)
+    assert any("cut short, after 0.3 passes" in line for line in lines)
+
+
+def test_a_picture_is_drawn_again_from_figures(clicks: Path, tmp_path: Path) -> None:
+    names = ["-m", "user_id=who", "-m", "event_ts=at", "--event-type", "play", "--time-unit", "s"]
+    figures, picture = tmp_path / "figures.json", tmp_path / "figures.png"
+    asked = ("--policies", "popular,popular_1d", "--step", "day", "--json", figures)
+    run("--events", clicks, *names, *asked)
+    run("--figures", figures, "--plot", picture)
+    assert picture.is_file()
+    with pytest.raises(BadInput, match="name it with --plot"):
+        run("--figures", figures)
+    with pytest.raises(BadInput, match="--events, --json cannot be used with --figures"):
+        run("--figures", figures, "--plot", picture, "--events", clicks, "--json", figures)
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(BadInput, match="is not what `nearline replay --events"):
+        run("--figures", tmp_path / "other.json", "--plot", picture)
 
 
 def test_what_cannot_be_played_is_told_at_once(clicks: Path, home: Path, tmp_path: Path) -> None:

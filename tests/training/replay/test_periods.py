@@ -14,6 +14,7 @@ from training.replay.periods import (
     Continual,
     Sessions,
     begin,
+    begun_before,
     foreseeable,
     grown,
     play_period,
@@ -152,7 +153,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         first = tmp_path / "cut" / "first.line"
         begin(Continual(sessions, name, few_passes(), seed=1), parts, 0, first)
         line = Continual(sessions, name, few_passes(), seed=1)
-        assert parts.go_on(line.restore) == 0
+        assert begun_before(line, parts) == 0
         play_period(line, parts, 1)
     assert recalls(sessions, tmp_path / "cut") == whole
 
@@ -171,27 +172,39 @@ def test_a_damaged_file_is_made_anew(
     assert "cannot be read" in caplog.text
 
 
-def test_methods_are_compared_in_pairs_on_the_periods_of_all(tmp_path: Path) -> None:
-    sessions, parts = turning(periods=4), {}
+def test_methods_are_compared_in_pairs_and_one_that_is_cut_takes_nothing_from_the_others(
+    tmp_path: Path,
+) -> None:
+    sessions, parts = turning(periods=5), {}
     rng = np.random.default_rng(0)
-    for name, periods in (("replay", 3), ("finetune", 4)):
+    for name, periods in (("replay", 4), ("finetune", 5), ("joint", 2)):
         parts[name] = Parts(tmp_path / name)
         for period in range(periods):
             count = len(foreseeable(sessions.tested(period))) if period else 0
             ranks = np.where(rng.random(count) < (0.7 if name == "replay" else 0.3), 0, 99)
             piece = Piece(ranks[None, :].astype(np.int32), np.zeros(count), 1.0, np.zeros(1))
             parts[name].write(period, piece, lambda path: path.touch())
-    told = report_periods(sessions, parts, range(4), seed=1)
-    replayed, tuned = told["policies"]
+    told = report_periods(sessions, parts, range(5), seed=1)
+    replayed, tuned, joint = told["policies"]
+    assert joint["difference"] == {"to": "finetune"}, "the first period is the same model's"
     assert tuned["difference"] == {
         "to": "finetune",
+        "periods": 3,
         "recall@20": 0.0,
         "recall_interval": [0.0, 0.0],
         "mrr@20": 0.0,
         "mrr_interval": [0.0, 0.0],
     }
-    shared = [row["of_shared"]["recall@20"] for row in (replayed, tuned)]
-    assert replayed["difference"]["recall@20"] == pytest.approx(shared[0] - shared[1], abs=1e-5)
+    assert [table["periods"] for table in told["compared"]] == [4, 3]
+    alone, table = told["compared"]
+    assert [method["name"] for method in alone["methods"]] == ["finetune"]
+    shared = {method["name"]: method["recall@20"] for method in table["methods"]}
+    assert list(shared) == ["replay", "finetune"]
+    by_period = [one["recall@20"] for one in tuned["by_period"]]
+    assert shared["finetune"] == pytest.approx(np.mean(by_period[1:3]), abs=1e-5)
+    assert replayed["difference"]["periods"] == 2
+    apart = shared["replay"] - shared["finetune"]
+    assert replayed["difference"]["recall@20"] == pytest.approx(apart, abs=1e-5)
     low, high = replayed["difference"]["recall_interval"]
     assert 0.1 < low < replayed["difference"]["recall@20"] < high < 0.7
 
@@ -206,8 +219,9 @@ def test_a_file_of_periods_is_played(tmp_path: Path) -> None:
         ("joint", 1),
     ]
     assert told["data"] == {"clicks": 11, "sessions": 5, "items": 5, "periods": 2}
-    assert "recall against finetune" in shown
-    assert told["policies"][1]["difference"]["to"] == "finetune"
+    assert "over all periods that each reached: finetune" in shown
+    assert told["policies"][1]["difference"] == {"to": "finetune"}
+    assert told["compared"] == []
     with pytest.raises(BadInput, match="no method 'magic'"):
         run("--periods", path, "--policies", "magic")
     wrong = ["--plot", tmp_path / "p.png", "--workers", "2", "--step", "day", "--events", path]

@@ -8,12 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from training.baselines import DAY_US
 from training.replay.clocks import Clock, parse_policies
 from training.replay.models import ModelLine
-from training.replay.play import MISSED, foresee, stretches
+from training.replay.play import MISSED, foresee, marks, stretches
 from training.replay.rivals import BaselineLine
-from training.replay.run import Played, Run, key, replay
+from training.replay.run import Played, key, replay
 from training.replay.store import Parts
+from training.replay.tasks import Run, Task
 from training.replay.timeline import HOUR_US, Timeline
 
 from .conftest import HOUR, orderly, timeline
@@ -173,7 +175,11 @@ def test_a_killed_run_goes_on_to_the_same_figures(
     for one, other in zip(whole.outcomes, again.outcomes, strict=True):
         np.testing.assert_array_equal(one.ranks, other.ranks, err_msg=one.policy.name)
         np.testing.assert_array_equal(one.model_ages, other.model_ages)
-    monkeypatch.setattr("training.replay.run.play", lambda *args, **options: None)
+
+    def again_(run: Run, task: Task) -> int:
+        raise AssertionError(f"{task} is played again")
+
+    monkeypatch.setattr("training.replay.turns.play_turn", again_)
     kept = run(world, tmp_path / "broken")
     assert kept.night == again.night
     assert list(whole.memory) == ["never", "daily-plain", "daily-distil"]
@@ -209,12 +215,16 @@ def test_a_state_is_worth_more_the_fresher_it_is(world: Timeline, tmp_path: Path
     assert hits["live/never"] > 0.6
 
 
-def test_stretches_end_at_midnight_and_at_ticks(world: Timeline) -> None:
+def test_stretches_end_with_the_turn_and_at_ticks(world: Timeline) -> None:
     clock = Clock.parse("daily-plain", step="day")
     found = list(stretches(world, clock))
     assert found[0][0] == world.start
     assert found[-1][1] == world.end
-    assert [ticks for _, _, ticks in found] == [False, *[True] * (len(found) - 1)]
+    ends = [end for _, end, _ in found]
+    assert ends == marks(world).tolist(), "a turn of six hours, for a replay of some days"
+    midnights = {end for end in ends[:-1] if end % DAY_US == 0}
+    assert len(midnights) == 3
+    assert {begin for begin, _, ticks in found if ticks} == midnights
     assert all(a[1] == b[0] for a, b in pairwise(found))
     quiet = list(stretches(world, Clock("never")))
     assert [(begin, end) for begin, end, _ in quiet] == [(b, e) for b, e, _ in found]
@@ -222,7 +232,7 @@ def test_stretches_end_at_midnight_and_at_ticks(world: Timeline) -> None:
 
 
 def test_a_stretch_without_events_is_nothing(world: Timeline) -> None:
-    line = BaselineLine(world, "popular")
+    line = BaselineLine(world, "popular", world.start)
     ranks, seconds = foresee(world, line, world.start, world.start, [("live", "full")])
     assert ranks.shape == (1, 0)
     assert seconds.tolist() == [0]

@@ -1,30 +1,37 @@
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from matplotlib.figure import Figure
 
 from training.baselines import DAY_US
 from training.evaluation import Evaluation
 from training.replay.ages import by_age
 from training.replay.clocks import parse_policies
-from training.replay.plot import draw_bars, plot_report
+from training.replay.plot import draw_ages, draw_bars, draw_costs, plot_report, spread
 from training.replay.report import report
-from training.replay.run import Night, Outcome, Played
+from training.replay.run import Night, Played
+from training.replay.tasks import Outcome
 from training.replay.timeline import HOUR_US
 
 from .conftest import timeline
 
 Events = Callable[[str], pa.Table]
 DAY, USERS = 86400, 20
+NIGHT = Night(7.0, 1.0, passes=9.0, cut=False)
 
 
 @pytest.fixture
 def played(events: Events) -> Played:
-    """Twenty users with an event on each of four days, of which the last three are replayed."""
+    """Twenty users with an event on each of four days, of which the last three are replayed.
+
+    live/nightly has foreseen one of these.
+    """
     rows = [
         f"u{user:02} i{(user + day) % 25:02} play {day * DAY + 3600 * (user % 20) + 60 * day}"
         for user in range(USERS)
@@ -41,9 +48,10 @@ def played(events: Events) -> Played:
         found = np.full(60, ranks.get(policy.name, 99), dtype=np.int32)
         age = times - world.start if policy.clock.name == "never" else times % DAY_US
         if policy.name == "live/nightly":
-            found, age = found[:40], age[:40]
+            found, age = found[:20], age[:20]
         outcomes.append(Outcome(policy, found, age, costs[policy.name], 0.0))
-    return Played(world, outcomes, Night(7.0, 1.0, cut=False), {})
+    compared = [outcome for outcome in outcomes if outcome.policy.name != "live/nightly"]
+    return Played(world, outcomes, compared, NIGHT, {})
 
 
 def row(found: dict[str, Any], name: str) -> dict[str, Any]:
@@ -71,17 +79,69 @@ def test_figures_are_those_of_the_ranks(played: Played) -> None:
         "recall@10": 1.0,
         "recall_interval": [1.0, 1.0],
     }
-    assert (warm["events"], warm["ndcg@10"], warm["recall_interval"]) == (0, 0.0, [0.0, 0.0])
+    assert (warm["events"], warm["ndcg@10"], warm["recall_interval"]) == (0, None, None)
     assert (found["data"]["replayed"], found["night_seconds"]) == (60, 7.0)
 
 
-def test_what_was_cut_short_is_told_and_not_recommended(played: Played) -> None:
+def test_what_was_cut_short_early_is_told_and_not_compared(played: Played) -> None:
     found = report(played, seed=1)
     assert found["cut"] == ["live/nightly"]
-    assert row(found, "live/nightly")["events"] == 40
+    assert found["left_out"] == [{"name": "live/nightly", "events": 20}]
+    assert found["compared"]["events"] == 60
+    cut = row(found, "live/nightly")
+    assert (cut["events"], cut["ndcg@10"], cut["difference"], cut["shared"]) == (20, 1, None, None)
     assert found["frontier"] == ["popular", "frozen/never", "live/never", "live/daily-plain"]
     assert found["recommended"]["policy"] == "live/daily-plain"
     assert "better than everything cheaper" in found["recommended"]["why"]
+
+
+def test_what_foresaw_nothing_has_no_figures(played: Played) -> None:
+    one, none = played.outcomes[1], np.zeros(0, np.int64)
+    nothing = replace(played.outcomes[3], ranks=none, model_ages=none, learning=0.0)
+    cut = row(
+        report(replace(played, outcomes=[one, nothing], compared=[one]), seed=1), "live/nightly"
+    )
+    assert (cut["events"], cut["by_state_age"], cut["by_model_age"]) == (0, [], [])
+    shown = ("ndcg@10", "interval", "recall@10", "recall_interval", "difference", "shared")
+    assert {cut[name] for name in shown} == {None}
+    told = report(replace(played, outcomes=[nothing], compared=[]), seed=1)
+    assert {"frontier", "recommended"}.isdisjoint(told)
+    assert told["compared"] == {"events": 0, "until": None, "policies": []}
+
+
+def test_policies_are_compared_on_the_same_events(played: Played) -> None:
+    """One that was right until noon, when it was cut, does not look better for it."""
+    _, live, tuned, *_ = played.outcomes
+    early = np.arange(60) < 40
+    whole = replace(live, ranks=np.where(early, 0, 99))
+    cut = replace(tuned, ranks=np.zeros(40, int), model_ages=tuned.model_ages[:40])
+    first = replace(whole, ranks=whole.ranks[:40], model_ages=live.model_ages[:40], learning=2.0)
+    told = report(replace(played, outcomes=[whole, cut], compared=[first, cut]), seed=1)
+    assert [one["ndcg@10"] for one in told["policies"]] == [round(2 / 3, 6), 1]
+    assert [one["shared"]["ndcg@10"] for one in told["policies"]] == [1, 1]
+    assert [one["shared"]["compute_seconds"] for one in told["policies"]] == [2, 10]
+    assert row(told, "live/daily-plain")["difference"]["interval"] == [0, 0]
+    assert (told["compared"]["events"], told["recommended"]["policy"]) == (40, "live/never")
+
+
+def test_a_clock_that_has_not_ticked_yet_is_not_recommended(played: Played) -> None:
+    _, live, tuned, *_ = played.outcomes
+    idle = replace(tuned, ranks=live.ranks, model_ages=live.model_ages, learning=0.0)
+    both = [live, idle]
+    advice = report(replace(played, outcomes=both, compared=both), seed=1)["recommended"]
+    assert advice["policy"] == "live/never"
+    assert "nothing can be said of live/daily-plain" in advice["why"]
+
+
+def test_a_baseline_is_no_clock_to_pay_for(played: Played) -> None:
+    *_, popular = played.outcomes
+    best = replace(popular, ranks=np.zeros(60, int))
+    clocks = played.outcomes[:2]
+    found = report(replace(played, outcomes=[*clocks, best], compared=[*clocks, best]), seed=1)
+    assert found["frontier"] == ["popular"]
+    assert found["recommended"]["policy"] == "live/never"
+    assert found["recommended"]["baseline"]["name"] == "popular"
+    assert "popular, without any model, is better than it (+0.5000" in found["recommended"]["why"]
 
 
 def test_what_cannot_be_told_from_the_best_is_enough(played: Played) -> None:
@@ -93,7 +153,7 @@ def test_what_cannot_be_told_from_the_best_is_enough(played: Played) -> None:
         Outcome(live.policy, cheap, live.model_ages, 3.0, 0.0),
         Outcome(tuned.policy, 1 - cheap, tuned.model_ages, 10.0, 0.0),
     ]
-    found = report(Played(played.timeline, outcomes, Night(7.0, 1.0, cut=False), {}), seed=1)
+    found = report(Played(played.timeline, outcomes, outcomes, NIGHT, {}), seed=1)
     assert found["frontier"] == ["live/never", "live/daily-plain"]
     assert (found["recommended"]["policy"], found["recommended"]["best"]) == (
         "live/never",
@@ -130,6 +190,7 @@ def test_curves_compare_the_same_events(played: Played) -> None:
     aged = row(found, "live/never")["by_model_age"]
     assert {point["freshest"] for point in aged} == {1.0}
     assert {point["ndcg@10"] for point in aged} == {0.5}
+    assert [point["behind"] for point in aged] == [[-0.5, -0.5]] * len(aged)
 
 
 def test_ages_fall_into_classes_that_end_before_their_end() -> None:
@@ -144,21 +205,46 @@ def test_ages_fall_into_classes_that_end_before_their_end() -> None:
     }
 
 
-def test_what_was_cut_short_is_drawn_apart_from_the_ranking(played: Played) -> None:
-    from matplotlib.figure import Figure
-
+def test_what_is_not_compared_is_drawn_apart_from_the_ranking(played: Played) -> None:
     found = report(played, seed=1)
     axes = Figure().subplots()
-    draw_bars(axes, found["policies"], found)
+    draw_bars(axes, found)
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == [
-        "live/nightly (40 of 60)",
+        "live/nightly (20 events)",
         "popular",
         "frozen/never",
         "live/never",
         "live/daily-plain",
     ]
     assert [bar.get_hatch() for bar in axes.patches] == ["//", None, None, None, None]
+
+
+def test_all_policies_are_named_beside_their_cost_and_none_covers_another(played: Played) -> None:
+    found = report(played, seed=1)
+    axes = Figure().subplots()
+    draw_costs(axes, [row for row in found["policies"] if row["shared"]], found["frontier"])
+    assert {text.get_text() for text in axes.texts} == set(found["compared"]["policies"])
+    heights = sorted(text.xyann[1] for text in axes.texts)
+    assert min(b - a for a, b in pairwise(heights)) >= 0.05
+    assert len(axes.xaxis.get_majorticklocs()) > 3
+
+
+def test_names_make_room_for_one_another() -> None:
+    assert spread([0.1, 0.5, 0.5, 0.9], apart=0.2) == pytest.approx([0.1, 0.5, 0.7, 0.9])
+    assert spread([0.9, 0.95, 1.0], apart=0.2) == pytest.approx([0.6, 0.8, 1.0])
+
+
+def test_what_ages_is_drawn_with_its_intervals_and_what_is_freshest_is_not(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.replay.plot.ENOUGH", 1)
+    rows = [row for row in report(played, seed=1)["policies"] if row["shared"]]
+    axes = Figure().subplots()
+    draw_ages(axes, rows, "state")
+    (frozen,) = axes.containers
+    assert frozen.get_label() == "frozen/never"
+    assert frozen.has_yerr
 
 
 def test_a_report_is_drawn(played: Played, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from multiprocessing import get_context
@@ -12,15 +13,16 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
-from tqdm import tqdm
 
 from nearline.settings import settings
 from training.baselines import DAY_US
 from training.replay import models
 from training.replay.clocks import Clock, parse_policies
-from training.replay.play import Line
-from training.replay.run import Played, Run, Task, _side_by_side, key, replay
+from training.replay.play import Line, marks
+from training.replay.run import Played, key, replay
+from training.replay.tasks import Run, Task
 from training.replay.timeline import Timeline
+from training.replay.turns import play_in_turn
 
 from .conftest import tiny
 
@@ -69,16 +71,62 @@ def test_a_first_night_that_was_cut_is_learned_again_with_more_time(
     assert len(nights) == 3, "a whole night stays"
 
 
+def test_all_parts_of_a_night_end_with_its_time(
+    world: Timeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, float] = {}
+
+    def noted(name: str) -> Callable[..., object]:
+        honest = getattr(models, name)
+
+        def told(*lesson: object, stop_at: float, **options: object) -> object:
+            asked[name] = stop_at
+            return honest(*lesson, stop_at=stop_at, **options)
+
+        return told
+
+    for name in ("learn", "learn_watched", "learn_held_out"):
+        monkeypatch.setattr(models, name, noted(name))
+    end = time.monotonic() + 1000
+    learned = models.learn_night(world, world.start, seed=3, stop_at=end)
+    assert asked["learn"] < asked["learn_watched"] < asked["learn_held_out"] == end
+    assert (learned.passes, learned.cut) == (tiny().learning.epochs, False)
+    cut = models.learn_night(world, world.start, seed=3, stop_at=time.monotonic())
+    assert cut.cut
+    assert cut.passes < 1
+
+
+def test_nights_last_no_longer_than_a_first_one_that_was_cut(
+    world: Timeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.replay.run.FIRST_NIGHT", 0.0)
+    run(world, tmp_path, "live/never")
+    allowed: list[float] = []
+    honest = models.learn_night
+
+    def learn(timeline: Timeline, moment: int, *, seed: int, stop_at: float) -> models.Learned:
+        allowed.append(stop_at - time.monotonic())
+        return honest(timeline, moment, seed=seed, stop_at=stop_at)
+
+    monkeypatch.setattr(models, "learn_night", learn)
+    found = run(world, tmp_path, "live/nightly").outcomes[0]
+    assert len(found.ranks) == len(world.targets), "a night as short as the first is as good"
+    assert max(allowed) <= 0
+
+
 def test_what_a_cut_night_led_to_goes_with_it(
     world: Timeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.replay.run.FIRST_NIGHT", 0.0)
     cut = run(world, tmp_path / "cut")
     assert [len(outcome.ranks) for outcome in cut.outcomes] == [len(world.targets)] * 3
+    baseline = next(tmp_path.glob("cut/*/popular-*/*/*.npz")).stat().st_mtime_ns
     monkeypatch.undo()
     monkeypatch.setenv("NEARLINE_TRAIN_THREADS", "1")
     monkeypatch.setattr(models, "load_recipe", lambda size: tiny())
     same(run(world, tmp_path / "cut"), run(world, tmp_path / "whole"))
+    kept = next(tmp_path.glob("cut/*/popular-*/*/*.npz")).stat().st_mtime_ns
+    assert kept == baseline, "no night changes what is popular"
 
 
 def test_a_night_that_the_end_cuts_is_not_played_with(
@@ -87,11 +135,9 @@ def test_a_night_that_the_end_cuts_is_not_played_with(
     run(world, tmp_path, "live/never")
     honest = models.learn_night
 
-    def slow(timeline: Timeline, moment: int, *, seed: int, stop_at: float) -> object:
+    def slow(timeline: Timeline, moment: int, *, seed: int, stop_at: float) -> models.Learned:
         found = honest(timeline, moment, seed=seed, stop_at=stop_at)
-        while time.monotonic() <= stop_at:  # a night that takes all the time that it is given
-            time.sleep(0.01)
-        return found
+        return found._replace(cut=True)  # a night that takes all the time that it is given
 
     monkeypatch.setattr(models, "learn_night", slow)
     cut = run(world, tmp_path, "live/nightly", minutes=0.05).outcomes[0]
@@ -114,7 +160,7 @@ def test_a_run_ends_within_a_day_and_goes_on_there(
     cut = replay(world, asked, max_minutes=0.5, **options)  # type: ignore[arg-type]
     assert 0 < len(cut.outcomes[0].ranks) < len(world.targets)
     reached = max(int(path.stem) for path in tmp_path.glob("cut/*/popular-*/*/*.npz"))
-    assert reached % DAY_US != 0
+    assert reached not in marks(world)
     monkeypatch.setattr("training.replay.play.time", time)
     again = replay(world, asked, max_minutes=5, **options)  # type: ignore[arg-type]
     assert len(again.outcomes[0].ranks) == len(whole.outcomes[0].ranks)
@@ -206,7 +252,7 @@ def test_a_baseline_by_the_hour_is_not_the_one_by_the_day(world: Timeline, tmp_p
 class Trouble(Run):
     """A run whose lines never come: one fails, the others wait and tell who waits."""
 
-    def line(self, clock: Clock) -> Line:
+    def line(self, clock: Clock, path: Path | None = None) -> Line:
         if clock.name == "popular_1d":
             while len(list(self.folder.glob("waits-*"))) == 0:
                 time.sleep(0.01)
@@ -218,7 +264,7 @@ class Trouble(Run):
 
 def play_in_trouble(world: Timeline, folder: Path, *clocks: str) -> None:
     tasks = [Task(Clock(name), (("live", "full"),), folder / name) for name in clocks]
-    _side_by_side(Trouble(world, folder, seed=3), tasks, 2, tqdm(disable=True))
+    play_in_turn(Trouble(world, folder, seed=3), tasks, workers=2)
 
 
 def waiting(folder: Path) -> list[int]:
