@@ -98,6 +98,7 @@ def test_an_order_is_learned_and_a_model_of_shuffled_labels_is_refused(
     monkeypatch.setattr(gate, "LEAST_USERS", 8)
     fill(orderly(), [f"i{n:02}" for n in range(80)], days=7)
     week = Window(START, START.replace(day=8))
+    bound(monkeypatch, epochs=20)
     good = ReleaseStore.open().load(train_nightly(week)).manifest
     assert good.promoted, good.reasons
     assert good.metrics["recall@10"] > 0.7
