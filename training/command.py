@@ -100,7 +100,7 @@ def _resumable() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         err.print(
-            "interrupted: the same command goes on after the last pass that was kept, if any was",
+            "interrupted: the same command goes on after the last pass kept, if any was",
             highlight=False,
         )
         raise

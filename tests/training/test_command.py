@@ -190,7 +190,7 @@ def test_an_interrupted_training_ends_with_a_sentence(
     for command in (["train", *HOURS], ["evaluate", "--sequences", str(sequences)]):
         done = CliRunner(env={"COLUMNS": "300"}).invoke(build(), command)
         assert done.exit_code == 130
-        assert "the same command goes on after the last pass that was kept" in done.output
+        assert "the same command goes on after the last pass kept" in done.output
 
 
 def test_last_items_are_taken_from_a_file_of_their_own(home: Path) -> None:
