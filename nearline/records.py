@@ -94,7 +94,7 @@ class Item(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     item_id: Id
-    title: Text
+    title: Text | None = None
     text: Annotated[str, StringConstraints(max_length=20_000)] | None = None
     categories: list[Id] = Field(default_factory=list, max_length=100)
     created_ts: datetime

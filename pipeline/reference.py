@@ -22,11 +22,17 @@ All are checked when a command starts; a wrong one is named, with what is allowe
 _DOMAINS = """# Domains
 
 A domain file says which types of events a site has and what they are worth. `NEARLINE_DOMAIN` names
-one of these, or the path of your own YAML file of the same form. `weight` is how much an event says
-about interest; the model learns to predict items of positive events. An event whose value is out of
-its range is refused. `hides` says whether the user is shown the item again: `always`, not for 365
-days (of a user's newest 1,000 such items); `recently`, the default, not while the event is among
-the user's newest `NEARLINE_SEQUENCE_LENGTH`; `never`, at once.
+one of these, or the path of your own YAML file of the same form. An event whose value is out of its
+range is refused.
+
+`weight` is how much an event says about interest: features and trends count it. In training it
+plays no part, but that the model does not read events of weight 0. It reads all others, and learns
+to foresee, and is measured on, a user's **first touch** of an item, where a positive event makes
+it: of an item that is viewed and bought later the view is foreseen, the purchase only read.
+
+`hides` says whether the user is shown the item again: `always`, not for 365 days (of a user's
+newest 1,000 such items); `recently`, the default, not while the event is among the user's newest
+`NEARLINE_SEQUENCE_LENGTH`; `never`, at once.
 """
 _FEATURES = """# Features
 

@@ -260,7 +260,7 @@ class RankedItem(BaseModel):
     """One recommended item."""
 
     item_id: str
-    title: str | None = Field(description="From the catalogue; null for an item that is not there.")
+    title: str | None = Field(description="From the catalogue; null for an item without.")
     score: float = Field(description="Orders the items of one source in this answer.")
     source: Retriever = Field(
         description="What proposed the item; alike: its content is like that of the items touched "

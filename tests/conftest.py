@@ -13,6 +13,9 @@ os.environ["COLUMNS"] = "200"
 # A training that MLflow follows makes a database; the tests of that ask for it.
 os.environ["NEARLINE_TRACK"] = "none"
 
+# Nor is a sentence encoder used that happens to be installed, but where a test asks for it.
+os.environ["NEARLINE_TEXT_ENCODER"] = "none"
+
 # Feast, once imported, makes every later import of prometheus_client count into files that
 # outlive their app, in the processes that it starts too; serving imports it first, as is done here.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)

@@ -6,6 +6,9 @@
   drawn blindly have 0.5, so what is above it is bias.
 - Diversity: one less the mean cosine between the contents of two items of a list (Ziegler et al.
   2005, Improving Recommendation Lists Through Topic Diversification).
+
+Coverage has no interval: users who are drawn twice show nothing twice, so that it would always be
+less than what was found.
 """
 
 from collections.abc import Mapping
@@ -16,7 +19,7 @@ from scipy.stats import rankdata
 
 from nearline.sequence import PAD
 from training.dataset import Interactions
-from training.evaluation import TOP
+from training.evaluation import TOP, with_interval
 
 FEW, MANY = 5, 20
 """Events that a user had before the one that is foreseen."""
@@ -32,10 +35,16 @@ def popularity(data: Interactions, learned: np.ndarray, *, items: int) -> np.nda
 
 
 def about_lists(
-    lists: np.ndarray, counts: np.ndarray, contents: sparse.csr_array | None
+    lists: np.ndarray,
+    users: np.ndarray,
+    counts: np.ndarray,
+    contents: sparse.csr_array | None,
+    *,
+    seed: int,
 ) -> dict[str, float]:
-    """Novelty, popularity and diversity of lists, rows of items (lists, TOP), NONE where short.
+    """Novelty, popularity and diversity of lists, with intervals over users (95 %).
 
+    `lists` are rows of items (lists, TOP), NONE where short, `users` (lists,) whose each is.
     `counts` (items,) tell how popular an item is, `contents` what it is about; without any there
     is no diversity. Nothing of no lists.
     """
@@ -45,15 +54,16 @@ def about_lists(
     shown = lists[rows, places]
     bits = -np.log2((counts + 1) / (counts.sum() + len(counts)))
     place = (rankdata(counts) - 1) / max(len(counts) - 1, 1)
-    found = {
-        f"novelty@{TOP}": float(bits[shown].mean()),
-        f"popularity@{TOP}": float(place[shown].mean()),
-    }
+    values = {"novelty": (bits[shown], users[rows]), "popularity": (place[shown], users[rows])}
     if contents is not None:
         chosen = sparse.csr_array(
             (np.ones(len(rows)), (rows, shown)), shape=(len(lists), len(counts))
         )
-        found[f"diversity@{TOP}"] = 1 - _alike(chosen, contents)
+        pairs, alike = _alike(chosen, contents)
+        values["diversity"] = (1 - alike, users[pairs])
+    found: dict[str, float] = {}
+    for name, (each, whose) in values.items():
+        found |= with_interval(f"{name}@{TOP}", each, whose, seed=seed)
     return {name: round(value, 6) for name, value in found.items()}
 
 
@@ -75,15 +85,15 @@ def contents_of(words: np.ndarray) -> sparse.csr_array | None:
     )
 
 
-def _alike(chosen: sparse.csr_array, contents: sparse.csr_array) -> float:
-    """The mean cosine of two items of a list, over the lists that have two."""
+def _alike(chosen: sparse.csr_array, contents: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """Which lists have two items, and the mean cosine of two items of each of these."""
     sizes = chosen.sum(axis=1)
     own = chosen @ contents.multiply(contents).sum(axis=1)
     together = chosen @ contents
     both = together.multiply(together).sum(axis=1) - own
     pairs = sizes * (sizes - 1)
-    found = both[pairs > 0] / pairs[pairs > 0]
-    return float(found.mean()) if len(found) else 1.0
+    some = np.flatnonzero(pairs)
+    return some, both[some] / pairs[some]
 
 
 def segments(

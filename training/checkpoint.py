@@ -1,8 +1,9 @@
-"""A long training's state on disk: one that was killed goes on after its last whole pass."""
+"""A long training's state on disk: one that was killed goes on after the last pass kept there."""
 
 import hashlib
 import logging
 import pickle
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import torch
 from nearline.replacing import replacing
 
 log = logging.getLogger(__name__)
+
+SHARE = 0.05
+"""Of a training's time, at most, that goes into keeping it: not every short pass is kept."""
 
 _UNREADABLE = (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError)
 
@@ -25,12 +29,20 @@ class Checkpoint:
 
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
+        self._began, self._took = time.monotonic(), 0.0
+
+    def due(self) -> bool:
+        """Whether so much was learned since the last writing that another takes SHARE at most."""
+        return self._took <= SHARE * (time.monotonic() - self._began)
 
     def save(self, state: dict[str, Any], random: RandomState) -> None:
         """Keep a state, and the `random_state` of each process that learns."""
+        before = time.monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as staged:
             torch.save({"key": self.key, "random": random, "state": state}, staged)
+        self._began = time.monotonic()
+        self._took = self._began - before
 
     def load(self, *, rank: int = 0) -> dict[str, Any] | None:
         """The state of this training, with this process's random numbers set; None without one."""
@@ -45,7 +57,6 @@ class Checkpoint:
         if key != self.key:
             return None
         _go_on(random[rank])
-        log.info("going on from %s", self.path)
         found: dict[str, Any] = state
         return found
 

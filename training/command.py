@@ -1,6 +1,7 @@
 """`nearline train`, `nearline finetune`, `nearline releases` and `nearline evaluate`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,7 +41,9 @@ def train(start: Start, end: End, promote: Promote = False, as_json: JsonFlag = 
     """
     from training.nightly import train_nightly
 
-    _finish(train_nightly(Window.parse(start, end)), promote, as_json)
+    with _resumable():
+        version = train_nightly(Window.parse(start, end))
+    _finish(version, promote, as_json)
 
 
 def finetune(
@@ -91,6 +94,19 @@ def _require_next(window: Window, parent: ReleaseManifest) -> None:
         )
 
 
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Ctrl-C ends a training with a word on what was kept of it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(
+            "interrupted: the same command goes on after the last pass kept, if any was",
+            highlight=False,
+        )
+        raise
+
+
 class Protocol(StrEnum):
     """How a file is split into what is learned and what is asked."""
 
@@ -115,7 +131,8 @@ def evaluate(
         str, typer.Option(help="Size of the model: small, base, large, or a YAML file.")
     ] = "small",
     max_minutes: Annotated[
-        float, typer.Option(min=0.0, help="The training stops after this at the latest.")
+        float,
+        typer.Option(min=0.0, help="The training stops after this; before a kill counts."),
     ] = 30.0,
     seed: Annotated[
         int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every random choice.")
@@ -136,15 +153,16 @@ def evaluate(
     require_writable(json_file)
     recipe = load_recipe(size)
     told: dict[str, Any] = {"protocol": protocol.value, "size": size, "seed": seed}
-    judged = judge_leave_one_out(
-        read_split_sequences(sequences, targets) if targets else read_sequences(sequences),
-        None if attributes is None else read_attributes(attributes),
-        recipe,
-        max_minutes=max_minutes,
-        seed=seed,
-        name=sequences.name,
-    )
-    told |= judged.figures
+    with _resumable():
+        judged = judge_leave_one_out(
+            read_split_sequences(sequences, targets) if targets else read_sequences(sequences),
+            None if attributes is None else read_attributes(attributes),
+            recipe,
+            max_minutes=max_minutes,
+            seed=seed,
+            name=sequences.name,
+        )
+    told |= judged.figures | {"stopped": judged.stopped}
     write_json(told, json_file)
     whole = ((name, value) for name, value in told.items() if PART not in name)
     print_table(f"{protocol.value}: {sequences.name}", ["", ""], whole)

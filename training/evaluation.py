@@ -80,8 +80,7 @@ class Evaluation:
         """The mean of figures of each target, with its interval."""
         found: dict[str, float] = {}
         for name, each in values.items():
-            low, high = interval(each, self.users, seed=seed)
-            found |= {name: _mean(each), f"{name}_low": low, f"{name}_high": high}
+            found |= with_interval(name, each, self.users, seed=seed)
         return found
 
     def only(self, wanted: np.ndarray) -> "Evaluation":
@@ -178,6 +177,14 @@ def interval(
     means = (drawn @ sums) / (drawn @ counts)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def with_interval(
+    name: str, values: np.ndarray, users: np.ndarray, *, seed: int
+) -> dict[str, float]:
+    """The mean of `values` by its name, and its interval as `name_low` and `name_high`."""
+    low, high = interval(values, users, seed=seed)
+    return {name: _mean(values), f"{name}_low": low, f"{name}_high": high}
 
 
 def measure(model: Model, data: Interactions, targets: np.ndarray) -> Evaluation:

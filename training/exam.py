@@ -31,7 +31,9 @@ class Exam:
 
     def told(self, found: Evaluation, *, seed: int) -> dict[str, float]:
         """How right the lists are that a method answered, and what they are like."""
-        return found.metrics(seed=seed) | about_lists(found.lists, self._counts, self._contents)
+        return found.metrics(seed=seed) | about_lists(
+            found.lists, found.users, self._counts, self._contents, seed=seed
+        )
 
     @cached_property
     def _counts(self) -> np.ndarray:

@@ -148,7 +148,7 @@ def beats_baselines(
     if not enough(found):
         return Check(True, f"{users} users with too few events to tell it from {told}")
     if fresher:
-        return Check(True, f"not to be told from {told}; it is fresher than what is live")
+        return Check(True, f"not to be told from {told}; nothing that is live is as fresh")
     return Check(False, f"not better beyond noise than {told}")
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from nearline.console import say
 from nearline.settings import settings
 from training.checkpoint import Checkpoint, key_of, random_state
 from training.dataset import Batch, Interactions
@@ -97,17 +98,25 @@ class Watch:
         return gain > PROGRESS * abs(best)
 
 
-class Fitted(NamedTuple):
-    """Passes made or begun, and seconds, those before a kill included.
+Ending = Literal["patience", "time", "epochs"]
+"""What ends a training: no more progress, its time, or the most passes that it may make."""
 
-    `made` counts of a pass that was cut what was made of it; `cut` tells whether the time was the
-    end.
+
+class Fitted(NamedTuple):
+    """Passes made or begun, and seconds, those before a kill included; what ended them.
+
+    `made` counts of a pass that was cut what was made of it.
     """
 
     passes: int
     seconds: float
     made: float
-    cut: bool
+    stopped: Ending
+
+    @property
+    def cut(self) -> bool:
+        """Whether the time was the end."""
+        return self.stopped == "time"
 
 
 def watched_loss(targets: np.ndarray, learning: Learning) -> Watch | None:
@@ -136,11 +145,12 @@ def fit(
     so that every pass is as good an end as a planned one. The average is what is watched and kept.
 
     Stops at `stop_at` (time.monotonic seconds) too. `loss` is what a step goes down. With nothing
-    to watch the last weights stay. With a file as `checkpoint`, the same training goes on after its
-    last whole pass when it was killed, to the same end. Where torchrun started several processes,
-    all of them learn (training/together.py). `passes` are the targets of each pass, some of
-    `targets`; without it each has all of them, `epochs` times at most. Raises StepFailed when the
-    loss is no number, or the model needs more memory than there is.
+    to watch the last weights stay. With a file as `checkpoint`, the same training goes on after the
+    last pass that was kept when it was killed, to the same end; the seconds before count. Where
+    torchrun started several processes, all of them learn (training/together.py). `passes` are the
+    targets of each pass, some of `targets`; without it each has all of them, `epochs` times at
+    most. Raises StepFailed when the loss is no number, or the model needs more memory than there
+    is.
     """
     began = time.monotonic()
     require_memory(model)
@@ -159,7 +169,10 @@ def fit(
         kept = _checkpoint(checkpoint, model, data, targets, learning, seed)
         if kept is not None:
             course.go_on(kept.load(rank=place()))
-        first, taken, late = course.passes, steps, False
+            stop_at -= course.seconds
+            _tell_gone_on(course, stop_at - began)
+        first, taken = course.passes, steps
+        stopped: Ending = "epochs"
         with _bar(first * steps, len(passes) * steps) as bar:
             for epoch in range(first, len(passes)):
                 rng = np.random.default_rng([seed, epoch])
@@ -169,19 +182,43 @@ def fit(
                     _look(course, watch, data, bar)
                 # The average turns slowly in a long training: so its figure is given time.
                 patience = max(learning.patience, epoch // 5)
-                late = any_of_all(time.monotonic() > stop_at)
-                if late or any_of_all(course.waited >= patience):
+                if ended := _ended(course, patience, stop_at):
+                    stopped = ended
                     break
                 if kept is not None:
-                    random = of_all(random_state())
-                    if leads():
-                        course.seconds, began = course.seconds + _since(began), time.monotonic()
-                        kept.save(course.state(), random)
+                    began = _keep(course, kept, began)
         model.load_state_dict(course.weights or course.mean.state_dict())
         if kept is not None and leads():
             kept.remove()
         made = course.passes - 1 + taken / steps
-        return Fitted(course.passes, course.seconds + _since(began), made, late)
+        return Fitted(course.passes, course.seconds + _since(began), made, stopped)
+
+
+def _tell_gone_on(course: Course, left_s: float) -> None:
+    """Say that a training goes on which was killed."""
+    if course.passes and leads():
+        past, left = course.seconds / 60, max(left_s, 0) / 60
+        limit = f"; {left:.1f} minutes are left" if math.isfinite(left) else ""
+        say(f"train: going on after {course.passes} passes and {past:.1f} minutes{limit}")
+
+
+def _ended(course: Course, patience: int, stop_at: float) -> Ending | None:
+    """What ends a training after a pass; None where it goes on."""
+    if any_of_all(time.monotonic() > stop_at):
+        return "time"
+    return "patience" if course.waited >= patience else None
+
+
+def _keep(course: Course, kept: Checkpoint, began: float) -> float:
+    """Write a course down where that is due; since when its seconds are not counted yet."""
+    if not any_of_all(leads() and kept.due()):
+        return began
+    random = of_all(random_state())
+    now = time.monotonic()
+    course.seconds += now - began
+    if leads():
+        kept.save(course.state(), random)
+    return now
 
 
 def _since(moment: float) -> float:

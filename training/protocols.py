@@ -23,7 +23,7 @@ from training.dataset import NONE, Interactions, last_events
 from training.device import within_memory
 from training.evaluation import Evaluation, measure, model_scorer, sample
 from training.exam import Exam
-from training.learning import Watch, fit, reproducible
+from training.learning import Ending, Watch, fit, reproducible
 from training.model import Model, ModelConfig
 from training.neighbours import neighbours
 from training.recipe import Recipe, Shape
@@ -46,12 +46,16 @@ class Split:
 
 @dataclass(frozen=True)
 class Judged:
-    """A model, the events it is asked about, its figures, and each user's rank behind them."""
+    """A model, the events it is asked about, its figures, and each user's rank behind them.
+
+    `stopped` is what ended its training.
+    """
 
     model: Model
     data: Interactions
     figures: dict[str, float]
     found: Evaluation
+    stopped: Ending
 
     @property
     def users(self) -> list[str]:
@@ -83,8 +87,8 @@ def judge_leave_one_out(
     """Train a model on users' items and tell how well it foresees the last of each.
 
     Users with one item are left out, and counted as `left_out`. The same seed gives the same
-    figures, unless the time runs out; what was killed goes on after its last whole pass. MLflow is
-    told of it by `name`. Raises BadInput when there is nothing to learn.
+    figures, unless the time runs out; what was killed goes on after the last pass that was kept.
+    MLflow is told of it by `name`. Raises BadInput when there is nothing to learn.
     """
     kept = {user: items for user, items in sequences.items() if len(items) > 1}
     if not any(len(items) > 3 for items in kept.values()):
@@ -122,7 +126,7 @@ def judge_leave_one_out(
         took = {"epochs": fitted.passes, "train_seconds": round(fitted.seconds, 2)}
         figures = metrics | counts | took
         run.note(figures=figures)
-        return Judged(model, data, figures, found)
+        return Judged(model, data, figures, found, fitted.stopped)
 
 
 def run_name(name: str, recipe: Recipe, seed: int) -> str:

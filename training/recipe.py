@@ -113,6 +113,8 @@ def load_recipe(size: str) -> Recipe:
             return parse_recipe(own.read_text(), name=own.name)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"model size {own} cannot be read as text: {error}") from error
+    if size.endswith((".yaml", ".yml")):
+        raise ConfigError(f"model size {size}: there is no such file")
     if size not in SIZES:
         raise ConfigError(
             f"no model size {size!r}: training/sizes has {', '.join(SIZES)}; "

@@ -101,10 +101,10 @@ def items(
     mapping: Mapping = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Your own catalogue; items of the same id are replaced."""
+    """Your own catalogue; items of the same id are replaced. An id is all that an item needs."""
 
     table = read_items(path, mapping=parse_mapping(mapping or [], ITEM_SCHEMA.names))
-    _report(load(Dataset(RAW_SCHEMA.empty_table(), table)), as_json)
+    _print({"items": load(Dataset(RAW_SCHEMA.empty_table(), table)).items}, as_json)
 
 
 def _report(loaded: Loaded, as_json: bool) -> None:

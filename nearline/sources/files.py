@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -59,26 +60,26 @@ def read_events(
 def read_items(path: Path, *, mapping: Mapping[str, str], option: str = "--mapping") -> pa.Table:
     """Items of a file; categories may be a list or a text separated by `|`, vectors a JSON text.
 
-    `option` is what an error names for giving the `mapping`.
-
+    An item needs no more than its id. `option` is what an error names for giving the `mapping`.
     Raises BadInput when the file or a needed column is missing, a value has the wrong type, or
     vectors of one kind differ in length.
     """
     frame = _read(path)
     found = _rename(frame, mapping, ITEM_SCHEMA.names)
-    _require(found, ["item_id", "title", "created_ts"], path, frame, option)
+    _require(found, ["item_id"], path, frame, option)
     found["item_id"] = _texts(found["item_id"])
-    found["created_ts"] = pd.to_datetime(found["created_ts"], utc=True, format="ISO8601")
     if "categories" in found:
         found["categories"] = found["categories"].map(_categories)
     if "available" not in found:
         found["available"] = True
     try:
+        if "created_ts" in found:
+            found["created_ts"] = _moments(found, "created_ts")
         for name in found.columns.intersection(list(MODALITIES)):
-            found[name] = found[name].map(_vector, na_action="ignore")
+            found[name] = _vectors(found, name)
         items = conform(found, ITEM_SCHEMA)
         require_alike(items, widths_of(items))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, json.JSONDecodeError, BadInput) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, BadInput) as error:
         raise BadInput(f"{path}: {error}") from error
     return items
 
@@ -137,8 +138,36 @@ def _content_ids(rows: pd.DataFrame) -> pd.Series:
     return hashes.map("{:016x}".format)
 
 
-def _vector(value: object) -> object:
-    return json.loads(value) if isinstance(value, str) else value
+def _moments(found: pd.DataFrame, name: str) -> pd.Series:
+    times = pd.to_datetime(found[name], utc=True, errors="coerce", format="ISO8601")
+    unread = np.flatnonzero(times.isna() & found[name].notna()).tolist()
+    if unread:
+        raise _unreadable(found, name, unread[0], "no ISO 8601 time")
+    return times
+
+
+def _vectors(found: pd.DataFrame, name: str) -> list[np.ndarray | None]:
+    vectors: list[np.ndarray | None] = [None] * len(found)
+    for row in np.flatnonzero(found[name].notna()).tolist():
+        try:
+            vectors[row] = _vector(found[name].iat[row])
+        except (TypeError, ValueError) as error:
+            raise _unreadable(found, name, row, "no list of numbers") from error
+    return vectors
+
+
+def _vector(value: object) -> np.ndarray:
+    numbers = json.loads(value) if isinstance(value, str) else value
+    vector = np.asarray(numbers, dtype=np.float32)
+    if vector.ndim != 1:
+        raise ValueError(f"{vector.ndim} dimensions")
+    return vector
+
+
+def _unreadable(found: pd.DataFrame, name: str, row: int, why: str) -> BadInput:
+    """What to raise for a value of an item, by the place of its row."""
+    item, value = found["item_id"].iat[row], str(found[name].iat[row])[:40]
+    return BadInput(f"item {item!r}: {name} is {value!r}, {why}")
 
 
 def _categories(value: object) -> list[str]:

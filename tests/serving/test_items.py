@@ -58,6 +58,15 @@ def test_an_item_that_is_put_is_part_of_the_next_answer(world: Any, client: Any)
     assert catalogue(world) == dict.fromkeys(ITEMS, "old")
 
 
+def test_an_item_needs_no_title(world: Any, client: Any) -> None:
+    silent = item("i1")
+    del silent["title"]
+    assert client.put("/v1/items", json=silent).json()["accepted"] == 1
+    assert trending(client) == dict.fromkeys(ITEMS, "old") | {"i1": None}
+    close(world)
+    assert catalogue(world)["i1"] is None
+
+
 def test_the_first_items_that_are_put_hide_no_others(world: Any, eventually: Any) -> None:
     world.promote(ITEMS)
     with world.client() as client:
@@ -114,7 +123,7 @@ def test_a_bad_item_does_not_keep_the_others_out(world: Any, client: Any) -> Non
     assert (answer.status_code, body["accepted"], body["refused"]) == (207, 1, 6)
     told = [receipt["reason"] for receipt in body["items"]]
     for reason, expected in zip(
-        told, ["price", "expires_ts", "hidden", "colour", "title", "item:"], strict=False
+        told, ["price", "expires_ts", "hidden", "colour", "created_ts", "item:"], strict=False
     ):
         assert expected in reason
     assert told[-1] is None

@@ -2,14 +2,23 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from training.beyond import about_lists, contents_of, popularity, segments
+from training import beyond
+from training.beyond import contents_of, popularity, segments
 from training.sequences import as_interactions, vocabulary_of
 
 COUNTS = np.array([6, 1, 1, 0])
 WORDS = np.array([[1, 2, 0], [1, 3, 0], [4, 0, 0], [1, 2, 2]])
 LISTS = np.full((3, 10), -1, dtype=np.int32)
 LISTS[0, :2], LISTS[1, :3], LISTS[2, :1] = [0, 3], [0, 1, 2], [2]
+
+
+def about_lists(
+    lists: np.ndarray, counts: np.ndarray, contents: sparse.csr_array | None
+) -> dict[str, float]:
+    """Each list is of another user."""
+    return beyond.about_lists(lists, np.arange(len(lists)), counts, contents, seed=0)
 
 
 def test_novelty_is_the_information_of_what_is_shown() -> None:
@@ -41,6 +50,18 @@ def test_diversity_is_how_unlike_the_items_of_a_list_are() -> None:
     assert "diversity@10" not in about_lists(LISTS, COUNTS, contents_of(WORDS[:, :1])), (
         "nothing but ids"
     )
+
+
+def test_intervals_are_over_users() -> None:
+    two = np.tile(np.array([[0, 1], [2, 3]], dtype=np.int32), (50, 1))
+    counts, contents = np.array([6, 1, 1, 0]), contents_of(WORDS)
+    many, one = np.arange(100), np.zeros(100, dtype=int)
+    apart, same = (
+        beyond.about_lists(two, users, counts, contents, seed=0) for users in (many, one)
+    )
+    for name in ("novelty@10", "popularity@10", "diversity@10"):
+        assert apart[f"{name}_low"] < apart[name] < apart[f"{name}_high"]
+        assert same[f"{name}_low"] == same[name] == same[f"{name}_high"], "nobody else to draw"
 
 
 def test_nothing_is_said_of_no_lists() -> None:

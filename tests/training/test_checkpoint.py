@@ -1,4 +1,6 @@
 import itertools
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,9 @@ import pytest
 import torch
 
 from nearline.settings import settings
+from training import checkpoint
 from training import learning as module
+from training.checkpoint import Checkpoint
 from training.dataset import Interactions
 from training.learning import Fitted, Watch, fit, reproducible
 from training.model import Model
@@ -29,6 +33,8 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def one_thread(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each pass is kept, however short it is."""
+    monkeypatch.setattr(checkpoint, "SHARE", 1e9)
     monkeypatch.setenv("NEARLINE_TRAIN_THREADS", "1")
     settings.cache_clear()
 
@@ -37,6 +43,19 @@ def train(
     file: Path | None, *, kill_at: int = 0, learning: Learning = LEARNING, shape: Shape = SHAPE
 ) -> tuple[State, list[int]]:
     """The weights at the end, and the numbers of the passes that were watched."""
+    model, looks, _ = fitted(file, kill_at=kill_at, learning=learning, shape=shape)
+    return model.state_dict(), looks
+
+
+def fitted(
+    file: Path | None,
+    *,
+    kill_at: int = 0,
+    learning: Learning = LEARNING,
+    shape: Shape = SHAPE,
+    stop_at: float = math.inf,
+) -> tuple[Model, list[int], Fitted]:
+    """A model, the numbers of the passes that were watched, and what `fit` tells of it."""
     sequences = {f"u{n}": [f"i{(7 * n + step) % 40:02}" for step in range(8)] for n in range(30)}
     data = as_interactions(sequences, vocabulary_of(sequences))
     figures = iter([1.0, 3.0, 2.0, 2.5, 2.0])
@@ -52,8 +71,8 @@ def train(
         model = new_model(shape, np.zeros((40, 1), dtype=np.int64))
         watch = Watch("figure", figure, rises=True)
         targets = leave_one_out(data).learned
-        fit(model, data, targets, learning, watch=watch, seed=1, checkpoint=file)
-    return model.state_dict(), looks
+        how: Any = {"watch": watch, "seed": 1, "checkpoint": file, "stop_at": stop_at}
+        return model, looks, fit(model, data, targets, learning, **how)
 
 
 def same(one: State, other: State) -> bool:
@@ -85,24 +104,66 @@ def test_another_training_is_not_taken_up(tmp_path: Path) -> None:
         assert len(looks) == PASSES, told
 
 
-def test_seconds_before_a_kill_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, clock = tmp_path / "training.pt", itertools.count(0, 10)
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A clock on which ten seconds go by between two looks at it."""
+    ticks = itertools.count(0, 10)
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(ticks))
+    return ticks
+
+
+def test_seconds_before_a_kill_count(tmp_path: Path, clock: Iterator[int]) -> None:
+    file = tmp_path / "training.pt"
     with pytest.raises(Killed):
         train(file, kill_at=4)
     seconds = torch.load(file, weights_only=True)["state"]["seconds"]
     assert 0 < seconds < next(clock)
-    told: list[float] = []
-    original = fit
+    assert fitted(file)[2].seconds > seconds
 
-    def timed(*arguments: Any, **options: Any) -> Fitted:
-        found = original(*arguments, **options)
-        told.append(found.seconds)
-        return found
 
-    monkeypatch.setitem(globals(), "fit", timed)
-    train(file)
-    assert told[0] > seconds
+def test_a_kill_gives_no_more_time(
+    tmp_path: Path, clock: Iterator[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(module, "say", said.append)
+    file = tmp_path / "training.pt"
+    with pytest.raises(Killed):
+        train(file, kill_at=4)
+    seconds = torch.load(file, weights_only=True)["state"]["seconds"]
+    _, looks, told = fitted(file, stop_at=next(clock) + seconds)
+    assert (looks, told.passes, told.stopped) == ([1], 4, "time")
+    past = f"{seconds / 60:.1f} minutes"
+    assert said == [f"train: going on after 3 passes and {past}; 0.0 minutes are left"]
+
+
+@pytest.mark.parametrize(
+    ("patience", "stop_at", "stopped"),
+    [(PASSES, math.inf, "epochs"), (2, math.inf, "patience"), (2, 0.0, "time")],
+)
+def test_what_ended_it_is_told(patience: int, stop_at: float, stopped: str) -> None:
+    learning = LEARNING.model_copy(update={"patience": patience})
+    assert fitted(None, learning=learning, stop_at=stop_at)[2].stopped == stopped
+
+
+def test_writing_it_down_takes_a_small_share_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "SHARE", 0.05)
+    now = [0.0]
+
+    def save(state: Any, file: Path) -> None:
+        now[0] += 1
+        file.touch()
+
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpoint.torch, "save", save)
+    kept, kept_after = Checkpoint(tmp_path / "training.pt", "key"), []
+    for each in range(60):
+        now[0] += 1
+        if kept.due():
+            kept.save({}, [])
+            kept_after.append(each)
+    assert kept_after == [0, 20, 40]
 
 
 def test_a_damaged_file_is_told_and_passed_over(

@@ -15,7 +15,7 @@ from nearline.errors import BadInput, ConfigError, NotReady, ReleaseRefused, Unk
 from nearline.pushed import tell_pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.settings import settings
-from training import protocols
+from training import checkpoint, protocols
 from training.command import evaluate
 from training.dataset import Interactions
 from training.evaluation import Evaluation, measure
@@ -201,14 +201,32 @@ def test_a_killed_evaluation_goes_on_and_tells_the_same(
 
     with monkeypatch.context() as patch:
         patch.setattr(protocols, "measure", killed)
+        patch.setattr(checkpoint, "SHARE", 1e9)
         with pytest.raises(Killed):
             run_evaluate(*asked)
     (kept,) = (home / "evaluate").iterdir()
     run_evaluate(*asked)
     again = json.loads(figures.read_text())
+    assert again["stopped"] in ("patience", "epochs")
     del again["train_seconds"], whole["train_seconds"]
     assert again == whole
     assert not kept.exists()
+
+
+def test_an_interrupted_training_ends_with_a_sentence(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.nightly.train_nightly", interrupted)
+    monkeypatch.setattr(protocols, "judge_leave_one_out", interrupted)
+    sequences = home / "s.txt"
+    sequences.write_text("1 2 3 4 5")
+    for command in (["train", *HOURS], ["evaluate", "--sequences", str(sequences)]):
+        done = CliRunner(env={"COLUMNS": "300"}).invoke(build(), command)
+        assert done.exit_code == 130
+        assert "the same command goes on after the last pass kept" in done.output
 
 
 def test_last_items_are_taken_from_a_file_of_their_own(home: Path) -> None:

@@ -60,6 +60,7 @@ def test_a_fine_tune_is_a_child_that_names_its_line(trained: str) -> None:
     assert manifest.drift.users > 20
     assert 0 <= manifest.drift.changed < 0.5
     assert any("its parent on earlier events" in reason for reason in manifest.reasons)
+    assert any("its lists show" in reason for reason in manifest.reasons)
     assert set(manifest.files) == set(store.load(trained).manifest.files)
     old, new = (names.read_matrix(store.load(v).path) for v in (trained, version))
     kept = new[: len(old)]

@@ -33,7 +33,7 @@ def nothing() -> Evaluation:
         (0.5, 0.2, 60, False, True, "better than the best baseline, popular: NDCG@10 0.5"),
         (0.1, 0.4, 60, True, False, "worse than the best baseline"),
         (0.3, 0.3, 60, False, False, "not better beyond noise"),
-        (0.3, 0.3, 60, True, True, "fresher than what is live"),
+        (0.3, 0.3, 60, True, True, "nothing that is live is as fresh"),
         (0.1, 0.4, 5, True, True, "5 users with too few events"),
         (0.1, 0.4, 12, True, False, "worse than the best baseline"),
         (0.3, 0.3, 5, False, True, "5 users with too few events"),

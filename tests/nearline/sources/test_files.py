@@ -1,10 +1,14 @@
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from nearline.errors import BadInput
-from nearline.schema import RAW_SCHEMA
+from nearline.lake import CATALOGUE, Lake
+from nearline.schema import ITEM_SCHEMA, RAW_SCHEMA
+from nearline.sources.command import app
 from nearline.sources.files import parse_mapping, read_events, read_items
 
 ROWS = pd.DataFrame(
@@ -65,6 +69,30 @@ def test_items_take_lists_and_separated_categories(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_an_item_needs_no_more_than_its_id(suffix: str, tmp_path: Path) -> None:
+    path = write(pd.DataFrame({"sku": ["a", "b"]}), tmp_path / f"items{suffix}")
+    items = read_items(path, mapping={"item_id": "sku"})
+    assert items.schema == ITEM_SCHEMA
+    assert items["item_id"].to_pylist() == ["a", "b"]
+    assert items["title"].null_count == items["created_ts"].null_count == 2
+    with pytest.raises(BadInput, match=r"no column item_id; .*--mapping item_id=COLUMN"):
+        read_items(path, mapping={})
+
+
+def test_a_load_of_items_tells_of_items_alone(home: Path) -> None:
+    path = write(pd.DataFrame({"item_id": ["a", "b"]}), home / "items.csv")
+    done = CliRunner().invoke(app, ["items", str(path), "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout) == {"items": 2}
+    assert Lake.open().read_snapshot(CATALOGUE, schema=ITEM_SCHEMA).num_rows == 2
+
+
+def test_a_time_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"item_id": ["a", "b"], "created_ts": ["2020-01-01", "soon"]})
+    with pytest.raises(BadInput, match=r"items\.csv: item 'b': created_ts is 'soon', no ISO 8601"):
+        read_items(write(frame, tmp_path / "items.csv"), mapping={})
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_items_bring_vectors(suffix: str, tmp_path: Path) -> None:
     vectors = [[0.5, -1.0], None]
     frame = pd.DataFrame(
@@ -86,8 +114,10 @@ def test_items_bring_vectors(suffix: str, tmp_path: Path) -> None:
     [
         (["[1, 2]", "[1]"], "item 'b': image_vector has 1 numbers, those of other items have 2"),
         (["[1, 2]", "[1, NaN]"], "item 'b': image_vector holds what is no finite number"),
-        (["[1, 2]", "[1"], "items.csv: .*delimiter"),
-        (["[1, 2]", '["x", 1]'], "items.csv: .*x"),
+        (["[1, 2]", "[1"], r"items.csv: item 'b': image_vector is '\[1', no list of numbers"),
+        (["[1, 2]", "foo"], "items.csv: item 'b': image_vector is 'foo', no list of numbers"),
+        (["[1, 2]", '["x", 1]'], "item 'b': image_vector is .*x.*, no list of numbers"),
+        (["[1, 2]", "7"], "item 'b': image_vector is '7', no list of numbers"),
     ],
 )
 def test_vectors_that_are_not_alike_are_refused(
