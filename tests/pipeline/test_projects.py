@@ -11,9 +11,9 @@ from feast.repo_config import load_repo_config
 from feature_repo import store as feature_repo_store
 from nearline.errors import ConfigError, NearlineError
 from nearline.lake import Lake
-from nearline.pushed import tell_pushed
+from nearline.pushed import pushed, tell_pushed
 from nearline.settings import settings
-from pipeline.online import feature_store, forget_users, materialize, pushed, stored_of
+from pipeline.online import feature_store, forget_users, materialize, stored_of
 from tests.pipeline.test_online import close, flush_or_skip, hour, read, sequence, write
 
 REDIS = "redis://127.0.0.1:6379/14"

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nearline.closed_arms import ClosedArms
-from nearline.errors import BadInput
+from nearline.errors import BadInput, CorruptRelease
 from nearline.experiments import Assigned, Experiments, Guardrails
 from nearline.intake import close_hours
 from nearline.intake.impressions import IMPRESSION_SCHEMA, IMPRESSIONS
@@ -122,7 +122,7 @@ def test_a_file_that_comes_while_the_store_is_out_of_reach_is_taken_later(
     service.trials.refresh()
     pointer.write_text("{")
     write(two(releases[1]))
-    with pytest.raises(ValueError, match="JSON"):
+    with pytest.raises(CorruptRelease, match=r"active\.json of the releases is damaged"):
         service.trials.refresh()
     pointer.write_text(whole)
     service.trials.refresh()
