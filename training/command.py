@@ -180,7 +180,8 @@ def list_releases(as_json: JsonFlag = False) -> None:
     """All releases, oldest first; the active one is marked.
 
     A night's NDCG@10 is that of the newest events before it learned them; of an hour it is told
-    how well it foresees what came before the hour, and how well its parent did.
+    how well it foresees what came before the hour, and how well its parent did. Of a parent the end
+    of its version is shown.
     Example: nearline releases list --json
     """
     store = ReleaseStore.open()
@@ -192,7 +193,7 @@ def list_releases(as_json: JsonFlag = False) -> None:
         [
             "*" if manifest.version == active else "",
             manifest.version,
-            manifest.parent,
+            manifest.parent and manifest.parent.rpartition("-")[-1],
             f"{manifest.window_end:%Y-%m-%d %H:%M}",
             "passed" if manifest.promoted else "refused",
             _figure(manifest.metrics.get("ndcg@10")),
@@ -201,7 +202,7 @@ def list_releases(as_json: JsonFlag = False) -> None:
         for manifest in manifests
     ]
     columns = ["", "version", "parent", "data until", "gate", "NDCG@10", "kept NDCG@10"]
-    print_table("releases", columns, rows)
+    print_table("releases", columns, rows, whole=["version", "parent", "gate"])
 
 
 @releases.command("show")
@@ -362,7 +363,8 @@ def _facts(manifest: ReleaseManifest, active: str | None) -> dict[str, Any]:
 
 
 def _figure(value: float | None) -> str | None:
-    return None if value is None else f"{value:g}"
+    """Four digits, and none of what is counted; the JSON has them all."""
+    return None if value is None else f"{value:.4f}" if value % 1 else f"{value:.0f}"
 
 
 def _say_active(version: str, as_json: bool) -> None:

@@ -29,8 +29,8 @@ class Killed(BaseException):
     """What the operating system does."""
 
 
-def run(*words: str) -> str:
-    done = CliRunner(env={"COLUMNS": "300"}).invoke(build(), list(words))
+def run(*words: str, columns: int = 300) -> str:
+    done = CliRunner(env={"COLUMNS": str(columns)}).invoke(build(), list(words))
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -68,6 +68,7 @@ def test_releases_are_listed_shown_and_rolled_back(home: Path) -> None:
     listed = json.loads(run("releases", "list", "--json"))
     assert [(row["version"], row["active"]) for row in listed] == [(first, False), (second, True)]
     assert first in run("releases")
+    assert first in run("releases", columns=80), "a version can be copied from any terminal"
     assert "worse than the best baseline" in run("releases", "show", first)
     assert json.loads(run("releases", "rollback", "--json")) == {"active": first}
     assert store.active() == first
@@ -150,7 +151,7 @@ def test_a_real_fine_tune_through_the_command(trained: str) -> None:
     shown = run("releases", "show", told["version"])
     assert "of the night's lists changed (at most 25%), 20 h" in shown
     foreseen, kept, before = (
-        f"{told['metrics'][f'{whose}_ndcg@10']:g}"
+        f"{told['metrics'][f'{whose}_ndcg@10']:.4f}"
         for whose in ("parent", "retention", "retention_parent")
     )
     cells = [[cell.strip() for cell in line.split("│")] for line in shown.splitlines()]
