@@ -250,6 +250,7 @@ def test_a_young_sites_nights_are_compared_on_what_came_since(
 ) -> None:
     fill(orderly(), [f"i{n:02}" for n in range(80)], days=8)
     store, four_days = ReleaseStore.open(), Window(START, START.replace(day=5))
+    bound(monkeypatch, epochs=15)
     good = train_nightly(four_days)
     store.promote(good)
     bound(monkeypatch, epochs=1)
