@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nearline.replacing import to_disk
 from nearline.schema import RECEIVED_TS
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def whole_lines(path: str, start: int) -> tuple[list[bytes], int]:
 def sync_hour(root: Path, hour: datetime) -> None:
     """Make sure that what a dead writer left is on disk, before anyone relies on it."""
     for path in hour_folder(root, hour).glob("*.jsonl"):
-        sync(path)
+        to_disk(path)
 
 
 class HourFile:
@@ -123,7 +124,7 @@ class HourFile:
         self.ended = False
         self._syncing = threading.Lock()
         for made in (folder, folder.parent, root):
-            sync(made)
+            to_disk(made)
 
     def write(self, lines: Sequence[bytes]) -> int:
         """Add lines; returns how much is written, for `sync`.
@@ -223,12 +224,3 @@ class HourLock:
             yield
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
-
-
-def sync(path: Path) -> None:
-    """Bring a file, or the entries of a folder, to disk."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

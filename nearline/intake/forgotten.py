@@ -23,9 +23,10 @@ import pyarrow.compute as pc
 from nearline.erasure import Since, owners
 from nearline.errors import NotKept
 from nearline.identity import keyed_hash, stored_id
-from nearline.intake.files import sync, whole_lines
+from nearline.intake.files import whole_lines
 from nearline.intake.writer import utc_now
 from nearline.locks import alone
+from nearline.replacing import to_disk
 from nearline.schema import USER_ID
 from nearline.settings import settings
 
@@ -208,7 +209,7 @@ def _tell(wish: Wish, *, done: bool) -> None:
         wishes.write(b"\n" + json.dumps(row).encode() + b"\n")
         wishes.flush()
         os.fsync(wishes.fileno())
-    sync(forgotten_root())
+    to_disk(forgotten_root())
 
 
 def _pending_folder() -> Path:
@@ -236,4 +237,4 @@ def _keep(wish: Wish) -> None:
         out.flush()
         os.fsync(out.fileno())
     staged.replace(path)
-    sync(path.parent)
+    to_disk(path.parent)
