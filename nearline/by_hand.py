@@ -22,12 +22,12 @@ def text_of(path: Path) -> str:
         raise ConfigError(f"{path} cannot be read: {error}") from error
 
 
-def judged(text: str, path: Path, shape: TypeAdapter[T], *, empty: T) -> T:
-    """What the YAML of a file tells. Raises ConfigError that names `path` and what is wrong."""
+def judged(text: str, file: Path | str, shape: TypeAdapter[T], *, empty: T | None) -> T:
+    """What the YAML of a file tells. Raises ConfigError that names `file` and what is wrong."""
     try:
         told = yaml.safe_load(text)
         return shape.validate_python(empty if told is None else told)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {one_line(error)}") from error
+        raise ConfigError(f"{file}: {one_line(error)}") from error
     except (yaml.YAMLError, ValueError) as error:  # a ValueError: a date that no calendar has
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{file}: {error}") from error

@@ -5,11 +5,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from nearline.by_hand import judged
 from nearline.errors import ConfigError
-from nearline.faults import one_line
 from nearline.schema import LARGEST_VALUE
 
 BUILT_IN = ("commerce", "entertainment", "social")
@@ -97,6 +96,9 @@ class Domain(BaseModel):
         return next((step for step in steps if self.event_types[step].positive), steps[0])
 
 
+_FILE = TypeAdapter(Domain)
+
+
 @cache
 def load_domain(name_or_path: str) -> Domain:
     """The built-in domain of that name, or the domain file at that path.
@@ -111,9 +113,4 @@ def load_domain(name_or_path: str) -> Domain:
         raise ConfigError(
             f"no domain {name_or_path!r}: use {', '.join(BUILT_IN)}, or the path of a YAML file"
         )
-    try:
-        return Domain.model_validate(yaml.safe_load(text))
-    except ValidationError as error:
-        raise ConfigError(f"domain file {name_or_path}: {one_line(error)}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"domain file {name_or_path}: {error}") from error
+    return judged(text, f"domain file {name_or_path}", _FILE, empty=None)
