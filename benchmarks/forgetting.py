@@ -20,7 +20,7 @@ from nearline.domains import load_domain
 from nearline.settings import settings
 from training.dataset import cut_time
 from training.evaluation import Evaluation, interval
-from training.nightly import HELD_OUT
+from training.lesson import HELD_OUT
 from training.replay.clocks import HOWS, Clock
 from training.replay.data import Source
 from training.replay.memory import remembered

@@ -1,16 +1,12 @@
 """The night: the whole model learned again from the lake, measured, judged and published."""
 
 import logging
-import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from nearline.domains import load_domain
-from nearline.errors import BadInput
 from nearline.lake import Lake
 from nearline.releases import ReleaseStore
 from nearline.sequence import Vocabulary, microseconds
@@ -21,82 +17,24 @@ from training.baselines import all_baselines, decayed_popularity
 from training.bundle import Bundle
 from training.champion import Champion, kept_answers, keys
 from training.content import content_ids, given_vectors, given_widths
-from training.dataset import (
-    Interactions,
-    cut_time,
-    interactions,
-    read_catalogue,
-    read_events,
-)
+from training.dataset import Interactions, interactions, read_catalogue, read_events
 from training.device import within_memory
 from training.evaluation import Evaluation, drawn, model_scorer
 from training.exam import Exam
-from training.learning import Fitted, Warmed, Watch, fit, reproducible, warm, watched_loss
+from training.learning import Fitted, Warmed, reproducible, watched_loss
+from training.lesson import Lesson, NightTime, Split, split_by_time
 from training.model import Model, ModelConfig
-from training.neighbours import neighbours
 from training.publishing import Clock, learned_last, publish
 from training.ranking.night import RankerSchool
-from training.recipe import Learning, Recipe, load_recipe
+from training.recipe import Recipe, load_recipe
 from training.texts import encoded
 from training.together import leave_the_rest_to_the_leader
 from training.tracking import tracked
 
 log = logging.getLogger(__name__)
 
-HELD_OUT = 0.1
-"""Share of the events, the newest ones, that the model is measured on before it learns them."""
-
-WATCHED = 0.05
-"""Share of the rest, the newest again, that tells when to stop."""
-
-WATCHED_TIME, HELD_OUT_TIME = 0.07, 0.13
-"""Shares of a night's time that are kept for learning the watched and the held-out events."""
-
 _MOST_SCORES = 400_000_000
 """Held-out events times items that each method is asked for, at most."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Targets in the order of time, and where the held-out slice begins (microseconds)."""
-
-    learned: np.ndarray
-    watched: np.ndarray
-    held_out: np.ndarray
-    cut: int
-
-    @property
-    def earlier(self) -> np.ndarray:
-        """What is learned before the held-out slice is asked for."""
-        return np.concatenate([self.learned, self.watched])
-
-
-@dataclass(frozen=True)
-class NightTime:
-    """From when until when a night may learn (time.monotonic seconds).
-
-    Each part ends early enough to leave the later ones their shares. Measuring, which comes between
-    the parts, takes from no part: each has its own share in any case.
-    """
-
-    begin: float
-    end: float
-
-    def for_most(self) -> float:
-        """When what is before the watched events has to be learned."""
-        return self._until(own=0.0, later=WATCHED_TIME + HELD_OUT_TIME)
-
-    def for_watched(self) -> float:
-        """When the watched events have to be learned; asked for as they begin to be."""
-        return self._until(own=WATCHED_TIME, later=HELD_OUT_TIME)
-
-    def for_held_out(self) -> float:
-        """When the held-out events have to be learned; asked for as they begin to be."""
-        return self._until(own=HELD_OUT_TIME, later=0.0)
-
-    def _until(self, *, own: float, later: float) -> float:
-        whole = self.end - self.begin
-        return max(self.end - later * whole, time.monotonic() + own * whole)
 
 
 def train_nightly(window: Window) -> str:
@@ -121,21 +59,15 @@ def train_nightly(window: Window) -> str:
     with reproducible(config.seed), within_memory(), following as run:
         model = new_model(recipe, vocabulary, catalogue)
         watch = run.watched(watched_loss(split.watched, recipe.learning))
-        lesson = (model, data, split, recipe.learning)
         night = NightTime(clock.began, clock.began + 60 * config.max_train_minutes)
-        fitted = learn(
-            *lesson,
-            watch=watch,
-            seed=config.seed,
-            stop_at=night.for_most(),
-            checkpoint=config.home / "training.pt",
-        )
+        lesson = Lesson(model, data, split, recipe.learning, night, config.seed)
+        fitted = lesson.most(watch=watch, checkpoint=config.home / "training.pt")
         leave_the_rest_to_the_leader()
         clock.lap("learn")
         school = RankerSchool(data, vocabulary, catalogue)
         ranker = school.taught(model, split.watched, asked)
         clock.lap("learn the ranker")
-        watched = learn_watched(*lesson, seed=config.seed, stop_at=night.for_watched())
+        watched = lesson.watched()
         clock.lap("learn the watched")
         exam = Exam(data, asked, split.earlier, model.item_tower.content.words.numpy())
         found = exam.ask(model_scorer(model, data))
@@ -146,7 +78,7 @@ def train_nightly(window: Window) -> str:
         clock.lap("judge the ranker")
         which = keys(data, asked, vocabulary)
         checks = compare(found, others, which, window, exam, vocabulary, catalogue)
-        held_out = learn_held_out(*lesson, seed=config.seed, stop_at=night.for_held_out())
+        held_out = lesson.held_out()
         clock.lap("learn the newest")
         bundle = Bundle(
             model,
@@ -174,29 +106,6 @@ def train_nightly(window: Window) -> str:
         return version
 
 
-def split_by_time(data: Interactions, window: Window) -> Split:
-    """The newest events held out, the newest of the rest watched.
-
-    Raises BadInput when nothing is left to learn from.
-    """
-    if len(data) == 0:
-        raise BadInput(
-            f"nothing to learn from: no event in {window} is about an item of the catalogue; "
-            "load events and items that belong together"
-        )
-    cut = cut_time(data.times, HELD_OUT)
-    rest = data.times[data.times < cut]
-    early = cut_time(rest, WATCHED) if len(rest) else cut
-    learned = data.targets(before=early)
-    if len(learned) == 0:
-        raise BadInput(
-            f"nothing to learn from in {window}: among {len(data)} events of "
-            f"{len(data.user_ids)} users none follows an earlier event of the same user; "
-            "take a longer window"
-        )
-    return Split(learned, data.targets(since=early, before=cut), data.targets(since=cut), cut)
-
-
 def new_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: pa.Table) -> Model:
     """A model that has learned nothing yet, for the items of the catalogue."""
     content = content_ids(catalogue, buckets=recipe.model.content_buckets)
@@ -217,63 +126,6 @@ def new_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: pa.Table) -> Mo
     )
     given = given_vectors(catalogue, config.given)
     return Model(config, torch.from_numpy(content), torch.from_numpy(given))
-
-
-def learn(
-    model: Model,
-    data: Interactions,
-    split: Split,
-    learning: Learning,
-    *,
-    watch: Watch | None,
-    seed: int,
-    stop_at: float,
-    checkpoint: Path | None = None,
-) -> Fitted:
-    """Learn what is before the watched events.
-
-    With a file as `checkpoint`, a night that was killed goes on after its last whole pass.
-    """
-    items, most = model.config.items, learning.neighbours
-    model.item_tower.link(neighbours(data, split.learned, items=items, most=most))
-    return fit(
-        model,
-        data,
-        split.learned,
-        learning,
-        watch=watch,
-        seed=seed,
-        stop_at=stop_at,
-        checkpoint=checkpoint,
-    )
-
-
-def learn_watched(
-    model: Model,
-    data: Interactions,
-    split: Split,
-    learning: Learning,
-    *,
-    seed: int,
-    stop_at: float,
-) -> Warmed:
-    """Learn at last what told when to stop."""
-    watched, before = split.watched, split.learned
-    return warm(model, data, watched, before, learning, seed=seed, stop_at=stop_at)
-
-
-def learn_held_out(
-    model: Model,
-    data: Interactions,
-    split: Split,
-    learning: Learning,
-    *,
-    seed: int,
-    stop_at: float,
-) -> Warmed:
-    """Learn the newest slice at last, once the model was measured on it."""
-    held_out, before = split.held_out, split.earlier
-    return warm(model, data, held_out, before, learning, seed=seed, stop_at=stop_at)
 
 
 def compare(

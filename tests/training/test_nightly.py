@@ -19,10 +19,11 @@ from nearline.schema import EVENT_SCHEMA, ITEM_SCHEMA
 from nearline.settings import settings
 from nearline.sources.dataset import conform
 from nearline.windows import HOUR, Window
-from training import gate, nightly
+from training import gate, lesson, nightly
 from training.dataset import Interactions
 from training.finetune import finetune
 from training.learning import Fitted, fit
+from training.lesson import Lesson, NightTime
 from training.model import Model
 from training.nightly import train_nightly
 from training.recipe import load_recipe
@@ -103,7 +104,7 @@ def test_an_order_is_learned_and_a_model_of_shuffled_labels_is_refused(
     good = ReleaseStore.open().load(train_nightly(week)).manifest
     assert good.promoted, good.reasons
     assert good.metrics["recall@10"] > 0.7
-    monkeypatch.setattr(nightly, "fit", fit_on_shuffled_labels)
+    monkeypatch.setattr(lesson, "fit", fit_on_shuffled_labels)
     bad = ReleaseStore.open().load(train_nightly(week)).manifest
     assert not bad.promoted
     assert "worse than the best baseline" in bad.reasons[0]
@@ -205,14 +206,12 @@ def test_what_is_held_out_changes_nothing_that_is_learned_before(
 def test_a_night_that_learns_what_it_is_asked_for_is_seen(
     fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def leaky(
-        model: Model, data: Interactions, split: nightly.Split, *args: Any, **options: Any
-    ) -> Fitted:
-        learned = np.sort(np.concatenate([split.learned, split.held_out]))
-        return learn(model, data, replace(split, learned=learned), *args, **options)
+    def leaky(self: Lesson, **options: Any) -> Fitted:
+        learned = np.sort(np.concatenate([self.split.learned, self.split.held_out]))
+        return most(replace(self, split=replace(self.split, learned=learned)), **options)
 
-    learn = nightly.learn
-    monkeypatch.setattr(nightly, "learn", leaky)
+    most = Lesson.most
+    monkeypatch.setattr(Lesson, "most", leaky)
     world = orderly()
     first, later = (
         learned_before_it_is_asked(fill, monkeypatch, each)
@@ -341,8 +340,8 @@ def test_the_time_budget_ends_the_training(
 
 def test_a_nights_last_parts_keep_their_share_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(nightly.time, "monotonic", lambda: now[0])
-    night = nightly.NightTime(1000, 1100)
+    monkeypatch.setattr(lesson.time, "monotonic", lambda: now[0])
+    night = NightTime(1000, 1100)
     assert night.for_most() == pytest.approx(1080)
     assert night.for_watched() == pytest.approx(1087), "what was left by the part before is its own"
     now[0] = 1090.0

@@ -2,7 +2,7 @@
 
 from training.dataset import cut_time
 from training.evaluation import Evaluation, evaluate, model_scorer
-from training.nightly import HELD_OUT
+from training.lesson import HELD_OUT
 from training.replay.models import ModelLine
 from training.replay.timeline import Timeline
 

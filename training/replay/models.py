@@ -19,15 +19,9 @@ from training.dataset import NONE, Interactions
 from training.evaluation import Scorer
 from training.finetune import link_fresh, nothing_new, popularity, split_hours, with_history
 from training.learning import reproducible, warm, watched_loss
+from training.lesson import Lesson, NightTime, split_by_time
 from training.model import Model, ModelConfig
-from training.nightly import (
-    NightTime,
-    learn,
-    learn_held_out,
-    learn_watched,
-    new_model,
-    split_by_time,
-)
+from training.nightly import new_model
 from training.recipe import Learning, load_recipe
 from training.replay.clocks import Clock, How, encoded_at
 from training.replay.play import OutOfTime
@@ -64,10 +58,8 @@ def learn_night(timeline: Timeline, moment: int, *, seed: int, stop_at: float) -
     with reproducible(seed):
         model = new_model(recipe, vocabulary, catalogue)
         watch = watched_loss(split.watched, recipe.learning)
-        lesson = (model, data, split, recipe.learning)
-        fitted = learn(*lesson, watch=watch, seed=seed, stop_at=night.for_most())
-        watched = learn_watched(*lesson, seed=seed, stop_at=night.for_watched())
-        held_out = learn_held_out(*lesson, seed=seed, stop_at=night.for_held_out())
+        lesson = Lesson(model, data, split, recipe.learning, night, seed)
+        fitted, watched, held_out = lesson.most(watch=watch), lesson.watched(), lesson.held_out()
     counts = decayed_popularity(data, items=items, now=moment)
     bundle = Bundle(model.eval(), vocabulary, counts, size, recipe.learning)
     return Learned(bundle, fitted.made, fitted.cut or watched.cut or held_out.cut)

@@ -16,7 +16,7 @@ from nearline.releases import ReleaseManifest, ReleaseStore
 from nearline.sequence import Vocabulary, microseconds
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
-from training import gate, nightly
+from training import gate, lesson
 from training.bundle import read_bundle
 from training.dataset import Interactions, interactions
 from training.finetune import finetune
@@ -32,7 +32,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """The made-up stream is short, and few of its events are first touches: popularity wins."""
     monkeypatch.setattr(night, "ENOUGH", 10)
     monkeypatch.setattr(gate, "LEAST_USERS", 1000)
-    monkeypatch.setattr(nightly, "WATCHED", 0.3)
+    monkeypatch.setattr(lesson, "WATCHED", 0.3)
 
 
 def trained(window: Window) -> ReleaseManifest:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from nearline.settings import settings
+from training import lesson
 from training.baselines import DAY_US
 from training.replay import models
 from training.replay.clocks import Clock, parse_policies
@@ -74,22 +75,23 @@ def test_a_first_night_that_was_cut_is_learned_again_with_more_time(
 def test_all_parts_of_a_night_end_with_its_time(
     world: Timeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, float] = {}
+    asked: list[float] = []
 
     def noted(name: str) -> Callable[..., object]:
-        honest = getattr(models, name)
+        honest = getattr(lesson, name)
 
-        def told(*lesson: object, stop_at: float, **options: object) -> object:
-            asked[name] = stop_at
-            return honest(*lesson, stop_at=stop_at, **options)
+        def told(*learned: object, stop_at: float, **options: object) -> object:
+            asked.append(stop_at)
+            return honest(*learned, stop_at=stop_at, **options)
 
         return told
 
-    for name in ("learn", "learn_watched", "learn_held_out"):
-        monkeypatch.setattr(models, name, noted(name))
+    for name in ("fit", "warm"):
+        monkeypatch.setattr(lesson, name, noted(name))
     end = time.monotonic() + 1000
     learned = models.learn_night(world, world.start, seed=3, stop_at=end)
-    assert asked["learn"] < asked["learn_watched"] < asked["learn_held_out"] == end
+    for_most, for_watched, for_held_out = asked
+    assert for_most < for_watched < for_held_out == end
     assert (learned.passes, learned.cut) == (tiny().learning.epochs, False)
     cut = models.learn_night(world, world.start, seed=3, stop_at=time.monotonic())
     assert cut.cut
