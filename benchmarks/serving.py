@@ -255,7 +255,7 @@ async def _ask(connection: Connection, call: Call) -> tuple[int, bytes]:
     """One request on an open connection; its status and what came."""
     reader, writer = connection
     sent = b"" if call.body is None else json.dumps(call.body).encode()
-    head = f"{'GET' if call.body is None else 'POST'} {call.path} HTTP/1.1\r\nHost: x\r\n"
+    head = f"{'GET' if call.body is None else 'POST'} {call.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     if sent:
         head += f"Content-Type: application/json\r\nContent-Length: {len(sent)}\r\n"
     writer.write(f"{head}\r\n".encode() + sent)
