@@ -141,7 +141,8 @@ class SearchIndex:
         """What has a rarer one of some words: common ones only add to its score.
 
         Else the shortest items that have a common word would be scored in place of these. Without
-        a word that MOST_SCORED items or fewer have, the rarest are what is rarer.
+        a word that MOST_SCORED items or fewer have, the rarest are what is rarer. A rarer word
+        stands in both halves of the query, so it counts twice.
         """
         counts = {term: self._items.execute(_COUNT, (term,)).fetchone()[0] for term in terms}
         most = max(MOST_SCORED, min(filter(None, counts.values()), default=0))
