@@ -8,10 +8,12 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from threading import Lock
+
+import numpy as np
 
 from nearline.locks import alone
 from serving.catalogue import Catalogue, Mark, Snapshot, Words
@@ -22,6 +24,12 @@ log = logging.getLogger(__name__)
 MOST_FOUND = 2000
 """So many items, the best of those that may be shown, are looked at for one search."""
 
+MOST_SCORED = 10_000
+"""Of more items that have the words, so many are scored: those put last, then the shortest.
+
+Of items that have a word once in the title, the shortest are the best by BM25.
+"""
+
 _MOST_WORDS = 16
 _KEPT_FROM = 10_000
 """An index of fewer items is sooner made than asked about."""
@@ -29,7 +37,7 @@ _KEPT_FROM = 10_000
 _MOST_FILTERS = 16
 """Of so many filters it is kept which items they want, a byte an item."""
 
-_SUFFIX = ".v1.sqlite"
+_SUFFIX = ".v2.sqlite"
 """Of kept indexes; another number for another way to make them."""
 
 _WORD = re.compile(r"\w+")
@@ -41,11 +49,24 @@ _TABLE = """
 """
 _PUT = "REPLACE INTO items (rowid, item_id, title, categories, text) VALUES (?, ?, ?, ?, ?)"
 _FIND = """
-    SELECT item_id, -bm25(items, 0, 10, 5, 1) AS score
-    FROM items WHERE items MATCH ? AND wanted(rowid) ORDER BY score DESC, item_id LIMIT ?
+    WITH scored AS (
+        SELECT rowid AS place, -bm25(items, 0, 10, 5, 1) AS score
+        FROM items WHERE items MATCH :words AND substr(:wanted, rowid + 1, 1) = x'01'
+        ORDER BY rowid DESC LIMIT :most_scored
+    ), best AS (
+        SELECT place, score FROM scored ORDER BY score DESC, place DESC LIMIT :most_found
+    )
+    SELECT items.item_id, score
+    FROM best JOIN items ON items.rowid = place ORDER BY score DESC, place DESC
 """
+"""A word in the title counts ten times as much as one in the text, in a category five times.
+
+SQLite looks into `wanted` by itself: a call of Python for each item would wait for Python's lock,
+and the ids of all items that are scored take as long as their scores.
+"""
+
+_COUNT = "SELECT count(*) FROM items WHERE items MATCH ?"
 _HAS = "SELECT 1 FROM items WHERE items MATCH ? LIMIT 1"
-"""A word in the title counts ten times as much as one in the text, in a category five times."""
 
 
 class SearchIndex:
@@ -61,6 +82,7 @@ class SearchIndex:
         self._items = _index(iter(()))
         self._snapshot: Snapshot | None = None
         self._state = Catalogue()
+        self._rows, self._places = _orders(self._state.snapshot)
         self._added: dict[str, int] = {}
         self._wanted_by: dict[Filters, tuple[Mark, bytearray]] = {}
         self._using = Lock()
@@ -75,19 +97,22 @@ class SearchIndex:
         if catalogue.snapshot is self._snapshot:
             return
         items = _index_of(catalogue.snapshot, self._folder)
+        orders = _orders(catalogue.snapshot)
         with self._using:
             self._items.close()
             self._items, self._snapshot = items, catalogue.snapshot
             self._state, self._added, self._wanted_by = Catalogue(catalogue.snapshot), {}, {}
+            self._rows, self._places = orders
 
     def has(self, text: str, catalogue: Catalogue, *, every: bool) -> bool:
         """Whether any item has every word of a text, or a word that begins with it; else any."""
-        asked = _query(text, every=every)
-        if not asked:
+        terms = _terms(text)
+        if not terms:
             return False
+        words = _all(terms) if every else _any(terms)
         with self._using:
             self._take_up(catalogue)
-            return self._items.execute(_HAS, (asked,)).fetchone() is not None
+            return self._items.execute(_HAS, (words,)).fetchone() is not None
 
     def find(
         self, text: str, catalogue: Catalogue, filters: Filters = ANY, *, every: bool
@@ -95,15 +120,40 @@ class SearchIndex:
         """Pairs of (item, BM25 score) for the words of a text, the MOST_FOUND best, best first.
 
         Those are items on offer that the filters want, and that have every word of it, or without
-        `every` any.
+        `every` any, where the items that have a rare word come first. Of more than MOST_SCORED not
+        all are scored.
         """
-        asked = _query(text, every=every)
-        if not asked:
+        terms = _terms(text)
+        if not terms:
             return []
         with self._using:
             self._take_up(catalogue)
-            self._items.create_function("wanted", 1, self._wanted(filters).__getitem__)
-            return self._items.execute(_FIND, (asked, MOST_FOUND)).fetchall()
+            wanted = self._wanted(filters)
+            if every:
+                return self._best(_all(terms), wanted)
+            found = self._with_rare(terms, wanted) if wanted.count(1) > MOST_SCORED else []
+            if len(found) < MOST_FOUND:
+                known = dict(found)
+                found += [p for p in self._best(_any(terms), wanted) if p[0] not in known]
+            return found[:MOST_FOUND]
+
+    def _with_rare(self, terms: Sequence[str], wanted: bytearray) -> list[tuple[str, float]]:
+        """What has a rarer one of some words: common ones only add to its score.
+
+        Else the shortest items that have a common word would be scored in place of these. Without
+        a word that MOST_SCORED items or fewer have, the rarest are what is rarer. A rarer word
+        stands in both halves of the query, so it counts twice.
+        """
+        counts = {term: self._items.execute(_COUNT, (term,)).fetchone()[0] for term in terms}
+        most = max(MOST_SCORED, min(filter(None, counts.values()), default=0))
+        rarer = [term for term in terms if counts[term] <= most]
+        if len(rarer) == len(terms):
+            return []
+        return self._best(f"({_any(rarer)}) AND ({_any(terms)})", wanted)
+
+    def _best(self, words: str, wanted: bytearray) -> list[tuple[str, float]]:
+        most = {"most_scored": MOST_SCORED, "most_found": MOST_FOUND}
+        return self._items.execute(_FIND, {"words": words, "wanted": wanted} | most).fetchall()
 
     def _take_up(self, catalogue: Catalogue) -> None:
         """Bring the index up to a state of its snapshot, unless it is beyond that already."""
@@ -122,7 +172,8 @@ class SearchIndex:
         mark, found = self._wanted_by.get(filters, (None, bytearray()))
         put = state.since(mark)
         if put is None:
-            found = bytearray((snapshot.on_offer & snapshot.matching(filters)).tobytes())
+            wanted = snapshot.on_offer & snapshot.matching(filters)
+            found = bytearray(wanted[self._rows].tobytes())
             put = state.changes.values()
         found.extend(bytes(len(snapshot) + len(self._added) - len(found)))
         for entry in put:
@@ -133,12 +184,19 @@ class SearchIndex:
         return found
 
     def _place(self, item_id: str) -> int:
-        """The index's row of an item: that of the snapshot, or one beyond for a new item."""
+        """Where an item is in the index: by the snapshot's lengths, or beyond for a new item."""
         known = int(self._snapshot.rows([item_id])[0]) if self._snapshot else -1
         if known >= 0:
-            return known
-        size = len(self._snapshot) if self._snapshot else 0
-        return self._added.setdefault(item_id, size + len(self._added))
+            return int(self._places[known])
+        return self._added.setdefault(item_id, len(self._places) + len(self._added))
+
+
+def _orders(snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray]:
+    """The row of the snapshot at each place of its index, and the place of each row."""
+    rows = snapshot.longest_first
+    places = np.empty_like(rows)
+    places[rows] = np.arange(len(rows))
+    return rows, places
 
 
 def _index_of(snapshot: Snapshot, folder: Path) -> sqlite3.Connection:
@@ -182,7 +240,7 @@ def _keep(items: sqlite3.Connection, file: Path) -> None:
     with closing(sqlite3.connect(staged)) as kept:
         items.backup(kept)
     os.replace(staged, file)
-    for other in file.parent.glob(f"*{_SUFFIX}"):
+    for other in file.parent.glob("*.sqlite"):
         if other != file:
             other.unlink()
 
@@ -200,10 +258,17 @@ def _index(items_words: Iterator[Words]) -> sqlite3.Connection:
     return items
 
 
-def _query(text: str, *, every: bool) -> str:
-    """A text as FTS5 takes it; empty without a word."""
-    words = [_term(word) for word in _WORD.findall(text)[:_MOST_WORDS]]
-    return (" AND " if every else " OR ").join(words)
+def _terms(text: str) -> list[str]:
+    """The words of a text as FTS5 takes them."""
+    return [_term(word) for word in _WORD.findall(text)[:_MOST_WORDS]]
+
+
+def _all(terms: Sequence[str]) -> str:
+    return " AND ".join(terms)
+
+
+def _any(terms: Sequence[str]) -> str:
+    return " OR ".join(terms)
 
 
 def _term(word: str) -> str:

@@ -194,3 +194,15 @@ def test_an_item_is_the_same_in_any_order_of_asking(snapshot: Snapshot) -> None:
         found = [snapshot.entry(item_id) for item_id in order]
         assert [entry.item_id for entry in found if entry] == list(order)
     assert snapshot.entry("nowhere") is None
+
+
+def test_words_come_longest_first_and_of_equals_the_last() -> None:
+    rows: list[dict[str, Any]] = [
+        {"item_id": "a", "title": "one two three"},
+        {"item_id": "b"},
+        {"item_id": "c", "title": "one", "categories": ["x", "y"], "text": "three four five"},
+        {"item_id": "d", "title": "one two", "text": None, "categories": ["x"]},
+        {"item_id": "e", "text": "one"},
+    ]
+    told = Snapshot(pa.Table.from_pylist(rows, schema=ITEM_SCHEMA)).words()
+    assert [words.item_id for words in told] == ["c", "d", "a", "e", "b"]

@@ -100,6 +100,33 @@ def test_a_rare_item_is_found_behind_many_that_are_not_wanted(
     assert find(client, q="star", category="rare", fill=False) == ["n"]
 
 
+def test_of_many_items_with_a_common_word_what_was_put_and_the_shortest_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.search.MOST_SCORED", 3)
+    titles = {f"i{n}": "star " + "of " * (n % 5) + "old" for n in range(10)}
+    index, state = SearchIndex(tmp_path), snapshot(**titles)
+    index.follow(state)
+    put = state.put([Entry("n", title="Star, and a long title of a new item")])
+    found = [item_id for item_id, _ in index.find("star", put, every=True)]
+    assert found == ["i0", "i5", "n"]
+    found = [item_id for item_id, _ in index.find("star", put, every=False)]
+    assert found == ["i0", "i5", "n"]
+
+
+def test_where_some_words_are_enough_what_has_a_rare_one_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.search.MOST_SCORED", 2)
+    titles = {f"i{n}": "star" for n in range(9)}
+    titles |= {"i3": "a long title with a zebra in it", "i7": "the star of zebras in the zoo"}
+    index, state = SearchIndex(tmp_path), snapshot(**titles)
+    index.follow(state)
+
+    pairs = index.find("star zebra unheard", state, every=False)
+    assert [item_id for item_id, _ in pairs] == ["i7", "i3", "i0", "i1"]
+
+
 def test_the_users_taste_orders_what_words_find_alike(world: Any) -> None:
     ids = [f"i{n}" for n in range(9)]
     world.catalogue(*({"item_id": i, "title": "Song"} for i in ids))
@@ -190,6 +217,7 @@ def test_a_start_takes_over_the_kept_index_and_changes_a_copy(
 
 def test_a_kept_index_is_of_one_snapshot(kept: Path) -> None:
     assert found(kept, snapshot(i0="Star Wars"), "star") == ["i0"]
+    (kept / "made-otherwise.v1.sqlite").touch()
     assert found(kept, snapshot(i0="Star Wars", i1="A Star"), "a star") == ["i1"]
     assert len(list(kept.iterdir())) == 1
 
