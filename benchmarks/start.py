@@ -31,7 +31,7 @@ from benchmarks.harness import free_port, machine, run, workplace
 from benchmarks.serving import EMPTY, FEAST, SERVE, prepare
 from nearline.console import JsonFlag, print_json, print_table
 from nearline.errors import StepFailed
-from nearline.intake.files import HourFile, HourLock, to_line
+from nearline.intake.files import HourFile, HourLock, stamped, unstamped
 from nearline.lake import Lake
 from nearline.records import Event
 from nearline.settings import settings
@@ -145,7 +145,7 @@ def _line(number: int, stamp: datetime) -> bytes:
         event_ts=stamp,
         value=0.9,
     )
-    return to_line(row.raw(source="api", received_ts=stamp))
+    return stamped(unstamped(row.raw(source="api", received_ts=stamp)), stamp)
 
 
 def _materialize(hours: Window) -> None:

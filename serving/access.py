@@ -60,6 +60,15 @@ class Caller(NamedTuple):
     bucket: str
 
 
+def _let_wait(caller: Caller, wait_s: float) -> None:
+    """Raise RateLimited where there is something to wait for."""
+    if wait_s:
+        raise RateLimited(
+            f"{caller.name!r} may ask {caller.rate:g} times a second: ask again in {wait_s:.2g} s",
+            retry_after_s=wait_s,
+        )
+
+
 class Access:
     """Judges every request. For one thread at a time; costs some microseconds.
 
@@ -121,19 +130,22 @@ class Access:
             self._require_own(host)
             return None
         caller = self._caller(authorization)
-        wait_s = self._limits.wait(caller.bucket, caller.rate) if caller.rate else 0.0
-        if wait_s:
-            raise RateLimited(
-                f"{caller.name!r} may ask {caller.rate:g} times a second: ask again in "
-                f"{wait_s:.2g} s",
-                retry_after_s=wait_s,
-            )
+        if caller.rate:
+            _let_wait(caller, self._limits.wait(caller.bucket, caller.rate))
         if not caller.role.covers(needed):
             raise Forbidden(
                 f"{caller.name!r} has the role {caller.role}, and {method} {path} needs {needed}: "
                 "ask with a key of that role (`nearline keys add`)"
             )
         return caller
+
+    def count_lists(self, caller: Caller | None, lists: int) -> None:
+        """Count a request that was admitted as so many. For any thread.
+
+        Raises RateLimited where other requests have taken more than is there.
+        """
+        if caller is not None and caller.rate and lists > 1:
+            _let_wait(caller, self._limits.wait_for_more(caller.bucket, caller.rate, lists - 1))
 
     def close(self) -> None:
         """Follow the issuer of tokens no more."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from threading import Lock
 from typing import TypeVar
 
-from nearline.errors import NotReady
+from nearline.errors import CorruptRelease, NotReady
 from nearline.pointer import Pointer
 from nearline.releases import ReleaseStore
 from nearline.settings import settings
@@ -47,6 +47,7 @@ class ActiveRelease:
         self._metrics = metrics
         self._encoder: Encoder = encoder
         self._named: str | None = None
+        self._unreadable: str | None = None
         self._active: LoadedRelease | None = None
         self._others: Mapping[str, LoadedRelease] = {}
         self._ranker: Use = ranker
@@ -80,6 +81,8 @@ class ActiveRelease:
     def pin(self) -> Pinned:
         """What a request uses, first line to last. Raises NotReady without a release."""
         pinned = self._pinned
+        if pinned is None and self._unreadable is not None:
+            raise NotReady(self._unreadable)
         if pinned is None and self._named is not None:
             raise NotReady(
                 f"release {self._named} is active, but neither it nor one before it can be loaded: "
@@ -102,7 +105,7 @@ class ActiveRelease:
         One thread calls this.
         """
         self._attempt("catalogue", self._catalogue.refresh)
-        before, stood_in_for, pointer = self._active, self.stands_in_for, self.store.pointer()
+        before, stood_in_for, pointer = self._active, self.stands_in_for, self._pointer()
         held = {each.version: each for each in (before, *self._others.values()) if each}
         active = self._to_serve(pointer, held)
         others = {version: self._hold(version, held) for version in beside}
@@ -120,6 +123,16 @@ class ActiveRelease:
         """Take up the items that were put since the last call. For one thread at a time."""
         self._catalogue.follow(now)
         self._pin()
+
+    def _pointer(self) -> Pointer:
+        """The pointer; where it is damaged, who asks is told so while nothing answers."""
+        try:
+            pointer = self.store.pointer()
+        except CorruptRelease as error:
+            self._unreadable = str(error)
+            raise
+        self._unreadable = None
+        return pointer
 
     def _pin(self) -> None:
         """Pair the releases with the catalogue as it is, unless they are paired already."""

@@ -93,7 +93,7 @@ def create_app(
     )
     app.add_middleware(Gate, metrics=service.metrics, access=access)
     add_error_handlers(app)
-    add_lists(app, service, clock)
+    add_lists(app, service, access, clock)
     add_events(app, service)
     add_items(app, service)
     add_users(app, service, clock)

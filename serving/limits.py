@@ -3,6 +3,10 @@
 The generic cell rate algorithm (ITU-T I.371, 1996), which is a token bucket kept as one number: the
 time at which the bucket would be full again, in seconds of the machine's monotonic clock. It lies
 in a small file for each key, which all processes share.
+
+A request for several lists is let in as any other, and takes the other lists from what is there and
+from what comes in next (as Guava's RateLimiter does): so a key may ask for more at once than its
+bucket ever holds, and waits for it afterwards.
 """
 
 import fcntl
@@ -12,6 +16,8 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from serving.schema import MOST_USERS
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +29,7 @@ _ROUNDING_S = 1e-6
 
 
 class RateLimits:
-    """The buckets under a folder, one for each name. For one thread at a time, any processes."""
+    """The buckets under a folder, one for each name. Safe from many threads, of any processes."""
 
     def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder, self._clock = folder, clock
@@ -34,11 +40,22 @@ class RateLimits:
         Returns 0, or the seconds until one is there, with nothing taken. A disk that cannot count
         lets everyone in: it must not be what ends the service.
         """
+        return self._taken(name, rate, 1, ahead=0)
+
+    def wait_for_more(self, name: str, rate: float, more: int) -> float:
+        """Take `more`, MOST_USERS at most, for a request that was let in.
+
+        Returns 0; or, where others have taken more than is there, the seconds until that has come
+        in, with nothing taken.
+        """
+        return self._taken(name, rate, more, ahead=more)
+
+    def _taken(self, name: str, rate: float, count: int, *, ahead: int) -> float:
         try:
             file = self._opened(name)
             try:  # closing it lets others at it
                 fcntl.flock(file, fcntl.LOCK_EX)
-                return _take(file, self._clock(), 1 / rate)
+                return _take(file, self._clock(), 1 / rate, count, ahead)
             finally:
                 os.close(file)
         except OSError:
@@ -53,15 +70,17 @@ class RateLimits:
             return os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o600)
 
 
-def _take(file: int, now: float, each_s: float) -> float:
+def _take(file: int, now: float, each_s: float, count: int, ahead: int) -> float:
+    """Take `count`, of which `ahead` need not be there yet."""
     kept = os.pread(file, _FULL_AT.size, 0)
     full_at = _FULL_AT.unpack(kept)[0] if len(kept) == _FULL_AT.size else now
     latest = now + max(BURST_S, each_s) + _ROUNDING_S
-    if not now < full_at <= latest:
+    if not now < full_at <= latest + MOST_USERS * each_s:
         # Full again; or, later than any bucket: from before the machine was started anew.
         full_at = now
-    full_at += each_s
-    if full_at > latest:
-        return full_at - latest
+    full_at += count * each_s
+    missing_s = full_at - ahead * each_s - latest
+    if missing_s > 0:
+        return missing_s
     os.pwrite(file, _FULL_AT.pack(full_at), 0)
     return 0.0

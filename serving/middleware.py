@@ -46,7 +46,7 @@ class Gate:
     """Gives each request an id, refuses it where its key may not ask, and counts it.
 
     The id is the caller's `X-Request-ID` where it has one of up to 64 letters, digits, `._-`. The
-    request's state has it as `request_id`, and the name of the key as `caller`. A list needs an id
+    request's state has it as `request_id`, and whose key it is as `caller`. A list needs an id
     that no other has, which a caller's may not be: it is `list_id`, which begins with the other.
     """
 
@@ -98,7 +98,7 @@ class Gate:
             caller = self._access.admit(scope["method"], scope["path"], authorization, host)
         except ServiceError as refusal:
             return problem_response(refusal, scope)
-        scope["state"]["caller"] = caller.name if caller else None
+        scope["state"]["caller"] = caller
         return self.app
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:

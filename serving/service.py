@@ -35,6 +35,7 @@ from serving.experiments import Choice, Trials, arrangement
 from serving.features import FeatureReader
 from serving.following import CatalogueFollower, first_not_online
 from serving.kept import Basis, KeptLists
+from serving.logs import told
 from serving.metrics import Metrics
 from serving.promotions import Promotions
 from serving.recommender import Recommender
@@ -276,9 +277,9 @@ class Service:
             return
         try:
             act()
-        except Exception:  # a store of files fails in ways of its own, and this thread must go on
-            pause_s = self._backoff.failed(what)
-            log.exception("%s were not looked at; trying again in %.0f s", what, pause_s)
+        except Exception as error:  # stores of files fail in ways of their own; we must go on
+            pause_s, why = self._backoff.failed(what), told(error)
+            log.exception("%s were not looked at; trying again in %.0f s: %s", what, pause_s, why)
             self.metrics.refresh_failures.labels(what).inc()
         else:
             self._backoff.worked(what)

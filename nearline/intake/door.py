@@ -32,7 +32,10 @@ def read_event(row: Any, domain: Domain) -> tuple[Event | None, str | None]:
     reason = broken_rule(event, domain)
     if reason:
         return None, reason
-    return event.model_copy(update={USER_ID: stored_id(event.user_id)}), None
+    user_id = stored_id(event.user_id)
+    if user_id != event.user_id:
+        event = event.model_copy(update={USER_ID: user_id})
+    return event, None
 
 
 def broken_rule(event: Event, domain: Domain) -> str | None:
@@ -62,7 +65,7 @@ def broken_time(event: Event, received_ts: datetime, late_hours: int) -> str | N
     """Why an event cannot have happened when it says, if so."""
     if event.event_ts > received_ts + CLOCK_SKEW:
         return f"event_ts: {event.event_ts.isoformat()} is in the future"
-    if hour_floor(received_ts) - hour_floor(event.event_ts) > late_hours * HOUR:
+    if event.event_ts < hour_floor(received_ts) - late_hours * HOUR:
         return f"event_ts: {event.event_ts.isoformat()} is more than {late_hours} hours ago"
     return None
 

@@ -24,6 +24,8 @@ from nearline.schema import RECEIVED_TS
 log = logging.getLogger(__name__)
 
 _STAMP_BYTES = 64
+_RECEIVED = RECEIVED_TS.encode()
+_JSON = json.JSONEncoder(separators=(",", ":"))
 
 
 def hour_folder(root: Path, hour: datetime) -> Path:
@@ -52,11 +54,19 @@ def remove_hour(root: Path, hour: datetime) -> int:
     return len(paths)
 
 
-def to_line(row: Mapping[str, Any]) -> bytes:
-    """One row as a line."""
-    told = {name: value for name, value in row.items() if value is not None}
-    told[RECEIVED_TS] = row[RECEIVED_TS].isoformat()
-    return json.dumps(told, separators=(",", ":")).encode() + b"\n"
+def unstamped(row: Mapping[str, Any]) -> bytes:
+    """How the line of a row begins: with all of it but when it arrived, which ends it.
+
+    So it is made before the writer, for which others wait, gives the row its stamp. A row holds
+    one value at least.
+    """
+    told = {name: v for name, v in row.items() if v is not None and name != RECEIVED_TS}
+    return _JSON.encode(told).encode()[:-1]
+
+
+def stamped(begun: bytes, received_ts: datetime) -> bytes:
+    """The line of a row that arrived then."""
+    return b'%b,"%b":"%b"}\n' % (begun, _RECEIVED, received_ts.isoformat().encode())
 
 
 def read_hour(root: Path, hour: datetime) -> list[dict[str, Any]]:

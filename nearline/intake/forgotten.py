@@ -160,6 +160,11 @@ class Forgotten:
         self._read += length
         return bool(lines)
 
+    @property
+    def heard(self) -> int:
+        """Of how much it knows; another number once it has taken up more."""
+        return self._read
+
     def since(self, user_id: str) -> datetime | None:
         """The moment before which a user is forgotten, if there is one."""
         known = self._of(user_id)

@@ -14,7 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nearline.intake.files import HourLock, journal_hours, read_hour, remove_hour, to_line
+from nearline.intake.files import (
+    HourLock,
+    journal_hours,
+    read_hour,
+    remove_hour,
+    stamped,
+    unstamped,
+)
 from nearline.intake.forgotten import Forgotten
 from nearline.intake.writer import Writer, utc_now
 from nearline.lake import Lake, day_of
@@ -98,8 +105,8 @@ class ImpressionLog:
     def add(self, shown: Impression) -> None:
         """Log a list. Raises NotKept when the disk does not take it."""
         # Not asdict, which copies every list: this is on the way of every answer.
-        row = vars(shown)
-        self._writer.append(1, lambda s: [to_line(row | {RECEIVED_TS: s[0]})], durable=False)
+        begun = unstamped(vars(shown))
+        self._writer.append(1, lambda stamps: [stamped(begun, stamps[0])], durable=False)
 
     def flush(self) -> None:
         """Return once all that was logged is on disk. Raises NotKept when that fails."""

@@ -27,7 +27,8 @@ from nearline.intake.files import (
     parse_lines,
     read_hour,
     remove_hour,
-    to_line,
+    stamped,
+    unstamped,
 )
 from nearline.intake.writer import Writer, utc_now
 from nearline.lake import CATALOGUE, Lake
@@ -83,7 +84,8 @@ class ItemJournal:
             judged = [_alike(f, widths) if isinstance(f, Item) else f for f in judged]
         items = [found for found in judged if isinstance(found, Item)]
         if items:
-            self._writer.append(len(items), lambda stamps: list(map(_line, items, stamps)))
+            begun = list(map(_begun, items))
+            self._writer.append(len(begun), lambda stamps: list(map(stamped, begun, stamps)))
         return [ItemReceipt(f.item_id) if isinstance(f, Item) else f for f in judged]
 
     def close(self) -> None:
@@ -210,5 +212,5 @@ def _read(row: Any) -> Item | ItemReceipt:
         return ItemReceipt(id_in(row, ITEM_ID), one_line(error, whole="item"))
 
 
-def _line(item: Item, stamp: datetime) -> bytes:
-    return to_line({RECEIVED_TS: stamp, _ITEM: item.model_dump(mode="json", exclude_defaults=True)})
+def _begun(item: Item) -> bytes:
+    return unstamped({_ITEM: item.model_dump(mode="json", exclude_defaults=True)})

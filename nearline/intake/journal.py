@@ -16,7 +16,7 @@ from nearline.intake.door import (
     settled,
     user_and_time,
 )
-from nearline.intake.files import sync_hour, to_line
+from nearline.intake.files import stamped, sync_hour, unstamped
 from nearline.intake.forgotten import Forgotten
 from nearline.intake.seen import SeenIds
 from nearline.intake.writer import Writer, utc_now
@@ -25,15 +25,35 @@ from nearline.schema import EVENT_ID
 from nearline.settings import settings
 from nearline.windows import HOUR, Window, hour_floor
 
+Status = Literal["accepted", "duplicate", "refused"]
+
 
 @dataclass(frozen=True)
 class Receipt:
     """What became of one row: `reason` when it was refused, `event` when it was accepted."""
 
     event_id: str | None
-    status: Literal["accepted", "duplicate", "refused"]
+    status: Status
     reason: str | None = None
     event: Event | None = None
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What becomes of a row: its `event` is let in, unless its id is there already.
+
+    `line` is how its line begins; None for what is not kept.
+    """
+
+    event_id: str | None
+    event: Event | None = None
+    reason: str | None = None
+    line: bytes | None = None
+
+    def receipt(self, status: Status, received_ts: datetime) -> Receipt:
+        """What the row is answered, which arrived then."""
+        event = settled(self.event, received_ts) if self.event and status == "accepted" else None
+        return Receipt(self.event_id, status, self.reason, event)
 
 
 class Journal:
@@ -76,65 +96,71 @@ class Journal:
         """
         if not rows:
             return []
-        judged = [(row, *read_event(row, self._domain)) for row in rows]
-        receipts: list[Receipt] = []
-        new: set[str] = set()
+        # Others wait while the writer has these rows: all that can be is done before and after.
+        read = [(row, *read_event(row, self._domain)) for row in rows]
+        heard, at = self._forgotten.heard, self._clock()
+        judged = [self._judge(*each, source, at) for each in read]
         arrived: list[datetime] = []
+        statuses: list[Status] = []
+        new: set[str] = set()
 
         def lines(stamps: Sequence[datetime]) -> list[bytes]:
+            nonlocal judged
             self._forgotten.follow()
+            if self._forgotten.heard != heard or not _as_good(at, stamps[0]):
+                judged = [self._judge(*each, source, stamps[0]) for each in read]
             arrived.extend(stamps)
-            written = []
-            for each, stamp in zip(judged, stamps, strict=True):
-                receipt, line = self._told(*each, source, stamp)
-                if receipt.status == "accepted":
-                    event_id = str(receipt.event_id)
-                    if event_id in new:
-                        receipt, line = Receipt(event_id, "duplicate"), None
-                    new.add(event_id)
-                receipts.append(receipt)
-                written += [line] if line else []
-            return written
+            statuses.extend(self._statuses(judged, new, stamps[0]))
+            told = zip(judged, statuses, stamps, strict=True)
+            return [
+                stamped(each.line, stamp)
+                for each, status, stamp in told
+                if each.line is not None and status != "duplicate"
+            ]
 
         def wrote() -> None:
             self._unsure.update(new)
             self._seen.add(new, arrived[0])
 
-        self._writer.append(len(judged), lines, wrote=wrote)
+        self._writer.append(len(rows), lines, wrote=wrote)
         self._unsure.difference_update(new)
-        return receipts
+        told = zip(judged, statuses, arrived, strict=True)
+        return [each.receipt(status, stamp) for each, status, stamp in told]
 
     def close(self) -> None:
         """Let go of the files; the journal takes no more events."""
         self._writer.close()
 
-    def _told(
-        self, row: Any, event: Event | None, reason: str | None, source: str, received_ts: datetime
-    ) -> tuple[Receipt, bytes | None]:
-        """What becomes of a row, and the line that keeps it, if anything is kept."""
+    def _judge(
+        self, row: Any, event: Event | None, reason: str | None, source: str, at: datetime
+    ) -> _Judged:
+        """What becomes of a row that arrives at about that time."""
         user_id, happened = (event.user_id, event.event_ts) if event else user_and_time(row)
-        happened = min(happened or received_ts, received_ts)
+        happened = min(happened or at, at)
         if user_id is not None and self._forgotten.tells(user_id, happened):
             reason = f"user_id: this user was forgotten later than {happened.isoformat()}"
-            return Receipt(id_in(row, EVENT_ID), "refused", reason), None
-        receipt = self._judge(row, event, reason, received_ts)
-        if receipt.status == "refused":
-            return receipt, to_line(refused_row(row, source=source, received_ts=received_ts))
-        if receipt.status == "accepted" and event is not None:
-            return receipt, to_line(event.raw(source=source, received_ts=received_ts))
-        return receipt, None
+            return _Judged(id_in(row, EVENT_ID), reason=reason)
+        if event is not None:
+            reason = broken_time(event, at, self._late_hours)
+            if reason is None:
+                kept = event.raw(source=source, received_ts=at)
+                return _Judged(event.event_id, event, line=unstamped(kept))
+        event_id = event.event_id if event else id_in(row, EVENT_ID)
+        kept = refused_row(row, source=source, received_ts=at)
+        return _Judged(event_id, reason=reason, line=unstamped(kept))
 
-    def _judge(
-        self, row: Any, event: Event | None, reason: str | None, received_ts: datetime
-    ) -> Receipt:
-        if event is None:
-            return Receipt(id_in(row, EVENT_ID), "refused", reason)
-        reason = broken_time(event, received_ts, self._late_hours)
-        if reason:
-            return Receipt(event.event_id, "refused", reason)
-        if self._seen.knows(event.event_id, received_ts):
-            return Receipt(event.event_id, "duplicate")
-        return Receipt(event.event_id, "accepted", event=settled(event, received_ts))
+    def _statuses(self, judged: Sequence[_Judged], new: set[str], at: datetime) -> Iterator[Status]:
+        """What becomes of each row that arrives in the hour of that time; `new` gets the ids that
+        are let in, each once."""
+        known = self._seen.known([e.event.event_id for e in judged if e.event is not None], at)
+        for each in judged:
+            if each.event is None:
+                yield "refused"
+            elif each.event.event_id in known or each.event.event_id in new:
+                yield "duplicate"
+            else:
+                new.add(each.event.event_id)
+                yield "accepted"
 
     def _forget_unsure(self) -> None:
         """Nobody was answered for these ids: they may come again."""
@@ -151,3 +177,12 @@ class Journal:
 
     def _hours_since(self, since: datetime) -> Iterator[datetime]:
         return Window(hour_floor(since), hour_floor(self._clock()) + 2 * HOUR).hours()
+
+
+def _as_good(at: datetime, received_ts: datetime) -> bool:
+    """Whether what was judged at a time holds for what arrives then.
+
+    An hour decides whether an event is too late. One that was too far ahead a moment ago may stay
+    refused, but none may be let in by a clock that was put back since.
+    """
+    return at <= received_ts and hour_floor(at) == hour_floor(received_ts)

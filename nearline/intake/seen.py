@@ -1,6 +1,6 @@
 """Which event ids came in within the last hours, in twelve bytes each."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -23,17 +23,17 @@ class SeenIds:
         self._ids = np.empty(0, np.int64)
         self._hours = np.empty(0, np.int32)
 
-    def knows(self, event_id: str, at: datetime) -> bool:
-        """Whether the id was added, up to `late_hours` before the hour of that time."""
-        key, oldest = hash(event_id), _number(at) - self._late_hours
-        if key in self._newest:
-            return self._hour >= oldest
-        place = int(self._ids.searchsorted(key))
-        while place < len(self._ids) and self._ids[place] == key:
-            if self._hours[place] >= oldest:
-                return True
-            place += 1
-        return False
+    def known(self, event_ids: Sequence[str], at: datetime) -> set[str]:
+        """Those of the ids that were added up to `late_hours` before the hour of that time."""
+        oldest = _number(at) - self._late_hours
+        newest = self._newest if self._hour >= oldest else frozenset()
+        found = {event_id for event_id in event_ids if hash(event_id) in newest}
+        keys = np.fromiter(map(hash, event_ids), np.int64, len(event_ids))
+        firsts, ends = self._ids.searchsorted(keys), self._ids.searchsorted(keys, "right")
+        for number in np.flatnonzero(firsts < ends).tolist():
+            if (self._hours[firsts[number] : ends[number]] >= oldest).any():
+                found.add(event_ids[number])
+        return found
 
     def add(self, event_ids: Iterable[str], at: datetime) -> None:
         """The ids were accepted in the hour of that time, and are known from now on."""

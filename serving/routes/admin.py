@@ -48,7 +48,8 @@ def add_admin(app: FastAPI, service: Service) -> None:
 
     def moved(request: Request) -> ReleaseMoved:
         pointer, request_id = store.pointer(), request.state.request_id
-        by = request.state.caller or "anyone, without a key"
+        caller = request.state.caller
+        by = caller.name if caller else "anyone, without a key"
         log.warning("%s is active by request %s of %r", pointer.active, request_id, by)
         before = next(reversed(pointer.history), None)
         return ReleaseMoved(request_id=request_id, active=str(pointer.active), before=before)

@@ -40,7 +40,9 @@ def add_events(app: FastAPI, service: Service) -> None:
         counts = dict.fromkeys(("accepted", "duplicate", "refused"), 0)
         for receipt in receipts:
             counts[receipt.status] += 1
-            service.metrics.events.labels(receipt.status).inc()
+        for status, count in counts.items():
+            if count:
+                service.metrics.events.labels(status).inc(count)
         if counts["refused"] and not isinstance(posted, list):
             raise ServiceError(f"event refused: {receipts[0].reason}", code="event_refused")
         listed = [

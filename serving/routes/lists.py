@@ -10,6 +10,7 @@ from fastapi import FastAPI, Query, Request, Response
 from nearline.experiments import Assigned
 from nearline.identity import stored_id
 from nearline.intake import Impression
+from serving.access import Access
 from serving.answers import Answer, SessionEvent
 from serving.bodies import BODY_CODES, AsJson, sent
 from serving.kept import Kept
@@ -36,13 +37,15 @@ _ASKED = errors("invalid", "not_ready")
 _ASKED_BY_BODY = errors(*BODY_CODES, "invalid", "not_ready")
 
 
-def add_lists(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> None:
+def add_lists(
+    app: FastAPI, service: Service, access: Access, clock: Callable[[], datetime]
+) -> None:
     """Add the addresses that answer with a list of items."""
-    _add_own(app, service, clock)
+    _add_own(app, service, access, clock)
     _add_others(app, service, clock)
 
 
-def _add_own(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> None:
+def _add_own(app: FastAPI, service: Service, access: Access, clock: Callable[[], datetime]) -> None:
     """Lists that are made for whoever they are shown to."""
     recommender = service.recommender
 
@@ -76,7 +79,12 @@ def _add_own(app: FastAPI, service: Service, clock: Callable[[], datetime]) -> N
         dependencies=[AsJson],
     )
     def recommendations_of(request: Request, body: BatchRequest) -> Response:
-        """What each of some users is recommended now, such as for a mailing."""
+        """What each of some users is recommended now, such as for a mailing.
+
+        To the rate of a key each list counts as a request: a batch that is let in takes what is
+        there and what comes in next, and the key's next request waits for it.
+        """
+        access.count_lists(request.state.caller, len(body.user_ids))
         now, lists = clock(), []
         pinned = service.pin(now)
         ids = [stored_id(user_id) for user_id in body.user_ids]

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from nearline.intake import (
     close_hours,
     prune_journals,
 )
+from nearline.intake.files import HourLock
+from nearline.intake.forgotten import ask
 from nearline.intake.raw import merge_raw
 from nearline.lake import RAW, Lake
 from nearline.records import Event
@@ -260,6 +262,62 @@ def test_nothing_is_stamped_into_a_closed_hour_even_if_the_clock_goes_back(
     clock.now = T0 + HOUR + MINUTE
     assert close_hours(Window.of_hour(T0), clock=clock) == 0
     assert close_hours(Window.of_hour(clock.now), clock=clock) == 2
+
+
+def test_whether_an_event_is_late_goes_by_the_hour_in_which_it_is_stamped(
+    opened: Opener, clock: Clock
+) -> None:
+    journal, event = opened(), play("a", T0 - 48 * HOUR)
+    clock.now = T0 + HOUR
+    close_hours(Window.of_hour(T0), clock=clock)
+    clock.now = T0 + 59 * MINUTE  # by this clock it is not late, but nothing gets that stamp
+    [receipt] = journal.append([event])
+    assert (receipt.status, "48 hours ago" in str(receipt.reason)) == ("refused", True)
+
+
+def test_a_clock_that_is_put_back_lets_no_event_of_the_future_in(
+    opened: Opener, clock: Clock
+) -> None:
+    journal = opened()
+    with ThreadPoolExecutor(1) as pool, closing(HourLock(journal.root)) as lock:
+        with lock.alone():
+            waiting = pool.submit(journal.append, [play("a", clock.now)])
+            time.sleep(0.2)  # so that it is judged by now, and waits for its stamp
+            clock.now -= 10 * MINUTE
+        [receipt] = waiting.result()
+    assert (receipt.status, "in the future" in str(receipt.reason)) == ("refused", True)
+
+
+def test_a_batch_keeps_nobody_waiting_while_it_is_read(opened: Opener) -> None:
+    journal, others = opened(), list[str]()
+
+    class Odd(dict[str, Any]):
+        """No event; whenever it is read, another thread has an event taken in."""
+
+        def items(self) -> Any:
+            event = play(f"other {len(others)}")
+            [receipt] = pool.submit(journal.append, [event]).result(timeout=20)
+            others.append(receipt.status)
+            return super().items()
+
+    with ThreadPoolExecutor(1) as pool:
+        receipts = journal.append([play("a"), Odd(colour="red")])
+    assert [receipt.status for receipt in receipts] == ["accepted", "refused"]
+    assert set(others) == {"accepted"}
+    assert [e.event_id for e in recent(journal, T0)][len(others) :] == ["a"]
+
+
+def test_who_is_forgotten_while_events_wait_to_be_written_is_heeded_by_all(home: Path) -> None:
+    journal, now = Journal.open(), datetime.now(UTC)
+    with ThreadPoolExecutor(3) as pool, closing(HourLock(journal.root)) as lock:
+        with lock.alone():
+            waiting = [pool.submit(journal.append, [play(f"{n}", now)]) for n in range(3)]
+            time.sleep(0.2)  # so that they are judged by now, and wait for the lock
+            ask("u")
+        receipts = [receipt for each in waiting for receipt in each.result()]
+    assert {receipt.status for receipt in receipts} == {"refused"}
+    assert all("was forgotten" in str(receipt.reason) for receipt in receipts)
+    assert list(recent(journal, now - HOUR)) == []
 
 
 def test_a_batch_is_never_torn_apart_by_the_hour(opened: Opener, clock: Clock) -> None:

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from nearline.errors import ConfigError
 from nearline.settings import settings
-from serving.access import Access, needed_role
+from serving.access import Access, Caller, needed_role
 from serving.errors import Forbidden, RateLimited, RefusedRequest, Unauthorized
 from serving.keys import KeyFile, Role
 from serving.limits import BURST_S, RateLimits
@@ -51,8 +51,14 @@ def opened(home: Path, clock: Clock) -> Callable[..., Access]:
 
 
 def admitted(access: Access, key: str, path: str = "/v1/trending", method: str = "GET") -> str:
-    caller = access.admit(method, path, f"Bearer {key}".encode())
-    return caller.name if caller else "anyone"
+    found = caller(access, key, path, method)
+    return found.name if found else "anyone"
+
+
+def caller(
+    access: Access, key: str, path: str = "/v1/recommendations", method: str = "POST"
+) -> Caller | None:
+    return access.admit(method, path, f"Bearer {key}".encode())
 
 
 def test_many_names_are_counted_with_few_open_files(tmp_path: Path, clock: Clock) -> None:
@@ -290,6 +296,60 @@ def test_a_key_without_a_rate_has_that_of_the_settings(
     assert let_in(opened(rate=3), key, 50) == 3 * BURST_S
     assert let_in(opened(rate=3), own, 50) == BURST_S
     assert let_in(opened(), key, 50) == 50
+
+
+def test_a_request_for_several_lists_counts_as_many(
+    opened: Callable[..., Access], keyed: Callable[..., str]
+) -> None:
+    key, first, second = keyed("read", rate=5), opened(), opened()
+    first.count_lists(caller(first, key), 8)
+    second.count_lists(caller(second, key), 1)
+    assert let_in(second, key, 9) == 1
+
+
+@pytest.mark.parametrize("rate", [5, 0.5])
+def test_a_batch_beyond_the_bucket_is_let_in_once_and_waited_for_afterwards(
+    opened: Callable[..., Access], keyed: Callable[..., str], clock: Clock, rate: float
+) -> None:
+    access = opened()
+    idle, other = (keyed("read", rate=rate) for _ in range(2))
+    assert let_in(access, idle, 1) == 1
+    clock.now += BURST_S + 1 / rate
+    batch = caller(access, idle)
+    access.count_lists(batch, 100)
+    with pytest.raises(RateLimited) as refused:
+        access.count_lists(batch, 2)
+    assert let_in(access, idle, 1) == 0
+    assert let_in(access, other, 1) == 1
+    # What is lacking of the bucket, then one request more.
+    wait_s = 100 / rate - max(BURST_S, 1 / rate)
+    assert refused.value.retry_after_s == pytest.approx(wait_s, abs=1e-3)
+    clock.now += wait_s + 0.9 / rate
+    assert let_in(access, idle, 1) == 0
+    clock.now += 0.1 / rate + 0.001
+    assert let_in(access, idle, 2) == 1
+
+
+def test_a_key_without_a_rate_asks_for_as_many_lists_as_it_likes(
+    opened: Callable[..., Access], keyed: Callable[..., str]
+) -> None:
+    access, key = opened(), keyed("read")
+    for asks in (caller(access, key), None):
+        access.count_lists(asks, 100)
+    assert let_in(access, key, 50) == 50
+
+
+def test_a_batch_over_http_is_waited_for_by_its_lists(
+    world: Any, keyed: Callable[..., str]
+) -> None:
+    headers = bearer(keyed("read", rate=0.001))
+    world.promote(ITEMS)
+    with world.client() as client:
+        body = {"user_ids": ["ann", "bob", "cy"]}
+        assert client.post("/v1/recommendations", json=body, headers=headers).status_code == 200
+        refused = client.get("/v1/trending", headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
+    assert 2900 < int(refused.headers["retry-after"]) <= 3000
 
 
 def test_a_machine_that_was_started_anew_counts_anew(

@@ -235,6 +235,37 @@ def test_a_pointer_that_is_damaged_leaves_the_old_release_in_place(
         assert client.get("/v1/trending").json()["release"] == good
 
 
+def test_a_start_beside_a_damaged_pointer_says_so_and_what_to_do(
+    world: Any, eventually: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = world.promote(ITEMS)
+    (world.releases.root / "active.json").write_text("{")
+    with world.client() as client:
+        for path in ("/readyz", "/v1/release", "/v1/trending"):
+            answer = client.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+            assert "active.json of the releases is damaged" in answer.json()["detail"]
+            assert "rollback VERSION" in answer.json()["detail"]
+        assert any("rollback VERSION" in record.getMessage() for record in caplog.records)
+        world.releases.rollback(version)
+        eventually(lambda: client.get("/readyz").json().get("release") == version)
+
+
+def test_a_pointer_that_is_damaged_no_more_is_told_of_no_more(world: Any) -> None:
+    active, _ = following(world)
+    pointer = world.releases.root / "active.json"
+    pointer.parent.mkdir(parents=True, exist_ok=True)
+    pointer.write_text("{")
+    with pytest.raises(CorruptRelease):
+        active.refresh()
+    with pytest.raises(NotReady, match="damaged"):
+        active.pin()
+    pointer.unlink()
+    active.refresh()
+    with pytest.raises(NotReady, match="no release is active"):
+        active.pin()
+
+
 def test_a_rollback_is_followed(world: Any) -> None:
     active, _ = following(world)
     first, second = world.promote(ITEMS), world.promote(ITEMS, seed=2)
