@@ -1,10 +1,11 @@
 """The journal of accepted events: what it has answered for is on disk."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from nearline.domains import Domain, load_domain
 from nearline.intake.accepted import accepted_ids
@@ -26,6 +27,11 @@ from nearline.settings import settings
 from nearline.windows import HOUR, Window, hour_floor
 
 Status = Literal["accepted", "duplicate", "refused"]
+
+T = TypeVar("T")
+
+_SLICE, _PAUSE_S = 100, 1e-5
+"""Rows of a large post that are taken at once, and how long others may run in between."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +103,9 @@ class Journal:
         if not rows:
             return []
         # Others wait while the writer has these rows: all that can be is done before and after.
-        read = [(row, *read_event(row, self._domain)) for row in rows]
+        read = [(row, *read_event(row, self._domain)) for row in _in_slices(rows)]
         heard, at = self._forgotten.heard, self._clock()
-        judged = [self._judge(*each, source, at) for each in read]
+        judged = [self._judge(*each, source, at) for each in _in_slices(read)]
         arrived: list[datetime] = []
         statuses: list[Status] = []
         new: set[str] = set()
@@ -124,8 +130,8 @@ class Journal:
 
         self._writer.append(len(rows), lines, wrote=wrote)
         self._unsure.difference_update(new)
-        told = zip(judged, statuses, arrived, strict=True)
-        return [each.receipt(status, stamp) for each, status, stamp in told]
+        told = list(zip(judged, statuses, arrived, strict=True))
+        return [each.receipt(status, stamp) for each, status, stamp in _in_slices(told)]
 
     def close(self) -> None:
         """Let go of the files; the journal takes no more events."""
@@ -177,6 +183,18 @@ class Journal:
 
     def _hours_since(self, since: datetime) -> Iterator[datetime]:
         return Window(hour_floor(since), hour_floor(self._clock()) + 2 * HOUR).hours()
+
+
+def _in_slices(rows: Sequence[T]) -> Iterator[T]:
+    """The rows, with a pause after every _SLICE of them.
+
+    Other threads wait for the interpreter's lock, which this one gives up of itself after 5 ms at
+    the earliest: a single event would wait for it several times.
+    """
+    for start in range(0, len(rows), _SLICE):
+        if start:
+            time.sleep(_PAUSE_S)
+        yield from rows[start : start + _SLICE]
 
 
 def _as_good(at: datetime, received_ts: datetime) -> bool:
