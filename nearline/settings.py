@@ -230,8 +230,8 @@ class Settings(BaseSettings):
     live_hours: int = Field(
         48,
         ge=1,
-        description="accepted events of the last hours are part of the live state; of those of "
-        "before a start only what is not online",
+        description="accepted events of the last hours are part of the live state, as long as "
+        "they are not online",
     )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="longest body the API reads")
     client_timeout_s: float = Field(

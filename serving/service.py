@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Event as Signal
 from threading import Lock, Thread
@@ -28,6 +28,7 @@ from nearline.intake import (
 from nearline.intake.forgotten import Wish, ask, forgotten_root
 from nearline.lake import Lake
 from nearline.settings import settings
+from nearline.windows import HOUR, hour_floor
 from serving.active import ActiveRelease
 from serving.answers import Answer, Asked
 from serving.backoff import Backoff
@@ -47,6 +48,8 @@ from serving.users import LiveEvents, Users, UserState
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 1.0
 _RETRY_S = 60.0
+_LOOK_ONLINE_EVERY = timedelta(minutes=1)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _INDEXED_AT_ONCE = 20_000
 """A start waits for the index of so many items, a fifth of a second; a larger one follows."""
 
@@ -72,6 +75,8 @@ class Service:
     kept: KeptLists
     live_hours: int
     _events: Follower[Accepted] | None = field(default=None, init=False)
+    _live_from: datetime = field(default=_LONG_AGO, init=False)
+    _look_online: datetime = field(default=_LONG_AGO, init=False)
     _following: Lock = field(default_factory=Lock, init=False)
     _stopped: Signal = field(default_factory=Signal, init=False)
     _watch: Thread | None = field(default=None, init=False)
@@ -221,17 +226,32 @@ class Service:
             self._following.release()
         return True
 
+    def let_go(self, now: datetime) -> None:
+        """Let go of the live events of hours that are online by now, as a start leaves them there.
+
+        Those of users who asked to be forgotten stay: the store may not be read of them, and is rid
+        of all that it has. Raises StoreLate or StoreFailed where the store cannot be read.
+        """
+        if self.reader.trending() is not None:
+            self._live_from = self._first_not_online(now)
+            self.live.let_go(self._live_from, but=lambda u: self.forgotten.since(u) is not None)
+
     def _follow_events(self, now: datetime, *, store_holds: bool) -> None:
         """Begin with what the online store has not; where it holds nothing, with all live hours."""
         since = now - timedelta(hours=self.live_hours)
         if store_holds:
-            since = self.live.since = first_not_online(self.journal.root, Lake.open(), since, now)
+            since = self.live.since = self._first_not_online(now)
+        self._live_from = since
         self._events = Follower(self.journal.root, accepted_events, since=since)
+
+    def _first_not_online(self, now: datetime) -> datetime:
+        since = now - timedelta(hours=self.live_hours)
+        return first_not_online(self.journal.root, Lake.open(), since, now)
 
     def _take_up(self, now: datetime) -> None:
         try:
             if self.forgotten.follow():
-                self.live.forget(self.forgotten.tells)
+                self.live.forget(self.forgotten.since)
                 self.kept.forget(self.forgotten.since)
             for rows in self._events.hours(now) if self._events else ():
                 # A journal stamps an event before it writes it. Now is the safe time: until the
@@ -262,7 +282,14 @@ class Service:
             now = clock()
             self.catch_up(now)
             self.kept.expire(now)
+            self._let_go(now)
             self._flush()
+
+    def _let_go(self, now: datetime) -> None:
+        """As `let_go`, once a minute while hours are here that a start might leave out."""
+        if now >= self._look_online and self._live_from < hour_floor(now) - HOUR:
+            self._look_online = now + _LOOK_ONLINE_EVERY
+            self._attempt("online hours", partial(self.let_go, now))
 
     def _refresh(self) -> None:
         self.promotions.refresh()

@@ -1,14 +1,16 @@
 """A user's state at a request: the stored sequence, and what was accepted since.
 
 The stored sequence ends with the last materialized hour; live events are kept here from the moment
-they were accepted. Both hold an event once its hour is materialized, so they are merged by
-(time, item, type): what both have counts once.
+they were accepted until their hour is online. Both hold an event for a while, so they are merged by
+(time, item, type): what both have counts once. The live events are always looked at first: an hour
+that is let go of between the two reads is in what the store says then.
 """
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from sys import intern
 from threading import Lock
 from typing import NamedTuple
@@ -16,7 +18,8 @@ from typing import NamedTuple
 from nearline.domains import Domain
 from nearline.intake import Accepted, Forgotten
 from nearline.reach import TAKEN_ITEMS
-from nearline.sequence import History, at_microseconds, microseconds
+from nearline.sequence import History, microseconds
+from nearline.windows import HOUR
 from serving.features import (
     EMPTY,
     FeatureReader,
@@ -50,11 +53,10 @@ class Recent:
 
 @dataclass(slots=True)
 class _Kept:
-    """What is kept of one user; `new` is not among the `events` yet."""
+    """What is kept of one user and hour; `new` is not among the `events` yet."""
 
-    accepted: datetime
     events: tuple[LiveEvent, ...] = ()
-    new: list[LiveEvent] = field(default_factory=list)
+    new: tuple[LiveEvent, ...] = ()
 
 
 class LiveEvents:
@@ -65,6 +67,10 @@ class LiveEvents:
     which are kept beyond the `length` newest. Of what is added, users are put in order when they
     are asked for, or have `length` more: most of those that a start reads are not asked for soon.
 
+    Events lie by the hour in which they arrived, so that an hour goes as if it had never been read:
+    what is left is what a worker has that starts with the next one. When a user's last event was
+    accepted is known for all the hours, though: a vector may be older than it.
+
     `since` is set where what was accepted before is not here, as the online store has it.
     """
 
@@ -72,67 +78,116 @@ class LiveEvents:
         self._telling, self._taking = set(domain.telling), set(domain.taking)
         self._length = length
         self._kept_for = timedelta(hours=hours)
-        self._users: OrderedDict[str, _Kept] = OrderedDict()  # by last acceptance, oldest first
+        self._accepted: OrderedDict[str, datetime] = OrderedDict()  # the last one, oldest first
+        self._hours: dict[int, dict[str, _Kept]] = {}  # of arrival, oldest first
         self._lock = Lock()
         self.since = datetime.min.replace(tzinfo=UTC)
 
     def add(self, events: Iterable[Accepted], *, accepted: datetime) -> None:
         """Take events that were accepted at `accepted`."""
         added = [
-            (event.user_id, _live(event, event.item_id))
+            (_hour(event.received_ts), event.user_id, _live(event, event.item_id))
             for event in events
             if event.item_id is not None and event.event_type in self._telling
         ]
         with self._lock:
-            for user_id, event in added:
-                self._add(user_id, event, accepted)
+            for hour, user_id, event in added:
+                self._add(hour, intern(user_id), event, accepted)
 
     def expire(self, now: datetime) -> None:
-        """Drop the users whose time is over."""
+        """Drop the users whose time is over, and the hours."""
+        oldest = now - self._kept_for
         with self._lock:
-            while self._users:
-                user_id, oldest = next(iter(self._users.items()))
-                if oldest.accepted >= now - self._kept_for:
-                    return
-                del self._users[user_id]
+            while self._accepted:
+                user_id, accepted = next(iter(self._accepted.items()))
+                if accepted >= oldest:
+                    break
+                del self._accepted[user_id]
+                for users in self._hours.values():
+                    users.pop(user_id, None)
+        for hour in [hour for hour in self._hours if hour < _hour(oldest)]:
+            self._drop(hour, set())
+
+    def let_go(self, before: datetime, *, but: Callable[[str], bool]) -> None:
+        """Drop what arrived in the hours before then, `but` that of some users."""
+        for hour, users in self._hours.items():
+            if hour < _hour(before):
+                self._drop(hour, {user_id for user_id in list(users) if but(user_id)})
 
     def of(self, user_id: str) -> Recent:
         """What is kept of a user."""
         with self._lock:
-            kept = self._users.get(user_id)
-            return Recent(self._ordered(kept), kept.accepted) if kept else Recent()
+            found = [users[user_id] for users in self._hours.values() if user_id in users]
+            hours = [self._ordered(kept) for kept in found]
+            accepted = self._accepted.get(user_id)
+        events = hours[0] if len(hours) == 1 else self._newest(chain.from_iterable(hours))
+        return Recent(events, accepted)
 
-    def forget(self, forgotten: Callable[[str, datetime], bool]) -> None:
-        """Drop the events of which `forgotten` says that what the user did then is."""
+    def forget(self, since: Callable[[str], datetime | None]) -> None:
+        """Drop what users did before the moment `since` when they are forgotten, if they are."""
         with self._lock:
-            for user_id, kept in list(self._users.items()):
-                kept.events = tuple(
-                    event
-                    for event in self._ordered(kept)
-                    if not forgotten(user_id, at_microseconds(event.ts_us))
-                )
-                if not kept.events:
-                    del self._users[user_id]
+            for user_id in list(self._accepted):
+                moment = since(user_id)
+                if moment is not None:
+                    self._forget(user_id, microseconds(moment))
 
-    def _add(self, user_id: str, event: LiveEvent, accepted: datetime) -> None:
-        kept = self._users.get(user_id)
+    def _forget(self, user_id: str, before_us: int) -> None:
+        theirs = [users for users in self._hours.values() if user_id in users]
+        for users in theirs:
+            kept = users[user_id]
+            kept.events = tuple(e for e in self._ordered(kept) if e.ts_us >= before_us)
+            if not kept.events:
+                del users[user_id]
+        if not any(user_id in users for users in theirs):
+            del self._accepted[user_id]
+
+    def _drop(self, hour: int, stay: set[str]) -> None:
+        """Drop what arrived in an hour, but that of the users who `stay`."""
+        with self._lock:
+            users = self._hours.get(hour, {})
+            left = {user_id: users[user_id] for user_id in stay if user_id in users}
+            self._put(hour, left)
+        # One by one, so that other threads go on: all at once would keep them waiting.
+        while users:
+            users.popitem()
+
+    def _put(self, hour: int, users: dict[str, _Kept]) -> None:
+        # In a dictionary of its own, as other threads may be going through the old one.
+        hours = self._hours | {hour: users}
+        self._hours = {hour: hours[hour] for hour in sorted(hours) if hours[hour]}
+
+    def _add(self, hour: int, user_id: str, event: LiveEvent, accepted: datetime) -> None:
+        self._accepted[user_id] = accepted
+        self._accepted.move_to_end(user_id)
+        if hour not in self._hours:
+            self._put(hour, {user_id: _Kept()})
+        users = self._hours[hour]
+        kept = users.get(user_id)
         if kept is None:
-            kept = self._users[user_id] = _Kept(accepted)
-        self._users.move_to_end(user_id)
-        kept.accepted = accepted
-        kept.new.append(event)
+            kept = users[user_id] = _Kept()
+        kept.new = (*kept.new, event)
         if len(kept.new) >= self._length:
             self._ordered(kept)
 
     def _ordered(self, kept: _Kept) -> tuple[LiveEvent, ...]:
-        """All that is kept of a user, oldest first, the new events too."""
+        """All that is kept of a user and hour, oldest first, the new events too."""
         if kept.new:
-            first = {event.event_id: event for event in (*reversed(kept.new), *kept.events)}
-            events = sorted(first.values())
-            taking = [e for e in events[: -self._length] if e.event_type in self._taking]
-            kept.events = (*taking[-TAKEN_ITEMS:], *events[-self._length :])
-            kept.new = []
+            kept.events, kept.new = self._newest((*kept.events, *kept.new)), ()
         return kept.events
+
+    def _newest(self, events: Iterable[LiveEvent]) -> tuple[LiveEvent, ...]:
+        """Those of the events that are kept, oldest first; of each id the one that came first."""
+        first: dict[str, LiveEvent] = {}
+        for event in events:
+            first.setdefault(event.event_id, event)
+        found = sorted(first.values())
+        taking = [e for e in found[: -self._length] if e.event_type in self._taking]
+        return (*taking[-TAKEN_ITEMS:], *found[-self._length :])
+
+
+def _hour(ts: datetime) -> int:
+    """The number of the hour that a time falls in, counted from 1970."""
+    return int(ts.timestamp() // HOUR.total_seconds())
 
 
 def _live(event: Accepted, item_id: str) -> LiveEvent:
@@ -198,6 +253,8 @@ class Users:
 
     def states(self, user_ids: Sequence[str]) -> dict[str, UserState]:
         """The state of each user; the online store is read for all of them together."""
+        # Before the store is read: what is let go of meanwhile is not here, but there.
+        live = {user_id: self._live.of(user_id) for user_id in user_ids}
         readable = [user_id for user_id in user_ids if not self._forgotten.hidden(user_id)]
         found: dict[str, UserFeatures] = {}
         trouble = None
@@ -206,15 +263,14 @@ class Users:
         except (StoreLate, StoreFailed) as error:
             trouble = error.reason
         nothing = UserFeatures()
-        states = {user: self._state(user, found.get(user, nothing)) for user in user_ids}
+        states = {user: self._state(live[user], found.get(user, nothing)) for user in user_ids}
         return states | {
             user_id: replace(states[user_id], trouble=trouble, user_id=user_id)
             for user_id in readable
         }
 
-    def _state(self, user_id: str, features: UserFeatures) -> UserState:
-        """The state of a user of whom the online store has these features."""
-        recent = self._live.of(user_id)
+    def _state(self, recent: Recent, features: UserFeatures) -> UserState:
+        """The state of a user of whom this is live, and the online store has these features."""
         history = merged(features.history, recent.events, self._length)
         vector = features.vector
         stored = vector if vector and self._covers(vector, history, recent) else None
