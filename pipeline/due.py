@@ -85,6 +85,12 @@ def following(lake: Lake, later: Window, written: Window) -> Iterator[tuple[Ledg
             yield lake.ledger(name), later
 
 
+def make_stale(lake: Lake, hours: Window) -> None:
+    """Record that all that was made of what arrived in these hours is to be made again."""
+    for ledger, outdated in following(lake, hours, hours):
+        ledger.make_stale(outdated)
+
+
 def _later(lake: Lake, window: Window) -> Window | None:
     """The hours right after `window` that look back to it, were done, and can be done again."""
     longest = Window(window.end, window.end + (24 * WINDOW_DAYS + 1) * HOUR)

@@ -18,7 +18,7 @@ from nearline.settings import settings
 from nearline.windows import HOUR, Window, parse_time
 from pipeline.chunks import Progress
 from pipeline.definition import require_same
-from pipeline.due import due, later_hours_follow
+from pipeline.due import due, later_hours_follow, make_stale
 from pipeline.retention import MART_REACH, PAIR_REACH, SPARK_REACH, require_kept
 
 
@@ -35,10 +35,20 @@ class Done:
 
 @alone("lake")
 def close_hours(window: Window) -> Done:
-    """Turn the journals of accepted events into raw partitions; counts the raw rows."""
-    from nearline.intake import close_hours as close
+    """Turn the journals of accepted events into raw partitions; counts the raw rows.
 
-    whole = due(Lake.open(), [RAW], window)
+    What was made of an hour that had been closed early is stale from now on; the hour is closed
+    again with the others, unless a backfill is to do so.
+    """
+    from nearline.intake import close_hours as close
+    from nearline.intake import closed_early
+
+    lake, early = Lake.open(), closed_early()
+    whole = due(lake, [RAW], window)
+    if early is not None and early.end <= whole.end:
+        make_stale(lake, early)
+        if whole.start - early.end <= settings().catchup_hours * HOUR:
+            whole = Window(min(early.start, whole.start), whole.end)
     with progress(f"intake: close {whole}"):
         return Done(whole, close(whole))
 

@@ -2,7 +2,8 @@
 
 The generic cell rate algorithm (ITU-T I.371, 1996), which is a token bucket kept as one number: the
 time at which the bucket would be full again, in seconds of the machine's monotonic clock. It lies
-in a small file for each key, which all processes share.
+in a small file for each key, which all processes share, with the time at which it was written: a
+later one than now is from before the machine was started anew, and the bucket is full.
 
 A request for several lists is let in as any other, and takes the other lists from what is there and
 from what comes in next (as Guava's RateLimiter does): so a key may ask for more at once than its
@@ -17,14 +18,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from serving.schema import MOST_USERS
-
 log = logging.getLogger(__name__)
 
 BURST_S = 2.0
 """A bucket holds what comes in so many seconds, and one request at least."""
 
-_FULL_AT = struct.Struct("d")
+_FULL_AT_AND_NOW = struct.Struct("dd")
 _ROUNDING_S = 1e-6
 
 
@@ -43,12 +42,13 @@ class RateLimits:
         return self._taken(name, rate, 1, ahead=0)
 
     def wait_for_more(self, name: str, rate: float, more: int) -> float:
-        """Take `more`, MOST_USERS at most, for a request that was let in.
+        """Take `more` for a request that was let in.
 
         Returns 0; or, where others have taken more than is there, the seconds until that has come
-        in, with nothing taken.
+        in and a request is there again, with nothing taken.
         """
-        return self._taken(name, rate, more, ahead=more)
+        missing_s = self._taken(name, rate, more, ahead=more)
+        return missing_s + 1 / rate if missing_s else 0.0
 
     def _taken(self, name: str, rate: float, count: int, *, ahead: int) -> float:
         try:
@@ -72,15 +72,13 @@ class RateLimits:
 
 def _take(file: int, now: float, each_s: float, count: int, ahead: int) -> float:
     """Take `count`, of which `ahead` need not be there yet."""
-    kept = os.pread(file, _FULL_AT.size, 0)
-    full_at = _FULL_AT.unpack(kept)[0] if len(kept) == _FULL_AT.size else now
-    latest = now + max(BURST_S, each_s) + _ROUNDING_S
-    if not now < full_at <= latest + MOST_USERS * each_s:
-        # Full again; or, later than any bucket: from before the machine was started anew.
-        full_at = now
+    kept, full_at = os.pread(file, _FULL_AT_AND_NOW.size, 0), now
+    if len(kept) == _FULL_AT_AND_NOW.size:
+        told, written = _FULL_AT_AND_NOW.unpack(kept)
+        full_at = max(told, now) if written <= now else now
     full_at += count * each_s
-    missing_s = full_at - ahead * each_s - latest
+    missing_s = full_at - ahead * each_s - (now + max(BURST_S, each_s) + _ROUNDING_S)
     if missing_s > 0:
         return missing_s
-    os.pwrite(file, _FULL_AT.pack(full_at), 0)
+    os.pwrite(file, _FULL_AT_AND_NOW.pack(full_at, now), 0)
     return 0.0

@@ -124,12 +124,17 @@ class LiveEvents:
         return Recent(events, accepted)
 
     def forget(self, since: Callable[[str], datetime | None]) -> None:
-        """Drop what users did before the moment `since` when they are forgotten, if they are."""
+        """Drop what users did before the moment `since` when they are forgotten, if they are.
+
+        What is added meanwhile is judged before it comes here.
+        """
         with self._lock:
-            for user_id in list(self._accepted):
-                moment = since(user_id)
-                if moment is not None:
-                    self._forget(user_id, microseconds(moment))
+            users = list(self._accepted)
+        # To look up a million users takes seconds, in which nobody is to wait for the lock.
+        moments = {user_id: moment for user_id in users if (moment := since(user_id)) is not None}
+        with self._lock:
+            for user_id, moment in moments.items():
+                self._forget(user_id, microseconds(moment))
 
     def _forget(self, user_id: str, before_us: int) -> None:
         theirs = [users for users in self._hours.values() if user_id in users]
@@ -139,7 +144,7 @@ class LiveEvents:
             if not kept.events:
                 del users[user_id]
         if not any(user_id in users for users in theirs):
-            del self._accepted[user_id]
+            self._accepted.pop(user_id, None)
 
     def _drop(self, hour: int, stay: set[str]) -> None:
         """Drop what arrived in an hour, but that of the users who `stay`."""

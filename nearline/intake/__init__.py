@@ -1,7 +1,7 @@
 """The durable door between the API and the lake: journals of what came in, closed hour by hour."""
 
 from nearline.intake.accepted import Accepted, accepted_events
-from nearline.intake.closing import close_hours, prune_journals
+from nearline.intake.closing import close_hours, closed_early, prune_journals
 from nearline.intake.following import Follower
 from nearline.intake.forgotten import Forgotten
 from nearline.intake.impressions import Impression, ImpressionLog
@@ -27,6 +27,7 @@ __all__ = [
     "Receipt",
     "accepted_events",
     "close_hours",
+    "closed_early",
     "item_of",
     "merged_until",
     "prune_journals",

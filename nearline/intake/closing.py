@@ -42,6 +42,13 @@ def close_hours(window: Window, *, clock: Callable[[], datetime] = utc_now) -> i
     return total
 
 
+def closed_early() -> Window | None:
+    """The hour that was closed before its end and not again, if there is one."""
+    with closing(HourLock(settings().intake)) as lock:
+        barred = lock.barred()
+    return None if barred == hour_floor(barred) else Window.of_hour(barred)
+
+
 def prune_journals(before: datetime) -> int:
     """Remove the journals of hours that ended before then; returns how many files.
 

@@ -84,9 +84,9 @@ def _add_own(app: FastAPI, service: Service, access: Access, clock: Callable[[],
         To the rate of a key each list counts as a request: a batch that is let in takes what is
         there and what comes in next, and the key's next request waits for it.
         """
-        access.count_lists(request.state.caller, len(body.user_ids))
         now, lists = clock(), []
         pinned = service.pin(now)
+        access.count_lists(request.state.caller, len(body.user_ids))
         ids = [stored_id(user_id) for user_id in body.user_ids]
         states = recommender.states(ids, now=now)
         for place, (user_id, stored) in enumerate(zip(body.user_ids, ids, strict=True)):

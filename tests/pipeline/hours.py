@@ -35,6 +35,8 @@ NIGHT = datetime(2026, 3, 1, 3, tzinfo=UTC)
 HISTORY = Window.trailing(NIGHT, hours=48)
 USERS, ITEMS, EVENTS_AN_HOUR = 12, 30, 6
 
+_MEETING_S = 300.0
+
 Vectors = dict[str, tuple[str, tuple[float, ...]]]
 """User or item → the release and the vector that are online."""
 
@@ -82,7 +84,10 @@ class Kill:
 
 @dataclass(frozen=True)
 class Meeting:
-    """Wait at the first call of `what` until `others` processes have come to theirs."""
+    """Wait at the first call of `what` until `others` processes have come to theirs.
+
+    Raises TimeoutError when they do not: one that ended before would be waited for without end.
+    """
 
     what: str
     place: Path
@@ -93,7 +98,10 @@ class Meeting:
 
         def hook(real: Any, *arguments: Any, **named: Any) -> Any:
             (self.place / str(os.getpid())).touch()
+            until = time.monotonic() + _MEETING_S
             while len(list(self.place.iterdir())) <= self.others:
+                if time.monotonic() > until:
+                    raise TimeoutError(f"nobody else came to {self.place}")
                 time.sleep(0.01)
             return real(*arguments, **named)
 

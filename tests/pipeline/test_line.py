@@ -178,7 +178,7 @@ def test_an_hour_goes_live_while_a_night_is_trained_and_again_on_that_night(
     site: Site, meeting: Path
 ) -> None:
     """The night waits among its passes for the hour to be over: nothing makes the hour wait."""
-    night_trap = Meeting("training.nightly:learn", meeting)
+    night_trap = Meeting("training.lesson:Lesson.most", meeting)
     night = site.start(hours.run_night, Window.of_hour(HISTORY.end - HOUR), trap=night_trap)
     hour_trap = Meeting("pipeline.steps:push_active", meeting)
     assert site.start(hours.run_hour, hour(0), trap=hour_trap).join() is None

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from nearline.errors import MissingPartition, StepFailed
+from nearline.intake import close_hours
 from nearline.lake import EVENTS, RAW, Lake
 from nearline.pushed import tell_pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
@@ -200,6 +201,33 @@ def test_a_step_that_failed_is_made_up_for_by_the_next_hour(rooms: Rooms) -> Non
     rooms.fails, rooms.asked = None, []
     assert run(hours(2, 3)) == hours(1, 3)
     assert rooms.asked == [("spark", hours(2, 3)), ("dbt", hours(1, 3)), ("feast", hours(1, 3))]
+
+
+@pytest.mark.parametrize("closed_next", [hours(0, 1), hours(1, 2)])
+def test_an_hour_that_was_closed_early_is_done_again(rooms: Rooms, closed_next: Window) -> None:
+    run(hours(-1, 0))
+    close_hours(hours(0, 1), clock=lambda: T0 + HOUR / 2)
+    steps.spark_features(hours(0, 1))
+    steps.dbt_marts(hours(0, 1))
+    assert steps.materialize(hours(0, 1)).window == hours(0, 1)
+    rooms.fails = "spark"
+    with pytest.raises(StepFailed):
+        run(closed_next)
+    for dataset in (EVENTS, "features/user_activity", "online/user_activity"):
+        assert rooms.lake.covered(dataset) == [hours(-1, 0)], "half of it is missing"
+    rooms.fails = None
+    run(closed_next)
+    for dataset in (RAW, EVENTS, "features/user_activity", "online/user_activity"):
+        assert rooms.lake.covered(dataset) == [Window(T0 - HOUR, closed_next.end)]
+
+
+def test_a_backfill_closes_what_was_closed_early_long_ago(rooms: Rooms) -> None:
+    close_hours(hours(0, 1), clock=lambda: T0 + HOUR / 2)
+    steps.spark_features(hours(0, 1))
+    assert run(hours(72, 73)) == hours(72, 73)
+    assert rooms.lake.covered(EVENTS) == [hours(72, 73)]
+    run(hours(0, 1))
+    assert rooms.lake.covered(EVENTS) == [hours(0, 1), hours(72, 73)]
 
 
 def test_after_an_outage_hours_go_on_and_a_backfill_makes_them_right(rooms: Rooms) -> None:

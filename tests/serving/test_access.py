@@ -321,10 +321,10 @@ def test_a_batch_beyond_the_bucket_is_let_in_once_and_waited_for_afterwards(
         access.count_lists(batch, 2)
     assert let_in(access, idle, 1) == 0
     assert let_in(access, other, 1) == 1
-    # What is lacking of the bucket, then one request more.
-    wait_s = 100 / rate - max(BURST_S, 1 / rate)
+    # What is lacking of the bucket, and the request that is then let in.
+    wait_s = (100 + 1) / rate - max(BURST_S, 1 / rate)
     assert refused.value.retry_after_s == pytest.approx(wait_s, abs=1e-3)
-    clock.now += wait_s + 0.9 / rate
+    clock.now += wait_s - 0.1 / rate
     assert let_in(access, idle, 1) == 0
     clock.now += 0.1 / rate + 0.001
     assert let_in(access, idle, 2) == 1
@@ -350,6 +350,28 @@ def test_a_batch_over_http_is_waited_for_by_its_lists(
         refused = client.get("/v1/trending", headers=headers)
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
     assert 2900 < int(refused.headers["retry-after"]) <= 3000
+
+
+def test_a_batch_that_nothing_can_answer_takes_one_request(
+    world: Any, keyed: Callable[..., str]
+) -> None:
+    headers = bearer(keyed("read", rate=1))
+    with world.client() as client:
+        body = {"user_ids": [f"u{n}" for n in range(100)]}
+        asked = [
+            client.post("/v1/recommendations", json=body, headers=headers).status_code
+            for _ in range(2)
+        ]
+    assert asked == [503, 503]
+
+
+def test_a_slow_key_does_not_wait_for_a_clock_that_began_anew(
+    opened: Callable[..., Access], keyed: Callable[..., str], clock: Clock
+) -> None:
+    key, clock.now = keyed("read", rate=0.02), 3000.0
+    assert let_in(opened(), key, 2) == 1
+    clock.now = 20.0
+    assert let_in(opened(), key, 2) == 1
 
 
 def test_a_machine_that_was_started_anew_counts_anew(
