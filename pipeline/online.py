@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from nearline.bundle import read_matrix, read_vocabulary
 from nearline.errors import BadInput, StepFailed
+from nearline.intake import closed_early
 from nearline.lake import Lake
 from nearline.locks import alone
 from nearline.pushed import tell_pushed
@@ -147,9 +148,10 @@ def push_embeddings(
     """Push a release's item vectors, and the user vectors that its encoder made.
 
     `user_vectors` is float32 (users, dim), one row for each of `user_ids`. All are timed at the end
-    of the release's window. Waits for another push to end. Raises UnknownRelease for a version that
-    is not in the store, CorruptRelease when one of its files was changed, BadInput when ids and
-    vectors do not match, StepFailed when Feast cannot write.
+    of the release's window, or when its last hour was closed, if that was earlier: serving takes no
+    vector that is older than what a user did. Waits for another push to end. Raises UnknownRelease
+    for a version that is not in the store, CorruptRelease when one of its files was changed,
+    BadInput when ids and vectors do not match, StepFailed when Feast cannot write.
     """
     release = ReleaseStore.open().load(version)
     release.verify()
@@ -163,7 +165,7 @@ def push_embeddings(
                 f"release {version}: {len(ids)} ids and dimension {matrix.shape[1]} do not match "
                 f"vectors of shape {vectors.shape}"
             )
-    time = release.manifest.window_end
+    time = _arrived_until(release.manifest.window_end)
     with alone("online"):
         apply_features()
         tell_pushed(None)
@@ -171,6 +173,12 @@ def push_embeddings(
         _push("user", USER_ID, user_ids, user_vectors, version, time)
         tell_pushed(version)
     return OnlineReport({"item_embedding": len(items), "user_embedding": len(user_ids)})
+
+
+def _arrived_until(end: datetime) -> datetime:
+    """Until when what arrived before the end of an hour is in the lake."""
+    early = closed_early()
+    return early if early is not None and Window.of_hour(early).end == end else end
 
 
 def stored_of(user_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -227,8 +235,8 @@ def _push(
         )
         with _feast(f"{entity} vectors of {version} were not pushed"):
             feature_store().push(f"{entity}_embedding_push", rows, to=PushMode.ONLINE)
-    hour = Window.trailing(time, hours=1)
-    Lake.open().mark_complete(f"online/{entity}_embedding", hour, rows=len(ids))
+    last_hour = Window.of_hour(time - timedelta.resolution)
+    Lake.open().mark_complete(f"online/{entity}_embedding", last_hour, rows=len(ids))
 
 
 @contextmanager

@@ -43,9 +43,9 @@ def close_hours(window: Window) -> Done:
     from nearline.intake import close_hours as close
     from nearline.intake import closed_early
 
-    lake, early = Lake.open(), closed_early()
+    lake, ended_at = Lake.open(), closed_early()
     whole = due(lake, [RAW], window)
-    if early is not None and early.end <= whole.end:
+    if ended_at is not None and (early := Window.of_hour(ended_at)).end <= whole.end:
         make_stale(lake, early)
         if whole.start - early.end <= settings().catchup_hours * HOUR:
             whole = Window(min(early.start, whole.start), whole.end)

@@ -42,11 +42,11 @@ def close_hours(window: Window, *, clock: Callable[[], datetime] = utc_now) -> i
     return total
 
 
-def closed_early() -> Window | None:
-    """The hour that was closed before its end and not again, if there is one."""
+def closed_early() -> datetime | None:
+    """When the newest closed hour was closed, where that was before its end."""
     with closing(HourLock(settings().intake)) as lock:
         barred = lock.barred()
-    return None if barred == hour_floor(barred) else Window.of_hour(barred)
+    return None if barred == hour_floor(barred) else barred
 
 
 def prune_journals(before: datetime) -> int:

@@ -24,6 +24,7 @@ from feature_repo.partitions import view_schema
 from feature_repo.views import BATCH_VIEWS
 from nearline import bundle
 from nearline.errors import BadInput, CorruptRelease, MissingPartition, StepFailed
+from nearline.intake import close_hours
 from nearline.lake import Lake
 from nearline.pushed import pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
@@ -397,6 +398,17 @@ def test_the_store_tells_whose_vectors_it_holds(
     if settings().online_store == "redis":
         empty_store()
         assert pushed() is None
+
+
+def test_vectors_of_an_hour_that_was_closed_early_are_as_old_as_its_closing(online: Lake) -> None:
+    """What a user does later in that hour must not seem to be in them."""
+    version, early = publish(np.eye(2), T0 + HOUR), T0 + HOUR / 2
+    for closed_at, told in ((early, early), (T0 + 2 * HOUR, T0 + HOUR)):
+        close_hours(Window.of_hour(T0), clock=lambda at=closed_at: at)
+        push_embeddings(version, ["u"], np.ones((1, 2), dtype=np.float32))
+        found = feature_store().get_online_features(["user_embedding:release"], [{"user_id": "u"}])
+        (pushed_at,) = found.proto.results[1].event_timestamps
+        assert pushed_at.ToDatetime(UTC) == told
 
 
 def test_a_push_without_users_pushes_the_items(online: Lake) -> None:
