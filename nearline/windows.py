@@ -22,6 +22,11 @@ def hour_floor(ts: datetime) -> datetime:
     return ts.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
+def hour_number(ts: datetime) -> int:
+    """The number of the hour that a time falls in, counted from 1970."""
+    return int(ts.timestamp() // HOUR.total_seconds())
+
+
 def parse_time(text: str) -> datetime:
     """An ISO 8601 time as UTC; a time without a zone is taken as UTC.
 

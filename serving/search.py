@@ -82,7 +82,7 @@ class SearchIndex:
         self._items = _index(iter(()))
         self._snapshot: Snapshot | None = None
         self._state = Catalogue()
-        self._rows, self._places = _orders(self._state.snapshot)
+        self._places = _places(self._state.snapshot)
         self._added: dict[str, int] = {}
         self._wanted_by: dict[Filters, tuple[Mark, bytearray]] = {}
         self._using = Lock()
@@ -97,12 +97,12 @@ class SearchIndex:
         if catalogue.snapshot is self._snapshot:
             return
         items = _index_of(catalogue.snapshot, self._folder)
-        orders = _orders(catalogue.snapshot)
+        places = _places(catalogue.snapshot)
         with self._using:
             self._items.close()
             self._items, self._snapshot = items, catalogue.snapshot
             self._state, self._added, self._wanted_by = Catalogue(catalogue.snapshot), {}, {}
-            self._rows, self._places = orders
+            self._places = places
 
     def has(self, text: str, catalogue: Catalogue, *, every: bool) -> bool:
         """Whether any item has every word of a text, or a word that begins with it; else any."""
@@ -173,7 +173,7 @@ class SearchIndex:
         put = state.since(mark)
         if put is None:
             wanted = snapshot.on_offer & snapshot.matching(filters)
-            found = bytearray(wanted[self._rows].tobytes())
+            found = bytearray(wanted[snapshot.longest_first].tobytes())
             put = state.changes.values()
         found.extend(bytes(len(snapshot) + len(self._added) - len(found)))
         for entry in put:
@@ -191,12 +191,12 @@ class SearchIndex:
         return self._added.setdefault(item_id, len(self._places) + len(self._added))
 
 
-def _orders(snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray]:
-    """The row of the snapshot at each place of its index, and the place of each row."""
+def _places(snapshot: Snapshot) -> np.ndarray:
+    """Where each row of the snapshot is in its index, int32 (rows,)."""
     rows = snapshot.longest_first
     places = np.empty_like(rows)
     places[rows] = np.arange(len(rows))
-    return rows, places
+    return places
 
 
 def _index_of(snapshot: Snapshot, folder: Path) -> sqlite3.Connection:

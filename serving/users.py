@@ -19,7 +19,7 @@ from nearline.domains import Domain
 from nearline.intake import Accepted, Forgotten
 from nearline.reach import TAKEN_ITEMS
 from nearline.sequence import History, microseconds
-from nearline.windows import HOUR
+from nearline.windows import hour_number
 from serving.features import (
     EMPTY,
     FeatureReader,
@@ -86,7 +86,7 @@ class LiveEvents:
     def add(self, events: Iterable[Accepted], *, accepted: datetime) -> None:
         """Take events that were accepted at `accepted`."""
         added = [
-            (_hour(event.received_ts), event.user_id, _live(event, event.item_id))
+            (hour_number(event.received_ts), event.user_id, _live(event, event.item_id))
             for event in events
             if event.item_id is not None and event.event_type in self._telling
         ]
@@ -105,13 +105,13 @@ class LiveEvents:
                 del self._accepted[user_id]
                 for users in self._hours.values():
                     users.pop(user_id, None)
-        for hour in [hour for hour in self._hours if hour < _hour(oldest)]:
+        for hour in [hour for hour in self._hours if hour < hour_number(oldest)]:
             self._drop(hour, set())
 
     def let_go(self, before: datetime, *, but: Callable[[str], bool]) -> None:
         """Drop what arrived in the hours before then, `but` that of some users."""
         for hour, users in self._hours.items():
-            if hour < _hour(before):
+            if hour < hour_number(before):
                 self._drop(hour, {user_id for user_id in list(users) if but(user_id)})
 
     def of(self, user_id: str) -> Recent:
@@ -188,11 +188,6 @@ class LiveEvents:
         found = sorted(first.values())
         taking = [e for e in found[: -self._length] if e.event_type in self._taking]
         return (*taking[-TAKEN_ITEMS:], *found[-self._length :])
-
-
-def _hour(ts: datetime) -> int:
-    """The number of the hour that a time falls in, counted from 1970."""
-    return int(ts.timestamp() // HOUR.total_seconds())
 
 
 def _live(event: Accepted, item_id: str) -> LiveEvent:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import numpy as np
 
-from nearline.windows import HOUR
+from nearline.windows import hour_number
 
 
 class SeenIds:
@@ -25,7 +25,7 @@ class SeenIds:
 
     def known(self, event_ids: Sequence[str], at: datetime) -> set[str]:
         """Those of the ids that were added up to `late_hours` before the hour of that time."""
-        oldest = _number(at) - self._late_hours
+        oldest = hour_number(at) - self._late_hours
         newest = self._newest if self._hour >= oldest else frozenset()
         found = {event_id for event_id in event_ids if hash(event_id) in newest}
         keys = np.fromiter(map(hash, event_ids), np.int64, len(event_ids))
@@ -37,8 +37,8 @@ class SeenIds:
 
     def add(self, event_ids: Iterable[str], at: datetime) -> None:
         """The ids were accepted in the hour of that time, and are known from now on."""
-        if _number(at) != self._hour:
-            self._file_away(_number(at))
+        if hour_number(at) != self._hour:
+            self._file_away(hour_number(at))
         self._newest.update(map(hash, event_ids))
 
     def forget(self, event_ids: Collection[str]) -> None:
@@ -58,8 +58,3 @@ class SeenIds:
 
     def _keep(self, kept: np.ndarray) -> None:
         self._ids, self._hours = self._ids[kept], self._hours[kept]
-
-
-def _number(at: datetime) -> int:
-    """The number of an hour, counted from 1970."""
-    return int(at.timestamp() // HOUR.total_seconds())
