@@ -86,7 +86,8 @@ def following(lake: Lake, later: Window, written: Window) -> Iterator[tuple[Ledg
 
 
 def make_stale(lake: Lake, hours: Window) -> None:
-    """Record that all that was made of what arrived in these hours is to be made again."""
+    """Record that these hours are to be closed again, and all that was made of them made again."""
+    lake.ledger(RAW).make_stale(hours)
     for ledger, outdated in following(lake, hours, hours):
         ledger.make_stale(outdated)
 

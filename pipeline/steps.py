@@ -37,18 +37,15 @@ class Done:
 def close_hours(window: Window) -> Done:
     """Turn the journals of accepted events into raw partitions; counts the raw rows.
 
-    What was made of an hour that had been closed early is stale from now on; the hour is closed
-    again with the others, unless a backfill is to do so.
+    An hour that had been closed early is stale from now on, and so is what was made of it.
     """
     from nearline.intake import close_hours as close
     from nearline.intake import closed_early
 
     lake, ended_at = Lake.open(), closed_early()
-    whole = due(lake, [RAW], window)
-    if ended_at is not None and (early := Window.of_hour(ended_at)).end <= whole.end:
+    if ended_at is not None and (early := Window.of_hour(ended_at)).end <= window.end:
         make_stale(lake, early)
-        if whole.start - early.end <= settings().catchup_hours * HOUR:
-            whole = Window(min(early.start, whole.start), whole.end)
+    whole = due(lake, [RAW], window)
     with progress(f"intake: close {whole}"):
         return Done(whole, close(whole))
 
