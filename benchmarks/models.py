@@ -8,7 +8,9 @@ are of the same width, depth and length, learn for as long at most, on as many t
 import json
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +22,7 @@ from nearline.console import JsonFlag, err, print_json, print_table
 from nearline.errors import BadInput, StepFailed
 from nearline.settings import settings
 from training.evaluation import TOP, Evaluation, interval
-from training.protocols import judge_leave_one_out
+from training.protocols import Judged, judge_leave_one_out
 from training.recipe import Recipe, load_recipe
 from training.sequences import read_attributes, read_sequences, read_split_sequences
 
@@ -91,6 +93,7 @@ def ask_peer(
 
     Raises StepFailed, with its last words, when it fails.
     """
+    err.print(f"{name} learns", highlight=False)
     answers = folder / f"{name}.npz"
     command = [str(peers.python), str(_SCRIPT), name, str(_events(sequences, folder)), str(answers)]
     env = os.environ | {"OMP_NUM_THREADS": str(peers.threads), "PYTHONWARNINGS": "ignore"}
@@ -133,10 +136,34 @@ def judged(lists: np.ndarray, sequences: Sequences) -> Evaluation:
 
 
 def compare(
-    sequences: Sequences, attributes: Path | None, peers: Peers, names: list[str], folder: Path
+    sequences: Sequences,
+    attributes: Path | None,
+    peers: Peers,
+    names: list[str],
+    folder: Path,
+    *,
+    at_once: bool = False,
 ) -> list[Figures]:
-    """Ours, then each peer."""
-    ours = judge_leave_one_out(
+    """Ours, then each peer; or all `at_once`, each on threads of its own."""
+    _events(sequences, folder)
+    ask = partial(ask_peer, peers=peers, sequences=sequences, folder=folder)
+    with ThreadPoolExecutor(max(len(names), 1)) as pool:
+        begun = [pool.submit(ask, name) for name in names if at_once]
+        ours = _ask_ours(sequences, attributes, peers)
+        theirs = [each.result() for each in begun] or [ask(name) for name in names]
+    told = ours.figures["epochs"], ours.figures["train_seconds"]
+    by_user = dict(zip(ours.users, ours.found.ndcg, strict=True))
+    own = np.array([by_user[user] for user in sequences])
+    found = [_figures(OURS, ours.found, told, peers.seed)]
+    for name, (lists, peer) in zip(names, theirs, strict=True):
+        answered, told = judged(lists, sequences), (peer["passes"], peer["seconds"])
+        behind = _behind(own, answered, peers.seed)
+        found.append(_figures(name, answered, told, peers.seed, behind))
+    return found
+
+
+def _ask_ours(sequences: Sequences, attributes: Path | None, peers: Peers) -> Judged:
+    return judge_leave_one_out(
         sequences,
         None if attributes is None else read_attributes(attributes),
         peers.recipe,
@@ -144,17 +171,6 @@ def compare(
         seed=peers.seed,
         name=OURS,
     )
-    told = ours.figures["epochs"], ours.figures["train_seconds"]
-    found = [_figures(OURS, ours.found, told, peers.seed)]
-    by_user = dict(zip(ours.users, ours.found.ndcg, strict=True))
-    own = np.array([by_user[user] for user in sequences])
-    for name in names:
-        err.print(f"{name} learns", highlight=False)
-        lists, peer = ask_peer(name, peers, sequences, folder)
-        theirs, told = judged(lists, sequences), (peer["passes"], peer["seconds"])
-        behind = _behind(own, theirs, peers.seed)
-        found.append(_figures(name, theirs, told, peers.seed, behind))
-    return found
 
 
 def _figures(
@@ -193,6 +209,9 @@ def main(
     seed: Annotated[int, typer.Option(min=0)] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Of each training.")] = 2,
     models: Annotated[str, typer.Option(help="Peers, by comma.")] = ",".join(NAMES),
+    at_once: Annotated[
+        bool, typer.Option("--at-once", help="All learn side by side: ask for a core for each.")
+    ] = False,
     python: Annotated[Path, typer.Option(help="Of the peers' environment.")] = _PYTHON,
     as_json: JsonFlag = False,
 ) -> None:
@@ -212,7 +231,7 @@ def main(
     kept = {user: items for user, items in read.items() if len(items) > 1}
     peers = Peers(python, load_recipe(size), max_minutes, seed, threads)
     with workplace(None) as folder:
-        found = compare(kept, attributes, peers, names, folder)
+        found = compare(kept, attributes, peers, names, folder, at_once=at_once)
     if as_json:
         print_json({"machine": machine(), "models": [asdict(each) for each in found]})
         return

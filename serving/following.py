@@ -4,14 +4,13 @@ The journals are the one truth of live state. A worker reads what any worker wro
 too, before it answers; so what was accepted anywhere changes the next answer everywhere.
 """
 
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from nearline.intake import Follower, item_of, merged_until
-from nearline.intake.files import HourLock, journal_hours
+from nearline.intake.files import barred, journal_hours
 from nearline.lake import CATALOGUE, Lake
 from nearline.schema import ITEM_ID
 from nearline.windows import HOUR, hour_floor
@@ -81,8 +80,7 @@ def first_not_online(root: Path, lake: Lake, since: datetime, now: datetime) -> 
     all of it. At the latest it is the hour before this one, which a follower reads anyway.
     """
     online = lake.covered(_SEQUENCES)
-    with closing(HourLock(root)) as lock:
-        closed = lock.barred()
+    closed = barred(root)
     hours = [hour for hour in journal_hours(root) if hour >= hour_floor(since)]
     lacking = [h for h in hours if h + HOUR > closed or not any(w.contains(h) for w in online)]
     return min([*lacking, hour_floor(now) - HOUR])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from nearline.errors import BadInput
-from nearline.intake.files import HourLock, journal_hours, read_hour, remove_hour
+from nearline.intake.files import HourLock, barred, journal_hours, read_hour, remove_hour
 from nearline.intake.impressions import close_impressions, prune_impressions
 from nearline.intake.items import merge_items, prune_items
 from nearline.intake.raw import merge_raw
@@ -44,9 +44,8 @@ def close_hours(window: Window, *, clock: Callable[[], datetime] = utc_now) -> i
 
 def closed_early() -> datetime | None:
     """When the newest closed hour was closed, where that was before its end."""
-    with closing(HourLock(settings().intake)) as lock:
-        barred = lock.barred()
-    return None if barred == hour_floor(barred) else barred
+    closed = barred(settings().intake)
+    return None if closed == hour_floor(closed) else closed
 
 
 def prune_journals(before: datetime) -> int:

@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -234,3 +234,9 @@ class HourLock:
             yield
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+
+def barred(root: Path) -> datetime:
+    """The time before which nothing may be stamped in the journals of `root` any more."""
+    with closing(HourLock(root)) as lock:
+        return lock.barred()
