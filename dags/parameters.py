@@ -20,9 +20,14 @@ WINDOW = {
 }
 """A run that is given both is about these hours, whatever its schedule says."""
 
+_LONGEST = timedelta(hours=2)
+
 PATIENT: dict[str, Any] = {
     "retries": 2,
     "retry_delay": timedelta(seconds=30),
-    "execution_timeout": timedelta(hours=2),
+    "execution_timeout": _LONGEST,
 }
 """Every step may be run again: it leaves the old data in place until it has finished."""
+
+LONGEST_NIGHT = timedelta(minutes=settings().max_train_minutes) + _LONGEST
+"""What a night may learn, and what reading, measuring and publishing take at most."""

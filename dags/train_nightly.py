@@ -14,7 +14,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 
 from dags.assets import NIGHT_WANTED
 from dags.live import go_live
-from dags.parameters import DAILY_START, PATIENT, WINDOW
+from dags.parameters import DAILY_START, LONGEST_NIGHT, PATIENT, WINDOW
 
 with DAG(
     "train_nightly",
@@ -38,7 +38,7 @@ with DAG(
 
         steps.item_neighbours(triggering_window(context))
 
-    @task(pool="model")
+    @task(pool="model", execution_timeout=LONGEST_NIGHT)
     def train(**context: object) -> str:
         """The whole model, its baselines and the gate's verdict; returns the release."""
         from pipeline import steps

@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     max_train_minutes: float = Field(
         30,
         gt=0,
+        le=7 * 24 * 60,
         description="minutes that a night learns at most; measuring and releasing come on top",
     )
     seed: int = Field(17, ge=0, le=LARGEST_SEED, description="seed of every random choice")

@@ -9,6 +9,7 @@ are too few, as on a site that is young, on those that came after what the older
 import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -16,15 +17,53 @@ import pyarrow as pa
 import torch
 
 from nearline import bundle as names
-from nearline.errors import ReleaseError, UnknownRelease
+from nearline.errors import ReleaseError
 from nearline.releases import Release, ReleaseStore
+from nearline.schema import MODALITIES
 from nearline.sequence import Vocabulary, microseconds
-from training.bundle import read_bundle, with_items
+from training import gate
+from training.bundle import Bundle, read_bundle, with_items
+from training.content import given_widths
 from training.dataset import Interactions
 from training.evaluation import Evaluation, measure
 from training.exam import Exam
+from training.texts import TEXT
 
 log = logging.getLogger(__name__)
+
+Both = tuple[Evaluation, Evaluation]
+"""What a new night and a champion answered to the same events."""
+
+
+@dataclass(frozen=True, eq=False)
+class Challenger:
+    """A new night: what it answered to its exam, and what its model reads.
+
+    `catalogue` has the vectors of texts that `text_encoder` made, if anything here did.
+    """
+
+    found: Evaluation
+    exam: Exam
+    vocabulary: Vocabulary
+    catalogue: pa.Table
+    text_encoder: str | None
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """What its exam asked for, as `keys` tells targets apart."""
+        return keys(self.exam.data, self.exam.targets, self.vocabulary)
+
+    def unlike(self, other: Bundle) -> str | None:
+        """What keeps another night from reading what this one reads; None where nothing does."""
+        if other.vocabulary.event_types != self.vocabulary.event_types:
+            return "it knows other types of events"
+        read = dict(zip(MODALITIES, other.model.config.given, strict=True))
+        for name, width in zip(MODALITIES, given_widths(self.catalogue), strict=True):
+            if width and read[name] not in (0, width):
+                return f"it reads {name}s of {read[name]} numbers, items have {width} now"
+        if read[TEXT] and other.text_encoder != self.text_encoder:
+            return "its texts were encoded by another encoder"
+        return None
 
 
 @dataclass(frozen=True)
@@ -41,7 +80,10 @@ class Champion:
 
     @classmethod
     def active(cls) -> "Champion | None":
-        """The one that is to be beaten; None where nothing is active yet."""
+        """The one that is to be beaten; None where nothing is active yet.
+
+        Raises ReleaseError where it cannot be read.
+        """
         store = ReleaseStore.open()
         version = store.active()
         if version is None:
@@ -54,30 +96,37 @@ class Champion:
         """Where the data of its night end."""
         return self.night.manifest.window_end
 
-    def beside(self, found: Evaluation, asked: np.ndarray) -> tuple[Evaluation, Evaluation]:
-        """A night's answers and the champion's, to what both were asked; `asked` are its keys."""
+    def rivals(self, challenger: Challenger) -> tuple[Both, str | None]:
+        """What both answered: to what both were asked or, where that is too little to tell
+        anything, to what came after the champion's night had learned, if that is more.
+
+        The text tells what kept that night from being asked.
+        """
+        beside = self._beside(challenger)
+        if gate.enough(beside[0]):
+            return beside, None
+        # A model draws its first weights: what the night learns next must not depend on it.
+        with torch.random.fork_rng(devices=[]):
+            try:
+                night = read_bundle(self.night)
+            except ReleaseError as error:  # a damaged one must not keep a new one from being made
+                return beside, str(error)
+            if unlike := challenger.unlike(night):
+                return beside, unlike
+            since = self._since(challenger, night)
+        return max(beside, since, key=lambda both: len(both[0].ranks)), None
+
+    def _beside(self, challenger: Challenger) -> Both:
         theirs = np.zeros((0, 2), np.int64) if self.answers is None else self.answers
-        _, here, there = np.intersect1d(asked, theirs[:, 0], return_indices=True)
-        ours = found.only(here)
+        _, here, there = np.intersect1d(challenger.keys, theirs[:, 0], return_indices=True)
+        ours = challenger.found.only(here)
         return ours, replace(ours, ranks=theirs[there, 1])
 
-    def asked_since(
-        self, found: Evaluation, exam: Exam, item_ids: tuple[str, ...], catalogue: pa.Table
-    ) -> tuple[Evaluation, Evaluation]:
-        """A night's answers and the champion's night's, to what came after that had learned.
-
-        None of either where that night cannot be read.
-        """
+    def _since(self, challenger: Challenger, night: Bundle) -> Both:
+        exam = challenger.exam
         later = exam.data.times[exam.targets] >= microseconds(self.night_end)
-        ours, targets = found.only(later), exam.targets[later]
-        try:
-            # A model draws its first weights: what the night learns next must not depend on it.
-            with torch.random.fork_rng(devices=[]):
-                model = with_items(read_bundle(self.night), item_ids, catalogue)
-        except ReleaseError as error:  # a damaged champion must not keep a new one from being made
-            log.warning("the night of the active release %s is not asked: %s", self.version, error)
-            nothing = found.only(np.zeros_like(later))
-            return nothing, nothing
+        ours, targets = challenger.found.only(later), exam.targets[later]
+        model = with_items(night, challenger.vocabulary.item_ids, challenger.catalogue)
         return ours, replace(ours, ranks=measure(model, exam.data, targets).ranks)
 
 
@@ -98,10 +147,11 @@ def kept_answers(found: Evaluation, asked: np.ndarray) -> np.ndarray:
 
 
 def _night_of(store: ReleaseStore, release: Release) -> Release:
-    """A release's night; the release itself where that night is gone."""
+    """A release's night; the release itself where that night is gone or cannot be read."""
     try:
         return store.load(release.manifest.base or release.version)
-    except UnknownRelease:
+    except ReleaseError as error:
+        log.warning("the night of the active release %s is gone: %s", release.version, error)
         return release
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.dataset import NONE, Interactions, batches, touched
+from training.dataset import NONE, Interactions, batches, lots, touched
 from training.device import placed
 from training.model import Model, input_table
 
@@ -97,12 +97,14 @@ class Evaluation:
         return np.where(self.ranks < cut, 1 / (self.ranks + 1.0), 0.0)
 
 
-def drawn(targets: np.ndarray, *, items: int, scores: int, seed: int) -> np.ndarray:
+def drawn(data: Interactions, targets: np.ndarray, *, items: int, scores: int) -> np.ndarray:
     """All targets, or as many, in their order, as are worth so many scores, targets times items.
 
-    LEAST_ASKED in any case: what a large site measures must not cost more than what it learns.
+    LEAST_ASKED in any case: what a large site measures must not cost more than what it learns. Of
+    slices that overlap, such as those of two nights, the same ones are drawn.
     """
-    return sample(targets, max(scores // items, LEAST_ASKED), seed=seed)
+    most = max(scores // items, LEAST_ASKED)
+    return np.sort(targets[np.argsort(lots(data, targets), kind="stable")[:most]])
 
 
 def sample(targets: np.ndarray, most: int, *, seed: int) -> np.ndarray:

@@ -74,7 +74,7 @@ def finetune(window: Window, parent: str) -> str | None:
     following = tracked("hourly", str(window), **told)
     with reproducible(config.seed), within_memory(), following as run:
         model = with_items(bundle, vocabulary.item_ids, catalogue)
-        asked = drawn(hours.unseen, items=model.config.items, scores=_MOST_SCORES, seed=config.seed)
+        asked = drawn(data, hours.unseen, items=model.config.items, scores=_MOST_SCORES)
         foreseen = measure(model, data, asked)
         exam = Exam(data, hours.kept_back, hours.old, model.item_tower.content.words.numpy())
         kept_before = exam.ask(model_scorer(model, data))

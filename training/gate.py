@@ -127,6 +127,11 @@ def enough(found: Evaluation) -> bool:
     return len(found.ranks) >= ENOUGH_EVENTS and len(np.unique(found.users)) >= ENOUGH_USERS
 
 
+def _tells(found: Evaluation) -> bool:
+    """Whether there are users enough that an interval tells of the noise at all."""
+    return len(np.unique(found.users)) >= LEAST_USERS
+
+
 def beats_baselines(
     found: Evaluation, baselines: Mapping[str, Evaluation], *, fresher: bool, seed: int
 ) -> Check:
@@ -143,7 +148,7 @@ def beats_baselines(
     users = len(np.unique(found.users))
     if low > 0:
         return Check(True, f"better than {told}")
-    if high < 0 and users >= LEAST_USERS:
+    if high < 0 and _tells(found):
         return Check(False, f"worse than {told}")
     if not enough(found):
         return Check(True, f"{users} users with too few events to tell it from {told}")
@@ -210,7 +215,7 @@ def _not_worse(
     low, high = _difference(found, other, seed)
     told = _told(found, other, whom, low, high)
     lost = found.ndcg.mean() < other.ndcg.mean() * (1 - tolerance)
-    if lost and high < 0:
+    if lost and high < 0 and _tells(found):
         return Check(False, f"more than {tolerance:.0%} worse than {told}")
     return Check(True, f"not more than {tolerance:.0%} worse beyond noise than {told}")
 

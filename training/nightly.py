@@ -1,12 +1,13 @@
 """The night: the whole model learned again from the lake, measured, judged and published."""
 
 import logging
+from collections.abc import Mapping
 
-import numpy as np
 import pyarrow as pa
 import torch
 
 from nearline.domains import load_domain
+from nearline.errors import ReleaseError
 from nearline.lake import Lake
 from nearline.releases import ReleaseStore
 from nearline.sequence import Vocabulary, microseconds
@@ -15,7 +16,7 @@ from nearline.windows import Window
 from training import gate
 from training.baselines import all_baselines, decayed_popularity
 from training.bundle import Bundle
-from training.champion import Champion, kept_answers, keys
+from training.champion import Challenger, Champion, kept_answers
 from training.content import content_ids, given_vectors, given_widths
 from training.dataset import Interactions, interactions, read_catalogue, read_events
 from training.device import within_memory
@@ -51,7 +52,7 @@ def train_nightly(window: Window) -> str:
     data = interactions(read_events(lake, window), vocabulary, domain.positive)
     split = split_by_time(data, window)
     items = len(vocabulary.item_ids)
-    asked = drawn(split.held_out, items=items, scores=_MOST_SCORES, seed=config.seed)
+    asked = drawn(data, split.held_out, items=items, scores=_MOST_SCORES)
     clock.lap("read")
     recipe = load_recipe(config.model_size)
     told = {"window": window, "size": config.model_size, "seed": config.seed}
@@ -76,8 +77,8 @@ def train_nightly(window: Window) -> str:
         clock.lap("evaluate")
         ranking, trees = school.judged(ranker, model, asked, found)
         clock.lap("judge the ranker")
-        which = keys(data, asked, vocabulary)
-        checks = compare(found, others, which, window, exam, vocabulary, catalogue)
+        challenger = Challenger(found, exam, vocabulary, catalogue, encoder)
+        checks = compare(challenger, others, window)
         held_out = lesson.held_out()
         clock.lap("learn the newest")
         bundle = Bundle(
@@ -88,7 +89,7 @@ def train_nightly(window: Window) -> str:
             recipe.learning,
             trees,
             encoder,
-            kept_answers(found, which),
+            kept_answers(found, challenger.keys),
         )
         version = publish(
             bundle,
@@ -129,33 +130,36 @@ def new_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: pa.Table) -> Mo
 
 
 def compare(
-    found: Evaluation,
-    baselines: dict[str, Evaluation],
-    asked: np.ndarray,
-    window: Window,
-    exam: Exam,
-    vocabulary: Vocabulary,
-    catalogue: pa.Table,
+    challenger: Challenger, baselines: Mapping[str, Evaluation], window: Window
 ) -> list[gate.Check]:
-    """The gate's questions that the held-out slice answers; `asked` are its targets' keys."""
-    config, champion = settings(), Champion.active()
-    seed, tolerance = config.seed, config.gate_tolerance
+    """The gate's questions that the held-out slice answers."""
+    config, found, unread = settings(), challenger.found, None
+    try:
+        champion = Champion.active()
+    except ReleaseError as error:  # what is damaged must not keep what replaces it from being made
+        champion, unread = None, error
     fresher = champion is None or champion.night_end < window.end
     checks = [
-        gate.beats_baselines(found, baselines, fresher=fresher, seed=seed),
+        gate.beats_baselines(found, baselines, fresher=fresher, seed=config.seed),
         gate.covers(found, floor=config.gate_coverage),
     ]
     if champion is not None:
-        rivals, version = champion.beside(found, asked), champion.version
-        if not gate.enough(rivals[0]):
-            since = champion.asked_since(found, exam, vocabulary.item_ids, catalogue)
-            rivals = max(rivals, since, key=lambda both: len(both[0].ranks))
-        checks += [
-            gate.keeps_up(
-                *rivals, version=version, tolerance=tolerance, fresher=fresher, seed=seed
-            ),
-            gate.keeps_segments(*rivals, version=version, tolerance=tolerance, seed=seed),
-        ]
+        checks += _beside(champion, challenger, fresher=fresher)
+    if unread is not None:
+        checks.append(gate.Check(True, f"the active release could not be asked: {unread}"))
+    return checks
+
+
+def _beside(champion: Champion, challenger: Challenger, *, fresher: bool) -> list[gate.Check]:
+    config, version = settings(), champion.version
+    seed, tolerance = config.seed, config.gate_tolerance
+    rivals, trouble = champion.rivals(challenger)
+    checks = [
+        gate.keeps_up(*rivals, version=version, tolerance=tolerance, fresher=fresher, seed=seed),
+        gate.keeps_segments(*rivals, version=version, tolerance=tolerance, seed=seed),
+    ]
+    if trouble is not None:
+        checks.append(gate.Check(True, f"the night of {version} could not be asked: {trouble}"))
     return checks
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nearline.sequence import Vocabulary
-from training.dataset import interactions
+from training.dataset import Interactions, arranged, interactions
 from training.evaluation import Evaluation, drawn, encode, evaluate, interval, model_scorer
 from training.model import Model, ModelConfig
 
@@ -102,16 +102,43 @@ def test_users_not_events_are_drawn_for_the_interval() -> None:
     assert interval(together, users, seed=1) == (low, high)
 
 
+def events_of(users: int, each: int) -> Interactions:
+    """`each` events of `users` users on as many items, a second apart; all but the first count."""
+    count = users * each
+    rows = np.arange(count)
+    return arranged(
+        tuple(f"u{user}" for user in range(users)),
+        rows // each,
+        rows % each + 1,
+        np.ones(count, dtype=np.int64),
+        1_000_000 * (rows % each * users + rows // each),
+        np.ones(count, dtype=np.int64),
+        np.ones(count, dtype=bool),
+    )
+
+
 def test_as_much_is_asked_as_a_large_catalogue_allows() -> None:
-    targets = np.arange(10_000)
+    data = events_of(100, 101)
+    targets = data.targets()
     whole, some, least = (
-        drawn(targets, items=items, scores=400_000_000, seed=1) for items in (1000, 100_000, 10**9)
+        drawn(data, targets, items=items, scores=400_000_000) for items in (1000, 100_000, 10**9)
     )
     assert (whole == targets).all()
     assert len(set(some)) == 4000
     assert (np.diff(some) > 0).all()
-    assert (some == drawn(targets, items=100_000, scores=400_000_000, seed=1)).all()
     assert len(least) == 2000
+
+
+def test_slices_that_overlap_are_asked_for_the_same() -> None:
+    data, hour = events_of(100, 202), 3_600_000_000  # five hours and a half
+    one, next_one = (
+        set(
+            drawn(data, data.targets(since=n * hour, before=n * hour + 4 * hour), items=2, scores=2)
+        )
+        for n in (0, 1)
+    )
+    assert len(one) == len(next_one) == 2000
+    assert len(one & next_one) > 1400, "three of four hours are in both"
 
 
 def test_the_interval_of_many_users_is_as_wide_as_theory_has_it() -> None:

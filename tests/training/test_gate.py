@@ -99,6 +99,15 @@ def test_forgetting_is_refused() -> None:
     assert "more than 10% worse than its parent on earlier events" in found.reason
 
 
+@pytest.mark.parametrize(("users", "passed"), [(2, True), (9, True), (10, False)])
+def test_a_handful_of_users_tells_nothing_of_what_is_worse(users: int, passed: bool) -> None:
+    bad, good = evaluation(0.1, users=users), evaluation(0.6, users=users)
+    told = {"tolerance": 0.1, "seed": 0}
+    assert gate.remembers(bad, good, whom="its parent", **told).passed is passed  # type: ignore[arg-type]
+    up = gate.keeps_up(bad, good, version="v1", fresher=True, **told)  # type: ignore[arg-type]
+    assert up.passed is passed
+
+
 @pytest.mark.parametrize(("shown", "passed"), [(50, True), (1, False)])
 def test_the_same_few_items_for_everyone_are_refused(shown: int, passed: bool) -> None:
     assert gate.covers(evaluation(0.5, shown=shown), floor=0.02).passed is passed

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from nearline import bundle as names
+from nearline.domains import load_domain
 from nearline.errors import BadInput, MissingPartition
 from nearline.lake import Lake
 from nearline.releases import ReleaseStore
@@ -134,6 +135,7 @@ def fit_on_shuffled_labels(
 def test_nights_are_compared_on_what_both_were_asked_before_they_learned_it(
     fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(gate, "LEAST_USERS", 8)
     fill(orderly(), [f"i{n:02}" for n in range(80)], days=8)
     store, week = ReleaseStore.open(), Window(START, START.replace(day=8))
     bound(monkeypatch, epochs=15)
@@ -223,7 +225,7 @@ def test_a_night_that_learns_what_it_is_asked_for_is_seen(
 def test_a_night_answers_for_parts_of_users_and_for_what_its_lists_show(
     fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("ENOUGH_USERS", "ENOUGH_EVENTS"):
+    for name in ("ENOUGH_USERS", "ENOUGH_EVENTS", "LEAST_USERS"):
         monkeypatch.setattr(gate, name, 1)
     fill(orderly(), [f"i{n:02}" for n in range(80)], days=8)
     store, week = ReleaseStore.open(), Window(START, START.replace(day=8))
@@ -247,6 +249,7 @@ def bound(monkeypatch: pytest.MonkeyPatch, *, epochs: int) -> None:
 def test_a_young_sites_nights_are_compared_on_what_came_since(
     fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(gate, "LEAST_USERS", 8)
     fill(orderly(), [f"i{n:02}" for n in range(80)], days=8)
     store, four_days = ReleaseStore.open(), Window(START, START.replace(day=5))
     bound(monkeypatch, epochs=15)
@@ -258,16 +261,75 @@ def test_a_young_sites_nights_are_compared_on_what_came_since(
     assert any(f"10% worse than the active release {good}" in told for told in later.reasons)
 
 
+def wider_images(patch: pytest.MonkeyPatch, items: pa.Table) -> pa.Table:
+    vectors = pa.array([[1.0, 0, 0, 0]] * items.num_rows, pa.list_(pa.float32()))
+    return items.set_column(items.schema.get_field_index("image_vector"), "image_vector", vectors)
+
+
+def another_type(patch: pytest.MonkeyPatch, items: pa.Table) -> pa.Table:
+    known = load_domain("entertainment")
+    more = {"skip": known.event_types["play"]} | known.event_types
+    wider = known.model_copy(update={"event_types": more})
+    patch.setattr(nightly, "load_domain", lambda _: wider)
+    return items
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (wider_images, "it reads image_vectors of 3 numbers, items have 4 now"),
+        (another_type, "it knows other types of events"),
+    ],
+)
+def test_a_young_sites_champion_that_reads_otherwise_is_not_asked(
+    fill: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[pytest.MonkeyPatch, pa.Table], pa.Table],
+    told: str,
+) -> None:
+    rows = {
+        "item_id": [f"i{n:02}" for n in range(80)],
+        "image_vector": [[1.0, 0.5, n / 80] for n in range(80)],
+    }
+    items = conform(pd.DataFrame(rows), ITEM_SCHEMA)
+    fill(orderly(), items, days=8)
+    bound(monkeypatch, epochs=1)
+    store = ReleaseStore.open()
+    champion = train_nightly(Window(START, START.replace(day=5)))
+    store.promote(champion)
+    fill(orderly(), change(monkeypatch, items), days=8)
+    manifest = store.load(train_nightly(Window(START, START.replace(day=8)))).manifest
+    assert f"the night of {champion} could not be asked: {told}" in manifest.reasons
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        (names.ANSWERS, "no events to compare it with the active release {}"),
+        ("manifest.json", "the active release could not be asked: release {}: its manifest is"),
+    ],
+)
 def test_a_damaged_champion_does_not_keep_a_new_night_from_being_made(
-    full_lake: Lake, caplog: pytest.LogCaptureFixture
+    full_lake: Lake, file: str, told: str
 ) -> None:
     store = ReleaseStore.open()
     champion = train_nightly(DAY_THREE)
     store.promote(champion)
-    (store.root / champion / names.ANSWERS).write_bytes(b"")
+    (store.root / champion / file).write_bytes(b"")
     manifest = store.load(train_nightly(WINDOW)).manifest
-    assert f"not compared with the active release {champion}" in caplog.text
-    assert f"no events to compare it with the active release {champion}" in manifest.reasons
+    assert any(reason.startswith(told.format(champion)) for reason in manifest.reasons)
+
+
+def test_an_hour_whose_night_is_damaged_is_a_champion_by_itself(full_lake: Lake) -> None:
+    store = ReleaseStore.open()
+    night = train_nightly(DAY_THREE)
+    hour = finetune(Window(DAY_THREE.end, DAY_THREE.end.replace(day=5)), night)
+    assert hour is not None
+    store.promote(night)
+    store.promote(hour)
+    (store.root / night / "manifest.json").write_bytes(b"")
+    manifest = store.load(train_nightly(WINDOW)).manifest
+    assert any(f"the active release {hour}" in reason for reason in manifest.reasons)
 
 
 def test_a_size_that_reads_more_than_is_kept_is_told(
