@@ -1,9 +1,9 @@
-"""What a step of learning takes where the catalogue is large, by each way to learn it.
+"""What learning takes where the catalogue is large, by each way to learn it.
 
 Twenty thousand users come back to some of the items (Zipf), each item says eight words and has
 neighbours. Each way runs in a process of its own: the same steps of a training of size `small`,
-with the average of the weights that a night keeps. The way `every item` is what the others are
-compared with.
+with the average of the weights that a night keeps, then what a night watches after a pass. The
+others are compared with the way `every item`.
 """
 
 import statistics
@@ -28,7 +28,14 @@ from training.model import Model, ModelConfig
 from training.negatives import few_compared
 from training.neighbours import neighbours
 from training.recipe import parse_recipe
-from training.teacher import Course, Teacher, batch_loss, constant, training_batches
+from training.teacher import (
+    Course,
+    Teacher,
+    batch_loss,
+    constant,
+    training_batches,
+)
+from training.watching import mean_loss
 
 WHOLE = "every item"
 _DRAWN = "like: small\nlearning: {negatives: 8192}"
@@ -38,6 +45,7 @@ WAYS = {
     "8,192 drawn, 8 codes an item": f"{_DRAWN}\nmodel: {{item_codes: 8}}",
 }
 _USERS, _EVENTS, _WORDS = 20_000, 40, 8
+_WATCHED = 2000
 _MIB = 1 << 20
 
 
@@ -45,7 +53,8 @@ _MIB = 1 << 20
 class Figures:
     """A way to learn: seconds a step (the median), most memory beyond what lay there before.
 
-    `weights_mib` is what the model keeps for the items themselves.
+    That is of steps and of what is watched. `weights_mib` is what the model keeps for the items
+    themselves.
     """
 
     items: int
@@ -88,6 +97,7 @@ def learn(items: int, way: str, steps: int) -> Figures:
         rng = np.random.default_rng(2)
         batches = training_batches(model, data, targets, learning.batch_tokens, rng)
         seconds = [_timed(course, batch) for batch in islice(batches, steps + 1)]
+        mean_loss(course.mean, data, targets[:_WATCHED], learning)
     watch.stop()
     watcher.join()
     kept = sum(part.nbytes for part in model.item_tower.delta.state_dict().values())

@@ -194,9 +194,10 @@ def measure(model: Model, data: Interactions, targets: np.ndarray) -> Evaluation
     return evaluate(model_scorer(model, data), data, targets, items=model.config.items)
 
 
+@torch.no_grad()
 def model_scorer(model: Model, data: Interactions) -> Scorer:
     """The model as served: each target's user encoded from the newest events before it."""
-    vectors = model.eval().item_tower().detach()
+    vectors = model.eval().item_tower()
     matrix = F.normalize(vectors, dim=-1).cpu().numpy()
 
     def score(targets: np.ndarray) -> np.ndarray:

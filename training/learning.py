@@ -3,9 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -30,7 +29,6 @@ from training.teacher import (
     batch_loss,
     constant,
     cosine,
-    mean_loss,
     training_batches,
     training_steps,
 )
@@ -44,14 +42,12 @@ from training.together import (
     shares,
     together,
 )
+from training.watching import Watch
 
 log = logging.getLogger(__name__)
 
 STEPS_A_PASS = 4
 """The least, where there are so many sequences: fewer events make smaller steps, not fewer."""
-
-PROGRESS = 0.001
-"""The least share by which a pass must better the watched figure: less is not worth its time."""
 
 LARGEST_STEP = 4
 """Times as many events as a size's step has, at most, in a warm start that has many to learn."""
@@ -82,22 +78,6 @@ def reproducible(seed: int) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-@dataclass(frozen=True)
-class Watch:
-    """What tells when to stop: a figure of the model, asked for after each pass."""
-
-    name: str
-    figure: Callable[[Model, Interactions], float]
-    rises: bool = False
-
-    def better(self, found: float, best: float | None) -> bool:
-        """Whether a figure is progress over the best one so far, by PROGRESS at least."""
-        if best is None:
-            return True
-        gain = found - best if self.rises else best - found
-        return gain > PROGRESS * abs(best)
-
-
 Ending = Literal["patience", "time", "epochs"]
 """What ends a training: no more progress, its time, or the most passes that it may make."""
 
@@ -117,13 +97,6 @@ class Fitted(NamedTuple):
     def cut(self) -> bool:
         """Whether the time was the end."""
         return self.stopped == "time"
-
-
-def watched_loss(targets: np.ndarray, learning: Learning) -> Watch | None:
-    """The mean loss of targets that are not learned; None without any."""
-    if len(targets) == 0:
-        return None
-    return Watch("loss", lambda model, data: mean_loss(model, data, targets, learning))
 
 
 def fit(

@@ -9,10 +9,11 @@ import numpy as np
 from nearline.errors import BadInput
 from nearline.windows import Window
 from training.dataset import Interactions, cut_time
-from training.learning import Fitted, Warmed, Watch, fit, warm
+from training.learning import Fitted, Warmed, fit, warm
 from training.model import Model
 from training.neighbours import neighbours
 from training.recipe import Learning
+from training.watching import Watch
 
 HELD_OUT = 0.1
 """Share of the events, the newest ones, that the model is measured on before it learns them."""

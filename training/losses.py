@@ -85,7 +85,8 @@ class _Softmax(torch.autograd.Function):
         learns, precision = any(context.needs_input_grad), among.dtype
         low = matrix.to(precision)
         total = states.new_zeros(())
-        to_states, to_matrix = torch.empty_like(states), torch.zeros_like(matrix)
+        sums = (each if learns else each[:0] for each in (states, matrix))
+        to_states, to_matrix = (torch.zeros_like(each) for each in sums)
         most = _CHUNK_SCORES_ON_GPU if matrix.is_cuda else _CHUNK_SCORES
         size = max(most // len(matrix), _LEAST_CHUNK)
         for start in range(0, len(states), size):

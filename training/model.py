@@ -325,15 +325,20 @@ class Model(nn.Module):
         return model
 
     def forward(
-        self, items: Tensor, *told: Tensor, rows: Tensor | None = None
+        self,
+        items: Tensor,
+        *told: Tensor,
+        rows: Tensor | None = None,
+        vectors: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The state after each event (B, L, D) and the item matrix (N, D), both of length 1.
 
         `items` and what else is `told` are int64 (B, L), as nearline.sequence makes them. With
         `rows` (R,), int64 and ascending, the matrix has these items alone; all of `items` must be
-        there.
+        there. `vectors` are what the item tower says of them, where that is known.
         """
-        vectors = self.item_tower(rows)
+        if vectors is None:
+            vectors = self.item_tower(rows)
         if rows is not None:
             items = torch.where(items == PAD, PAD, torch.searchsorted(rows, items - 1) + 1)
         states = self.user_encoder(F.embedding(items, input_table(vectors)), *told)

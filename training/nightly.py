@@ -22,7 +22,7 @@ from training.dataset import Interactions, interactions, read_catalogue, read_ev
 from training.device import within_memory
 from training.evaluation import Evaluation, drawn, model_scorer
 from training.exam import Exam
-from training.learning import Fitted, Warmed, reproducible, watched_loss
+from training.learning import Fitted, Warmed, reproducible
 from training.lesson import Lesson, NightTime, Split, split_by_time
 from training.model import Model, ModelConfig
 from training.publishing import Clock, learned_last, publish
@@ -31,6 +31,7 @@ from training.recipe import Recipe, load_recipe
 from training.texts import encoded
 from training.together import leave_the_rest_to_the_leader
 from training.tracking import tracked
+from training.watching import watched_loss
 
 log = logging.getLogger(__name__)
 

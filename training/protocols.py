@@ -23,13 +23,14 @@ from training.dataset import NONE, Interactions, last_events
 from training.device import within_memory
 from training.evaluation import Evaluation, measure, model_scorer, sample
 from training.exam import Exam
-from training.learning import Ending, Watch, fit, reproducible
+from training.learning import Ending, fit, reproducible
 from training.model import Model, ModelConfig
 from training.neighbours import neighbours
 from training.recipe import Recipe, Shape
 from training.sequences import as_interactions, attribute_ids, vocabulary_of
 from training.together import leave_the_rest_to_the_leader
 from training.tracking import tracked
+from training.watching import Watch
 
 MOST_WATCHED = 5000
 """Users whose validation item is ranked after each pass: more say little more, and cost as much."""

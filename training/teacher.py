@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -15,7 +16,6 @@ from training.dataset import Batch, Interactions, batch_count, batches
 from training.device import device_of, placed
 from training.losses import Answers, catalogue_softmax, fast_precision
 from training.model import Model
-from training.recipe import Learning
 from training.together import mean_of_all
 
 _CLIP = 1.0
@@ -99,33 +99,41 @@ def batch_loss(
     model's, to be learned too.
     """
     compared = compared or Compared(model.item_tower.touched)
-    return _loss(model, data, batch, compared=compared, answers=answers)
+    return plain_loss(model, data, batch, compared=compared, answers=answers)
 
 
-def _answers(model: Model, batch: Batch, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _answers(
+    model: Model, batch: Batch, rows: Tensor | None = None, vectors: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The states that the batch's targets are predicted from (P, D), and the items.
 
-    These are all (N, D), or some rows (R, D).
+    These are all (N, D), or some rows (R, D); `vectors` are what the item tower says of them.
     """
     device = device_of(model)
     inputs = (placed(column, device) for column in batch.inputs)
     # A GPU multiplies bfloat16 many times faster; norms, and all that is returned, are float32.
     with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-        states, matrix = model(*inputs, rows=None if rows is None else rows.to(device))
+        rows = None if rows is None else rows.to(device)
+        states, matrix = model(*inputs, rows=rows, vectors=vectors)
     places, columns = (placed(cell, device) for cell in batch.cells)
     return states[places, columns], matrix
 
 
-def _loss(
+def plain_loss(
     model: Model,
     data: Interactions,
     batch: Batch,
     *,
     compared: Compared | None = None,
     answers: Answers | None = None,
+    vectors: Tensor | None = None,
 ) -> Tensor:
+    """The loss of a batch's targets, `compared` with some items; without it, all there are.
+
+    `vectors` are what the item tower says of these, where that is known.
+    """
     among, rows = compared or Compared(None)
-    states, matrix = _answers(model, batch, rows)
+    states, matrix = _answers(model, batch, rows, vectors)
     targets = torch.from_numpy(data.items[batch.targets] - 1)
     if rows is not None:
         targets = torch.searchsorted(rows, targets)
@@ -154,26 +162,20 @@ class Parent:
         told = self._told(batch, rows, device_of(model))
         return batch_loss(model, data, batch, compared=compared, answers=told)
 
+    @cached_property
+    def _vectors(self) -> Tensor:
+        return self.model.item_tower()
+
     @torch.no_grad()
     def _told(self, batch: Batch, rows: Tensor | None, device: torch.device) -> Answers | None:
         """The answers to a batch; None where it has no old target."""
         old = np.isin(batch.targets, self.old)
         if not old.any():
             return None
-        states, matrix = _answers(self.model.to(device), batch, rows)
+        model = self.model.to(device)
+        states, matrix = _answers(model, batch, rows, self._vectors if rows is None else None)
         weights = self.weight * old.astype(np.float32)
         return Answers(states / self.model.config.temperature, matrix, placed(weights, device))
-
-
-@torch.no_grad()
-def mean_loss(model: Model, data: Interactions, targets: np.ndarray, learning: Learning) -> float:
-    """The mean loss over `targets`, among all items; 0 without any."""
-    model.eval()
-    total = 0.0
-    for batch in training_batches(model, data, targets, learning.batch_tokens):
-        loss = _loss(model, data, batch)
-        total += loss.item() * len(batch.targets)
-    return total / max(len(targets), 1)
 
 
 def training_batches(

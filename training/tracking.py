@@ -16,9 +16,9 @@ from nearline.locks import alone
 from nearline.releases import ReleaseManifest
 from nearline.settings import settings
 from training.dataset import Interactions
-from training.learning import Watch
 from training.model import Model
 from training.together import leads
+from training.watching import Watch
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -13,11 +13,12 @@ from training import checkpoint
 from training import learning as module
 from training.checkpoint import Checkpoint
 from training.dataset import Interactions
-from training.learning import Fitted, Watch, fit, reproducible
+from training.learning import Fitted, fit, reproducible
 from training.model import Model
 from training.protocols import leave_one_out, new_model
 from training.recipe import Learning, Shape, load_recipe
 from training.sequences import as_interactions, vocabulary_of
+from training.watching import Watch
 
 PASSES = 5
 SMALL = load_recipe("small")

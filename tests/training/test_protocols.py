@@ -10,7 +10,7 @@ from nearline.settings import settings
 from training import protocols
 from training.dataset import Interactions
 from training.evaluation import evaluate
-from training.learning import Watch, fit, reproducible, watched_loss
+from training.learning import fit, reproducible
 from training.model import Model
 from training.protocols import (
     Split,
@@ -22,6 +22,7 @@ from training.protocols import (
 from training.recipe import Learning, Recipe, load_recipe
 from training.sequences import as_interactions, attribute_ids, vocabulary_of
 from training.teacher import newest_tenth
+from training.watching import Watch, watched_loss
 
 Sequences = dict[str, list[str]]
 TINY: Sequences = {

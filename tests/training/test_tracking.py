@@ -11,10 +11,10 @@ from mlflow.tracking import MlflowClient
 from nearline.releases import ReleaseManifest
 from nearline.settings import settings
 from nearline.windows import Window
-from training.learning import Watch
 from training.protocols import judge_leave_one_out
 from training.recipe import load_recipe
 from training.tracking import tracked
+from training.watching import Watch
 
 SMALL = load_recipe("small")
 

@@ -18,7 +18,7 @@ from training.bundle import Bundle, with_items
 from training.dataset import NONE, Interactions
 from training.evaluation import Scorer
 from training.finetune import link_fresh, nothing_new, popularity, split_hours, with_history
-from training.learning import reproducible, warm, watched_loss
+from training.learning import reproducible, warm
 from training.lesson import Lesson, NightTime, split_by_time
 from training.model import Model, ModelConfig
 from training.nightly import new_model
@@ -27,6 +27,7 @@ from training.replay.clocks import Clock, How, encoded_at
 from training.replay.play import OutOfTime
 from training.replay.states import ENCODERS, encode_states, known_states
 from training.replay.timeline import Timeline
+from training.watching import watched_loss
 
 DISTILLED = 1.0
 """Weight of the parent's answers where a size leaves them out."""
