@@ -150,7 +150,9 @@ def with_items(bundle: Bundle, item_ids: tuple[str, ...], catalogue: pa.Table) -
     there = set(catalogue["item_id"].to_pylist())
     left = torch.tensor([item_id not in there for item_id in item_ids]) & (rows >= 0)
     words[left], given[left] = kept.words[rows[left]], kept.given[rows[left]]
-    changed = (rows < 0) | (words != kept.words[rows.clamp(min=0)]).any(dim=1)
+    before = rows.clamp(min=0)
+    changed = (rows < 0) | (words != kept.words[before]).any(dim=1)
+    changed |= (given != kept.given[before]).any(dim=1)
     model = rearranged(bundle.model, rows, words, given)
     borrow(model, changed.numpy())
     return model

@@ -8,7 +8,6 @@ Every item of the file is ranked. Items that the user has touched before are lef
 ranking; the item that is asked for never is, even where the user had touched it before.
 """
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from nearline.console import progress
 from nearline.errors import BadInput
 from nearline.settings import settings
+from training.checkpoint import key_of
 from training.dataset import NONE, Interactions, last_events
 from training.device import within_memory
 from training.evaluation import Evaluation, measure, model_scorer, sample
@@ -102,6 +102,9 @@ def judge_leave_one_out(
     split = leave_one_out(data)
     content = attribute_ids(attributes, vocabulary, buckets=recipe.model.content_buckets)
     following = tracked("evaluate", name, seed=seed, **recipe.flat())
+    # Two trainings that run side by side have a file each.
+    told = f"{name} {recipe.model_dump_json()} {seed}"
+    file = settings().home / "evaluate" / f"{key_of(told, data.items, content)[:16]}.pt"
     with reproducible(seed), within_memory(), following as run:
         model = new_model(recipe.model, content)
         most = recipe.learning.neighbours
@@ -115,7 +118,7 @@ def judge_leave_one_out(
             watch=watch,
             seed=seed,
             stop_at=time.monotonic() + 60 * max_minutes,
-            checkpoint=settings().home / "evaluate" / f"{run_name(name, recipe, seed)}.pt",
+            checkpoint=file,
         )
         leave_the_rest_to_the_leader()
         with progress(f"test: rank {len(content)} items for {len(split.test)} users"):
@@ -128,12 +131,6 @@ def judge_leave_one_out(
         figures = metrics | counts | took
         run.note(figures=figures)
         return Judged(model, data, figures, found, fitted.stopped)
-
-
-def run_name(name: str, recipe: Recipe, seed: int) -> str:
-    """What a training's file is called: two that run side by side have one each."""
-    told = hashlib.sha256(f"{name} {recipe.model_dump_json()} {seed}".encode())
-    return told.hexdigest()[:16]
 
 
 def new_model(shape: Shape, content: np.ndarray) -> Model:

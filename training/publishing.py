@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import nearline
 from nearline import __version__
 from nearline import bundle as names
 from nearline.lake import EVENTS, Lake
@@ -17,6 +18,10 @@ from training.indexing import write_index
 
 FEATURE_SERVICE = "serving_v1"
 """The Feast feature service that gives serving what the model reads."""
+
+
+_PACKAGES = (Path(__file__).parent, Path(nearline.__file__).parent)
+"""What makes a model: this room, and the words, sequences and lenders of the ground floor."""
 
 
 class Clock:
@@ -102,7 +107,7 @@ def learned_last(lake: Lake, window: Window) -> str:
 def code_version() -> str:
     """Nearline's version and a hash of the code that makes a model, and of the sizes."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*")):
+    for path in sorted(path for package in _PACKAGES for path in package.rglob("*")):
         if path.suffix in (".py", ".yaml"):
             digest.update(path.name.encode() + path.read_bytes())
     return f"{__version__}+{digest.hexdigest()[:8]}"

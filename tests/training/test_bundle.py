@@ -17,10 +17,10 @@ from nearline.given import Given, GivenVectors
 from nearline.lenders import Lenders
 from nearline.releases import Release, ReleaseManifest
 from nearline.schema import ITEM_SCHEMA
-from nearline.sequence import ModelInput, Vocabulary
+from nearline.sequence import PAD, ModelInput, Vocabulary
 from nearline.sources.dataset import conform
 from nearline.windows import Window
-from nearline.words import LONGEST
+from nearline.words import LONGEST, numbers
 from training.bundle import Bundle, read_bundle, with_items, write_bundle
 from training.lending import borrow
 from training.model import Model, ModelConfig
@@ -192,7 +192,9 @@ def test_serving_reads_the_vectors_that_a_new_item_is_given_as_the_next_release_
     config = replace(made.model.config, given=(3, 4, 0))
     vectors = torch.from_numpy(rng.normal(size=(config.items, 7)))
     given = torch.cat([F.normalize(part) for part in vectors.split([3, 4], dim=1)], dim=1).half()
-    model = Model(config, made.model.item_tower.content.words, given).eval()
+    words = made.model.item_tower.content.words.clone()
+    words[words == numbers(None, None, None, buckets=config.content_buckets)[0]] = PAD
+    model = Model(config, words, given).eval()
     model.item_tower.touch(np.arange(0, 30, 2))
     borrow(model)
     bundle = replace(made, model=model)
@@ -216,6 +218,13 @@ def test_serving_reads_the_vectors_that_a_new_item_is_given_as_the_next_release_
     silent = Item(given={"text_vector": text, "image_vector": image})
     both = Item("Red shoes", given={"image_vector": image})
     np.testing.assert_allclose(content.of([silent, both]), expected, atol=2e-3)
+
+    at_first = {name: [None, None] if "vector" in name else new[name] for name in new}
+    plain = with_items(bundle, everything, conform(pd.DataFrame(at_first), ITEM_SCHEMA))
+    types = bundle.vocabulary.event_types
+    hour = replace(bundle, model=plain, vocabulary=Vocabulary(everything, types))
+    later = with_items(hour, everything, conform(pd.DataFrame(new), ITEM_SCHEMA))
+    np.testing.assert_allclose(later.item_matrix()[-2:].detach().numpy(), expected, atol=1e-6)
 
 
 def test_items_bring_their_vectors_to_a_release_and_back(tmp_path: Path) -> None:

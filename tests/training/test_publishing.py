@@ -6,13 +6,18 @@ from training import publishing
 from training.publishing import code_version
 
 
-@pytest.mark.parametrize(("name", "counts"), [("a.py", True), ("sizes/b.yaml", True), ("c", False)])
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [("one/a.py", True), ("one/sizes/b.yaml", True), ("one/c", False), ("other/d.py", True)],
+)
 def test_the_version_of_the_code_goes_by_code_and_sizes(
     name: str, counts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "__file__", str(tmp_path / "publishing.py"))
-    (tmp_path / "sizes").mkdir()
-    for each in ("a.py", "sizes/b.yaml", "c"):
+    one, other = tmp_path / "one", tmp_path / "other"
+    monkeypatch.setattr(publishing, "_PACKAGES", (one, other))
+    (one / "sizes").mkdir(parents=True)
+    other.mkdir()
+    for each in ("one/a.py", "one/sizes/b.yaml", "one/c", "other/d.py"):
         (tmp_path / each).write_text("before")
     before = code_version()
     assert code_version() == before
