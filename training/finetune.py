@@ -17,11 +17,11 @@ from training import gate
 from training.baselines import decay, decayed_popularity
 from training.bundle import Bundle, read_bundle, with_items
 from training.dataset import Interactions, interactions, lots, read_catalogue, read_events
-from training.device import within_memory
 from training.drift import Night, drift, night_of
 from training.evaluation import Evaluation, drawn, measure, model_scorer
 from training.exam import Exam
 from training.learning import reproducible, warm
+from training.memory import within_memory
 from training.model import Model
 from training.neighbours import neighbours
 from training.publishing import Clock, learned_last, publish

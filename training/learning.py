@@ -16,8 +16,9 @@ from nearline.console import say
 from nearline.settings import settings
 from training.checkpoint import Checkpoint, key_of, random_state
 from training.dataset import Batch, Interactions
-from training.device import on_device, require_memory
+from training.device import on_device
 from training.lending import borrow
+from training.memory import require_memory
 from training.model import Model
 from training.negatives import few_compared
 from training.recipe import Learning

@@ -19,11 +19,11 @@ from training.bundle import Bundle
 from training.champion import Challenger, Champion, kept_answers
 from training.content import content_ids, given_vectors, given_widths
 from training.dataset import Interactions, interactions, read_catalogue, read_events
-from training.device import within_memory
 from training.evaluation import Evaluation, drawn, model_scorer
 from training.exam import Exam
 from training.learning import Fitted, Warmed, reproducible
 from training.lesson import Lesson, NightTime, Split, split_by_time
+from training.memory import within_memory
 from training.model import Model, ModelConfig
 from training.publishing import Clock, learned_last, publish
 from training.ranking.night import RankerSchool

@@ -20,10 +20,10 @@ from nearline.errors import BadInput
 from nearline.settings import settings
 from training.checkpoint import key_of
 from training.dataset import NONE, Interactions, last_events
-from training.device import within_memory
 from training.evaluation import Evaluation, measure, model_scorer, sample
 from training.exam import Exam
 from training.learning import Ending, fit, reproducible
+from training.memory import within_memory
 from training.model import Model, ModelConfig
 from training.neighbours import neighbours
 from training.recipe import Recipe, Shape

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from nearline.errors import ConfigError, StepFailed
+from nearline.errors import ConfigError
 from nearline.settings import settings
-from training import device as module
 from training.dataset import Batch, Interactions
-from training.device import device_of, learning_device, on_device, require_memory, within_memory
+from training.device import device_of, learning_device, on_device
 from training.evaluation import model_scorer
 from training.model import Model, ModelConfig
 from training.sequences import as_interactions, vocabulary_of
@@ -91,24 +90,3 @@ def test_a_gpu_that_is_asked_for_and_lacks_is_an_error(monkeypatch: pytest.Monke
     settings.cache_clear()
     with pytest.raises(ConfigError, match="torch finds no GPU"):
         learning_device()
-
-
-def test_a_model_that_does_not_fit_is_told_before_it_learns(
-    model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    needed = 6 * sum(4 * weight.numel() for weight in model.parameters())
-    monkeypatch.setattr(module, "free_memory", lambda _: needed)
-    require_memory(model)
-    monkeypatch.setattr(module, "free_memory", lambda _: needed - 1)
-    with pytest.raises(StepFailed, match="GiB are free: choose a smaller size"):
-        require_memory(model)
-
-
-def test_memory_that_ends_on_the_way_is_told() -> None:
-    told = "the memory is full: choose .* nothing was published"
-    with pytest.raises(StepFailed, match=told), within_memory():
-        torch.empty(1 << 60, dtype=torch.int8)
-    with pytest.raises(StepFailed, match="the memory is full"), within_memory():
-        np.empty(1 << 60, dtype=np.int8)
-    with pytest.raises(RuntimeError, match="something else"), within_memory():
-        raise RuntimeError("something else")
