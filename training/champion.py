@@ -96,6 +96,15 @@ class Champion:
         """Where the data of its night end."""
         return self.night.manifest.window_end
 
+    def covered(self, found: Evaluation) -> gate.Check:
+        """Whether a night's lists show as many items as its night's did, about."""
+        told = self.night.manifest
+        shown = told.metrics.get("coverage@10", 0.0) * float(told.lineage.get("items", 0))
+        whom = f"the night of {self.version}"
+        return gate.keeps_coverage(
+            found, shown=shown, events=told.metrics.get("targets", 0.0), whom=whom
+        )
+
     def rivals(self, challenger: Challenger) -> tuple[Both, str | None]:
         """What both answered: to what both were asked or, where that is too little to tell
         anything, to what came after the champion's night had learned, if that is more.

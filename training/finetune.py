@@ -101,6 +101,12 @@ def finetune(window: Window, parent: str) -> str | None:
             checks=[
                 *_remembers(exam, kept, kept_before, parent=parent, night=night),
                 gate.covers(kept, floor=config.gate_coverage),
+                gate.keeps_coverage(
+                    kept,
+                    shown=kept_before.shown.sum(),
+                    events=len(kept_before.ranks),
+                    whom="its parent",
+                ),
             ],
             metrics=_metrics(foreseen, kept, kept_before, config.seed),
             baselines={},

@@ -26,6 +26,10 @@ ENOUGH_EVENTS = 100
 LEAST_USERS = 10
 """With fewer, drawing them anew tells nothing of the noise: not even that a release is worse."""
 
+KEPT_COVERAGE = 0.5
+"""Of the items that a champion's lists show, so many may not be lost: a release that shows the same
+few items to everybody loses nearly all, and nights differ by some."""
+
 _UNIT_TOLERANCE = 1e-3
 _ONNX_TOLERANCE = 1e-3
 _COMPRESSED_COSINE = 0.95
@@ -227,6 +231,19 @@ def covers(found: Evaluation, *, floor: float) -> Check:
     room = min(len(found.shown), TOP * len(found.ranks))
     share = float(found.shown.sum()) / room
     return Check(share >= floor, f"its lists show {share:.1%} of the items (at least {floor:.1%})")
+
+
+def keeps_coverage(found: Evaluation, *, shown: float, events: float, whom: str) -> Check:
+    """The lists must show at least KEPT_COVERAGE of the items that those of another showed.
+
+    That showed `shown` items over `events` events. Who was asked for far fewer shows fewer: then
+    it is not compared.
+    """
+    if not shown or len(found.ranks) < KEPT_COVERAGE * events:
+        return Check(True, f"asked for too few events to compare the items it shows with {whom}")
+    own = int(found.shown.sum())
+    told = f"its lists show {own} items, those of {whom} {shown:.0f} (at least {KEPT_COVERAGE:.0%})"
+    return Check(own >= KEPT_COVERAGE * shown, told)
 
 
 def _difference(found: Evaluation, other: Evaluation, seed: int) -> tuple[float, float]:

@@ -158,6 +158,7 @@ def _beside(champion: Champion, challenger: Challenger, *, fresher: bool) -> lis
     checks = [
         gate.keeps_up(*rivals, version=version, tolerance=tolerance, fresher=fresher, seed=seed),
         gate.keeps_segments(*rivals, version=version, tolerance=tolerance, seed=seed),
+        champion.covered(challenger.found),
     ]
     if trouble is not None:
         checks.append(gate.Check(True, f"the night of {version} could not be asked: {trouble}"))

@@ -113,6 +113,20 @@ def test_the_same_few_items_for_everyone_are_refused(shown: int, passed: bool) -
     assert gate.covers(evaluation(0.5, shown=shown), floor=0.02).passed is passed
 
 
+@pytest.mark.parametrize(
+    ("shown", "events", "passed"), [(50, 600, True), (24, 600, False), (24, 1201, True)]
+)
+def test_lists_that_show_far_fewer_items_than_before_are_refused(
+    shown: int, events: int, passed: bool
+) -> None:
+    found = gate.keeps_coverage(
+        evaluation(0.5, shown=shown), shown=50, events=events, whom="its parent"
+    )
+    assert found.passed is passed
+    if not passed:
+        assert found.reason == "its lists show 24 items, those of its parent 50 (at least 50%)"
+
+
 def test_one_failure_is_enough_and_comes_first() -> None:
     verdict = gate.judge([gate.Check(True, "fine"), gate.Check(False, "bad")])
     assert verdict == gate.Verdict(False, ["bad", "fine"])
