@@ -41,8 +41,11 @@ def about_lists(
     contents: sparse.csr_array | None,
     *,
     seed: int,
+    of: str = "",
 ) -> dict[str, float]:
     """Novelty, popularity and diversity of lists, with intervals over users (95 %).
+
+    Whose lists they are ends the names: `of`.
 
     `lists` are rows of items (lists, TOP), NONE where short, `users` (lists,) whose each is.
     `counts` (items,) tell how popular an item is, `contents` what it is about; without any there
@@ -63,7 +66,7 @@ def about_lists(
         values["diversity"] = (1 - alike, users[pairs])
     found: dict[str, float] = {}
     for name, (each, whose) in values.items():
-        found |= with_interval(f"{name}@{TOP}", each, whose, seed=seed)
+        found |= with_interval(f"{name}@{TOP}{of}", each, whose, seed=seed)
     return {name: round(value, 6) for name, value in found.items()}
 
 

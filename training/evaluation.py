@@ -57,23 +57,20 @@ class Evaluation:
         return _gain(self.ranks, TOP)
 
     def metrics(self, *, seed: int) -> dict[str, float]:
-        """Figures at 10, with intervals (95 %), and at other cuts, and on how much they rest.
+        """Figures at each cut, with intervals (95 %), and on how much they rest.
 
-        Then NDCG and recall of each segment that has targets, with intervals, and how many it has.
+        Then those at 10 of each segment that has targets, with intervals, and how many it has.
         """
-        at_ten = {"ndcg@10": self.ndcg, "recall@10": self._hits(TOP), "mrr@10": self._mrr(TOP)}
+        at_ten = self._at(TOP)
         figures = self._told(at_ten, seed) | {"coverage@10": _mean(self.shown)}
         for cut in OTHER_CUTS:
-            figures[f"ndcg@{cut}"] = _mean(_gain(self.ranks, cut))
-            figures[f"recall@{cut}"] = _mean(self._hits(cut))
-            figures[f"mrr@{cut}"] = _mean(self._mrr(cut))
+            figures |= self._told(self._at(cut), seed)
         counts = {"targets": float(len(self.ranks)), "users": float(len(np.unique(self.users)))}
         for name, part in self.segments.items():
             counts[f"targets of {name}"] = float(part.sum())
             if part.any():
-                some, two = self.only(part), ("ndcg@10", "recall@10")
-                told = {f"{figure} of {name}": at_ten[figure][part] for figure in two}
-                figures |= some._told(told, seed)
+                told = {f"{figure} of {name}": values[part] for figure, values in at_ten.items()}
+                figures |= self.only(part)._told(told, seed)
         return {name: round(value, 6) for name, value in figures.items()} | counts
 
     def _told(self, values: Mapping[str, np.ndarray], seed: int) -> dict[str, float]:
@@ -89,12 +86,11 @@ class Evaluation:
         lists = self.lists[wanted] if len(self.lists) else self.lists
         return Evaluation(self.ranks[wanted], self.users[wanted], self.shown, lists, parts)
 
-    def _hits(self, cut: int) -> np.ndarray:
-        hits: np.ndarray = self.ranks < cut
-        return hits
-
-    def _mrr(self, cut: int) -> np.ndarray:
-        return np.where(self.ranks < cut, 1 / (self.ranks + 1.0), 0.0)
+    def _at(self, cut: int) -> dict[str, np.ndarray]:
+        """What each target is worth by the lists up to a cut."""
+        hits = self.ranks < cut
+        mrr = np.where(hits, 1 / (self.ranks + 1.0), 0.0)
+        return {f"ndcg@{cut}": _gain(self.ranks, cut), f"recall@{cut}": hits, f"mrr@{cut}": mrr}
 
 
 def drawn(data: Interactions, targets: np.ndarray, *, items: int, scores: int) -> np.ndarray:

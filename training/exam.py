@@ -8,8 +8,8 @@ import numpy as np
 from scipy import sparse
 
 from training.beyond import about_lists, contents_of, popularity, segments
-from training.dataset import Interactions
-from training.evaluation import Evaluation, Scorer, evaluate
+from training.dataset import NONE, Interactions
+from training.evaluation import TOP, Evaluation, Scorer, evaluate
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +30,19 @@ class Exam:
         return replace(found, segments=self._parts)
 
     def told(self, found: Evaluation, *, seed: int) -> dict[str, float]:
-        """How right the lists are that a method answered, and what they are like."""
-        return found.metrics(seed=seed) | about_lists(
-            found.lists, found.users, self._counts, self._contents, seed=seed
-        )
+        """How right the lists are that a method answered, and what they are like, parts too."""
+        figures = found.metrics(seed=seed) | self._about(found, seed)
+        for name, part in found.segments.items():
+            some = found.only(part)
+            if len(some.lists):
+                shown = np.unique(some.lists[some.lists != NONE])
+                figures[f"coverage@{TOP} of {name}"] = round(len(shown) / len(self.words), 6)
+                figures |= self._about(some, seed, of=f" of {name}")
+        return figures
+
+    def _about(self, found: Evaluation, seed: int, of: str = "") -> dict[str, float]:
+        told = found.lists, found.users, self._counts, self._contents
+        return about_lists(*told, seed=seed, of=of)
 
     @cached_property
     def _counts(self) -> np.ndarray:

@@ -72,6 +72,9 @@ def test_a_night_publishes_a_whole_release_and_moves_no_pointer(full_lake: Lake)
     assert manifest.metrics["targets"] > 20
     assert manifest.lineage["cut_short"] == 0
     assert {"novelty@10", "popularity@10", "diversity@10", "recall@20"} <= set(manifest.metrics)
+    told = {"ndcg@20_low", "mrr@10 of popular items_high", "novelty@10 of popular items_low"}
+    assert told <= set(manifest.metrics)
+    assert 0 < manifest.metrics["coverage@10 of popular items"] <= manifest.metrics["coverage@10"]
     assert manifest.metrics["targets of cold items"] < manifest.metrics["targets"]
     assert set(manifest.baselines["popular"]) == set(manifest.metrics)
     assert len(manifest.reasons) == 7
