@@ -33,13 +33,11 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import Field
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError
-from redis.retry import Retry
 
 from feature_repo.newest_rows import NewestRows
 from feature_repo.rows import EncodedRows, ProtoRow
 from nearline.errors import ConfigError, StepFailed
+from nearline.redis_client import made_anew
 from nearline.settings import settings
 
 _STORE, _CONFIG = "SettingsOnlineStore", "SettingsOnlineStoreConfig"
@@ -357,7 +355,7 @@ class NeverBackRedis(NeverBack, RedisOnlineStore):
     def _get_client(self, online_store_config: RedisOnlineStoreConfig) -> Any:
         if self._client is None:
             client: Any = super()._get_client(online_store_config)
-            client.set_retry(Retry(ExponentialBackoff(cap=0.5, base=0.1), 3, (ConnectionError,)))
+            client.set_retry(made_anew())
         return self._client
 
     def read_views(
