@@ -25,7 +25,6 @@ from feature_repo.partitions import view_schema
 from feature_repo.views import BATCH_VIEWS
 from nearline import bundle
 from nearline.errors import BadInput, CorruptRelease, MissingPartition, StepFailed
-from nearline.intake import close_hours
 from nearline.lake import Lake
 from nearline.pushed import pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
@@ -33,6 +32,7 @@ from nearline.schema import FEATURE_TS, TIMESTAMP
 from nearline.sequence import Vocabulary
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
+from pipeline import steps
 from pipeline.online import (
     NIGHTLY,
     apply_features,
@@ -43,6 +43,7 @@ from pipeline.online import (
     push_embeddings,
     stored_of,
 )
+from pipeline.publish import ActiveUsers
 
 T0 = datetime(2026, 3, 1, 10, tzinfo=UTC)
 REDIS = "redis://127.0.0.1:6379/13"
@@ -474,15 +475,17 @@ def test_the_store_tells_whose_vectors_it_holds(
         assert pushed() is None
 
 
-def test_vectors_of_an_hour_that_was_closed_early_are_as_old_as_its_closing(online: Lake) -> None:
-    """What a user does later in that hour must not seem to be in them."""
+def test_vectors_are_as_old_as_what_they_were_made_of(
+    online: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a user does later must not seem to be in them."""
     version, early = publish(np.eye(2), T0 + HOUR), T0 + HOUR / 2
-    for closed_at, told in ((early, early), (T0 + 2 * HOUR, T0 + HOUR)):
-        close_hours(Window.of_hour(T0), clock=lambda at=closed_at: at)
-        push_embeddings(version, ["u"], np.ones((1, 2), dtype=np.float32))
-        found = feature_store().get_online_features(["user_embedding:release"], [{"user_id": "u"}])
-        (pushed_at,) = found.proto.results[1].event_timestamps
-        assert pushed_at.ToDatetime(UTC) == told
+    for known_until in (early, T0 + HOUR, T0):
+        made = ActiveUsers(["u"], np.ones((1, 2), dtype=np.float32), known_until)
+        monkeypatch.setattr("pipeline.publish.active_users", lambda _, made=made: made)
+        steps.push(version)
+        told = feature_store().read(["user_embedding:release"], [{"user_id": "u"}])
+        assert told["user_embedding__release__ts"] == [known_until.timestamp()]
 
 
 def test_a_push_without_users_pushes_the_items(online: Lake) -> None:
