@@ -5,7 +5,9 @@ never moves a key back in time, and a corrected row of the same hour replaces th
 SQLite store breaks the first half of the rule, its Redis store the second.
 
 What is stored is what Feast's own stores would have written, byte for byte; only the writing is
-ours, many rows at once. How far a materialization came is kept in the store too, written together
+ours, many rows at once. Except for times in SQLite: Feast's store writes UTC as if it were the time
+on the wall of the process, and each process that reads takes off its own zone; ours stores the
+moment. How far a materialization came is kept in the store too, written together
 with the rows: one that was killed goes on there, and a store that was emptied begins anew.
 
 A store has one writer at a time (the online pool): the check and the write are two steps.
@@ -23,19 +25,19 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from feast import FeatureView, RepoConfig
+from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import _mmh3, compute_table_id
 from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import Field
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError
-from redis.retry import Retry
 
 from feature_repo.newest_rows import NewestRows
 from feature_repo.rows import EncodedRows, ProtoRow
 from nearline.errors import ConfigError, StepFailed
+from nearline.redis_client import made_anew
 from nearline.settings import settings
 
 _STORE, _CONFIG = "SettingsOnlineStore", "SettingsOnlineStoreConfig"
@@ -43,6 +45,8 @@ _TYPE = "feature_repo.online_store.SettingsOnlineStore"
 _KEYS_PER_READ = 500
 _SECONDS_TO_WAIT_FOR_A_LOCK = 30
 _CACHE_KIB = 64 * 1024
+_MOMENTS = 1
+"""`user_version` of a SQLite file whose times are moments; in older ones Feast's way is kept."""
 
 
 Row = tuple[datetime | None, dict[str, Value] | None]
@@ -193,6 +197,28 @@ class NeverBackSqlite(NeverBack, SqliteOnlineStore):
             connection.execute(f"PRAGMA busy_timeout={_SECONDS_TO_WAIT_FOR_A_LOCK * 1000}")
         return super()._get_conn(config)
 
+    def update(self, config: RepoConfig, *what: Any, **more: Any) -> None:
+        """As the rule has it, and puts right the times of a store that was begun before."""
+        super().update(config, *what, **more)
+        connection = self._get_conn(config)
+        if connection.execute("PRAGMA user_version").fetchone() != (_MOMENTS,):
+            with connection:
+                _store_moments(connection)
+
+    def online_read(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        entity_keys: list[EntityKey],
+        requested_features: list[str] | None = None,
+    ) -> list[Row]:
+        """What Feast asks for."""
+        names = requested_features or [feature.name for feature in table.features]
+        version = config.entity_key_serialization_version
+        keys = [serialize_entity_key(key, version) for key in entity_keys]
+        [rows] = self.read_views(config, [Asked(table, names)], keys)
+        return rows
+
     def read_views(
         self, config: RepoConfig, asked: Sequence[Asked], keys: Sequence[bytes]
     ) -> list[list[Row]]:
@@ -294,13 +320,27 @@ def _table(config: RepoConfig, view: FeatureView) -> str:
     return f'"{compute_table_id(config.project, view)}"'
 
 
+def _store_moments(connection: sqlite3.Connection) -> None:
+    """Replace times of the clock on the wall by moments, once.
+
+    The process that writes the store is the one whose wall it was.
+    """
+    tables = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND EXISTS "
+        "(SELECT 1 FROM pragma_table_info(sqlite_master.name) AS its WHERE its.name = 'event_ts')"
+    ).fetchall()
+    moment = "CAST(strftime('%s', event_ts, 'unixepoch', 'localtime') AS INTEGER)"
+    for (table,) in tables:
+        connection.execute(f'UPDATE "{table}" SET event_ts = {moment} WHERE event_ts != {moment}')
+    connection.execute(f"PRAGMA user_version = {_MOMENTS}")
+
+
 def _stamp(time: datetime) -> int:
-    """A time as Feast stores it in SQLite: UTC, taken for the time of the machine's own zone."""
-    return int(time.astimezone(UTC).replace(tzinfo=None).timestamp())
+    return int(time.timestamp())
 
 
 def _time(stamp: int) -> datetime:
-    return datetime.fromtimestamp(stamp).replace(tzinfo=UTC)
+    return datetime.fromtimestamp(stamp, UTC)
 
 
 class NeverBackRedis(NeverBack, RedisOnlineStore):
@@ -315,7 +355,7 @@ class NeverBackRedis(NeverBack, RedisOnlineStore):
     def _get_client(self, online_store_config: RedisOnlineStoreConfig) -> Any:
         if self._client is None:
             client: Any = super()._get_client(online_store_config)
-            client.set_retry(Retry(ExponentialBackoff(cap=0.5, base=0.1), 3, (ConnectionError,)))
+            client.set_retry(made_anew())
         return self._client
 
     def read_views(

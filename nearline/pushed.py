@@ -7,13 +7,10 @@ Feast is not loaded for it: a run that has nothing to push should cost nothing.
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
 
 from nearline.errors import StepFailed
+from nearline.redis_client import open_redis
 from nearline.settings import settings
-
-if TYPE_CHECKING:
-    import redis
 
 _TABLE = "pushed_release"
 _SECONDS_TO_WAIT_FOR_A_LOCK = 30
@@ -50,14 +47,14 @@ def _failing(failure: str) -> Iterator[None]:
 
 
 def _told_by_redis() -> object:
-    return _redis().get(_key())
+    return open_redis().get(_key())
 
 
 def _tell_redis(version: str | None) -> None:
     if version:
-        _redis().set(_key(), version)
+        open_redis().set(_key(), version)
     else:
-        _redis().delete(_key())
+        open_redis().delete(_key())
 
 
 def _told_by_sqlite() -> object:
@@ -78,12 +75,6 @@ def _tell_sqlite(version: str | None) -> None:
 
 def _key() -> str:
     return f"{settings().feast_project}:pushed_release"
-
-
-def _redis() -> "redis.Redis":
-    import redis  # 0.15 s, which a store on SQLite need not pay
-
-    return redis.Redis.from_url(settings().redis_url, decode_responses=True)
 
 
 def _sqlite() -> sqlite3.Connection:

@@ -217,7 +217,10 @@ class ReleaseStore:
         try:
             manifest = ReleaseManifest.model_validate_json((path / _MANIFEST).read_text())
         except ValueError as error:
-            raise CorruptRelease(f"release {version}: its manifest is unreadable") from error
+            raise CorruptRelease(
+                f"release {version}: its manifest is unreadable; roll back to another one of "
+                "`nearline releases list`"
+            ) from error
         if manifest.sha256 and manifest.sha256 != manifest.checksum():
             raise CorruptRelease(f"release {version}: its manifest was changed; roll back")
         return Release(path, _named_as_now(manifest))
@@ -326,16 +329,20 @@ class ReleaseStore:
     def prune(self, *, keep: int, used: Collection[str] = ()) -> list[str]:
         """Remove releases, and return them: all but the newest `keep` and those still of use.
 
-        Of use are the active release, its ancestors, the one that a rollback would return to, and
-        what else is `used`.
+        Of use are the active release, its ancestors, the night that its line began with, the one
+        that a rollback would return to, and what else is `used`. None is removed while the active
+        one cannot be read: nobody can tell what is of use to it.
         """
         with self._alone():
             self._sweep()
             manifests = {manifest.version: manifest for manifest in self.manifests()}
-            wanted = {self.active(), self.previous(), *used, *list(manifests)[-keep:]}
-            ancestor = self.active()
+            active = ancestor = self.active()
+            if active is not None and active not in manifests:
+                log.warning("no release is removed: %s is active and cannot be read", active)
+                return []
+            wanted = {active, self.previous(), *used, *list(manifests)[-keep:]}
             while ancestor in manifests:
-                wanted.add(ancestor)
+                wanted |= {ancestor, manifests[ancestor].base}
                 ancestor = manifests[ancestor].parent
             gone = [version for version in manifests if version not in wanted]
             if gone:

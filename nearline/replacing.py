@@ -17,19 +17,24 @@ def replace_file(path: Path, text: str, *, mode: int = 0o666) -> None:
         out.write(text)
         out.flush()
         os.fsync(out.fileno())
-    os.replace(staged, path)
+    _take_the_place(staged, path)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to: its file takes the place of `path` by one rename, on disk by then.
+    """A path to write to: its file takes the place of `path` by one rename, on disk on return.
 
     For one writer at a time. The old file stays where the writing ends early.
     """
     staged = path.with_name(f".{path.name}")
     yield staged
     to_disk(staged)
+    _take_the_place(staged, path)
+
+
+def _take_the_place(staged: Path, path: Path) -> None:
     os.replace(staged, path)
+    to_disk(path.parent)  # or a power cut may bring the old file back
 
 
 def to_disk(path: Path) -> None:

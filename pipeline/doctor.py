@@ -1,16 +1,15 @@
 """What this machine has of what Nearline needs, and what to do where it lacks."""
 
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from urllib.parse import urlsplit
 
 from nearline.domains import load_domain
 from nearline.errors import NearlineError
+from nearline.redis_client import open_redis
 from nearline.settings import settings
 
 _PYTHON = (3, 11)
@@ -82,11 +81,11 @@ def _domain() -> str:
 
 
 def _redis() -> str:
-    url = urlsplit(settings().redis_url)
-    address = (url.hostname or "127.0.0.1", url.port or 6379)
+    from redis import RedisError
+
     try:
-        socket.create_connection(address, timeout=2).close()
-    except OSError as error:
+        open_redis().ping()
+    except RedisError as error:
         raise NearlineError(
             f"Redis does not answer at {settings().redis_url} ({error}): start it, or set "
             "NEARLINE_ONLINE_STORE=sqlite"

@@ -30,9 +30,13 @@ class Asked(BaseModel):
 
     @classmethod
     def last(cls) -> "Asked | None":
-        """When it was last asked; None if never."""
+        """When it was last asked; None if never, or where the file that tells is damaged."""
         file = _file()
-        return cls.model_validate_json(file.read_text()) if file.is_file() else None
+        try:
+            return cls.model_validate_json(file.read_text()) if file.is_file() else None
+        except ValueError as error:
+            log.warning("%s is damaged: %s", file.name, error)
+            return None
 
     def keep(self) -> None:
         """Remember it."""

@@ -25,7 +25,6 @@ import pyarrow as pa
 
 from nearline.bundle import read_matrix, read_vocabulary
 from nearline.errors import BadInput, StepFailed
-from nearline.intake import closed_early
 from nearline.lake import Lake
 from nearline.locks import alone
 from nearline.pushed import tell_pushed
@@ -143,15 +142,19 @@ def _dataset(view: "FeatureView") -> str:
 
 
 def push_embeddings(
-    version: str, user_ids: Sequence[str] = (), user_vectors: np.ndarray | None = None
+    version: str,
+    user_ids: Sequence[str] = (),
+    user_vectors: np.ndarray | None = None,
+    *,
+    known_until: datetime | None = None,
 ) -> OnlineReport:
     """Push a release's item vectors, and the user vectors that its encoder made.
 
-    `user_vectors` is float32 (users, dim), one row for each of `user_ids`. All are timed at the end
-    of the release's window, or when its last hour was closed, if that was earlier: serving takes no
-    vector that is older than what a user did. Waits for another push to end. Raises UnknownRelease
-    for a version that is not in the store, CorruptRelease when one of its files was changed,
-    BadInput when ids and vectors do not match, StepFailed when Feast cannot write.
+    `user_vectors` is float32 (users, dim), one row for each of `user_ids`. All are timed at
+    `known_until`, by default the end of the release's window: serving takes no vector that is older
+    than what a user did. Waits for another push to end. Raises UnknownRelease for a version that is
+    not in the store, CorruptRelease when one of its files was changed, BadInput when ids and
+    vectors do not match, StepFailed when Feast cannot write.
     """
     release = ReleaseStore.open().load(version)
     release.verify()
@@ -165,7 +168,7 @@ def push_embeddings(
                 f"release {version}: {len(ids)} ids and dimension {matrix.shape[1]} do not match "
                 f"vectors of shape {vectors.shape}"
             )
-    time = _arrived_until(release.manifest.window_end)
+    time = known_until or release.manifest.window_end
     with alone("online"):
         apply_features()
         tell_pushed(None)
@@ -173,12 +176,6 @@ def push_embeddings(
         _push("user", USER_ID, user_ids, user_vectors, version, time)
         tell_pushed(version)
     return OnlineReport({"item_embedding": len(items), "user_embedding": len(user_ids)})
-
-
-def _arrived_until(end: datetime) -> datetime:
-    """Until when what arrived before the end of an hour is in the lake."""
-    early = closed_early()
-    return early if early is not None and Window.of_hour(early).end == end else end
 
 
 def stored_of(user_ids: Sequence[str]) -> dict[str, list[str]]:

@@ -7,16 +7,18 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from nearline.intake import closed_early
 from nearline.lake import Lake
 from nearline.releases import ReleaseStore
 from nearline.schema import USER_ID
 from nearline.sequence import History, ModelInput, Vocabulary, microseconds, model_input
 from nearline.settings import settings
-from nearline.windows import HOUR, Window
+from nearline.windows import HOUR, Window, without
 from serving.release import LoadedRelease
 
 USER_SEQUENCE = "features/user_sequence"
@@ -33,8 +35,16 @@ _BATCH = 256
 _HOURS_AT_ONCE = 6
 
 
-def active_users(version: str) -> tuple[list[str], np.ndarray]:
-    """Users of the last NEARLINE_ACTIVE_DAYS and their vectors, float32 (users, dim).
+class ActiveUsers(NamedTuple):
+    """Users, their vectors, float32 (users, dim), and until when these know what arrived."""
+
+    ids: list[str]
+    vectors: np.ndarray
+    known_until: datetime
+
+
+def active_users(version: str) -> ActiveUsers:
+    """The users of the last NEARLINE_ACTIVE_DAYS.
 
     Days count back from the end of the release's window, which is also the moment that the vectors
     are for. A user of whom the release knows nothing has none.
@@ -42,12 +52,27 @@ def active_users(version: str) -> tuple[list[str], np.ndarray]:
     release = LoadedRelease.load(ReleaseStore.open().load(version), encoder=settings().encoder)
     end = release.manifest.window_end
     days = Window.trailing(end, hours=24 * settings().active_days)
+    known = known_until(end)  # before they are read: what is closed meanwhile may not be in them
     inputs = dict(_known(release.vocabulary, _newest(days), end, release.length))
     users, batches = list(inputs), list(inputs.values())
     parts = [batches[at : at + _BATCH] for at in range(0, len(batches), _BATCH)]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         vectors = list(pool.map(release.encode, parts))
-    return users, np.concatenate([np.empty((0, release.dim), dtype=np.float32), *vectors])
+    none = np.empty((0, release.dim), dtype=np.float32)
+    return ActiveUsers(users, np.concatenate([none, *vectors]), known)
+
+
+def known_until(end: datetime) -> datetime:
+    """Until when sequences that are read from now on know what arrived before the end of an hour.
+
+    The hour may have been closed early. Where it is stale nobody can tell any more when that was:
+    then they are taken to know nothing of it.
+    """
+    hour = Window.trailing(end, hours=1)
+    closed = closed_early()  # before the ledger: hours are made stale, then closed
+    if without([hour], Lake.open().ledger(USER_SEQUENCE).stale()) != [hour]:
+        return hour.start
+    return closed if closed is not None and hour.contains(closed) else end
 
 
 def _newest(window: Window) -> dict[str, History]:

@@ -233,8 +233,9 @@ def push(version: str) -> int:
     from pipeline.publish import active_users
 
     with progress(f"Feast: push the vectors of {version}"):
-        user_ids, vectors = active_users(version)
-        return sum(push_embeddings(version, user_ids, vectors).rows.values())
+        users = active_users(version)
+        done = push_embeddings(version, users.ids, users.vectors, known_until=users.known_until)
+        return sum(done.rows.values())
 
 
 def promote(version: str) -> bool:

@@ -29,6 +29,7 @@ print(json.dumps({
                 t.task_id: [t.retries, t.pool, t.execution_timeout.total_seconds() / 60]
                 for t in dag.tasks
             },
+            "rules": {t.task_id: t.trigger_rule for t in dag.tasks},
         }
         for dag in bag.dags.values()
     },
@@ -91,6 +92,25 @@ def test_hours_go_on_beside_a_night_and_never_two_of_a_kind_run_at_once(
     nights = pools["train_nightly"]["train"]
     assert nights in POOLS, "a backfill starts many nights: the pool has one slot"
     assert nights not in pools["nearline_hourly"].values()
+
+
+def test_what_a_run_leaves_behind_is_put_right_whatever_became_of_it(
+    found: dict[str, Any],
+) -> None:
+    """All other tasks run only after what they follow has succeeded."""
+    rules = {
+        (name, task): rule
+        for name, dag in found["dags"].items()
+        for task, rule in dag["rules"].items()
+        if rule != "all_success"
+    }
+    assert rules == {
+        ("nearline_hourly", "ask_for_night"): "all_done",
+        ("nearline_hourly", "push_active"): "none_failed",
+        ("nearline_hourly", "run_again"): "none_failed",
+        ("train_nightly", "push_active"): "none_failed",
+        ("train_nightly", "run_again"): "none_failed",
+    }
 
 
 def test_no_task_touches_the_scheduler_database() -> None:

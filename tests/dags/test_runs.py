@@ -38,15 +38,32 @@ for dag_id, start, end in json.loads(sys.argv[1]):
 """
 
 
+REPLACED = """
+from nearline.windows import Window
+from pipeline import steps
+
+steps.finetune = lambda window: "refused" if window.start.hour == 22 else "overtaken"
+steps.passed = lambda version: version != "refused"
+steps.push = steps.push_active = lambda *version: 0
+steps.promote = lambda version: False
+steps.overtaken = lambda version: (
+    Window.parse("2026-03-04T20:00Z", "2026-03-04T23:00Z") if version == "overtaken" else None
+)
+steps.night_wanted = lambda window, version: None
+"""
+"""Steps that do nothing: the release of the hour at 22:00 is refused, all others are overtaken."""
+
+
 def airflow(env: dict[str, str], *arguments: str) -> str:
     done = subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
 
-def run(env: dict[str, str], *runs: tuple[str, Window]) -> list[list[Any]]:
+def run(env: dict[str, str], *runs: tuple[str, Window], before: str = "") -> list[list[Any]]:
+    """The id, state and states of tasks of each run; `before` is run first, where they will be."""
     asked = [[dag_id, w.start.isoformat(), w.end.isoformat()] for dag_id, w in runs]
-    printed = airflow(env, "-c", RUN, json.dumps(asked)).splitlines()
+    printed = airflow(env, "-c", before + RUN, json.dumps(asked)).splitlines()
     return [json.loads(line[4:]) for line in printed if line.startswith("RUN ")]
 
 
@@ -57,9 +74,7 @@ def test_the_dags_take_a_stream_round_the_ring() -> None:
     for day in stream.batches():
         append_raw(lake, day)
     lake.mark_complete(RAW, Window(SPEC.start, END), rows=SPEC.events)
-    airflow(env, "-m", "airflow", "db", "migrate")
-    for pool in POOLS:
-        airflow(env, "-m", "airflow", "pools", "set", pool, "1", pool)
+    begin_airflow(env)
 
     early, *_ = run(env, ("nearline_hourly", LAST))
     assert early[1:] == ["success", QUIET]
@@ -90,6 +105,30 @@ def test_the_dags_take_a_stream_round_the_ring() -> None:
     days = [Window.trailing(end, hours=24) for end in (END, EMPTY.end)]
     told = [{"start": day.start.isoformat(), "end": day.end.isoformat()} for day in days]
     assert asked_for("night_wanted", Path(env["AIRFLOW_HOME"]) / "airflow.db") == told
+
+
+@pytest.mark.usefixtures("home")
+def test_hours_are_run_again_where_a_release_was_overtaken_and_not_where_it_was_refused() -> None:
+    env = environment()
+    begin_airflow(env)
+    overtaken, refused = run(
+        env,
+        ("nearline_hourly", LAST),
+        ("nearline_hourly", Window(LAST.start - HOUR, LAST.start)),
+        before=REPLACED,
+    )
+    assert overtaken[1:] == ["success", QUIET | dict.fromkeys(("push", "run_again"), "success")]
+    assert refused[1:] == ["success", QUIET]
+    database = Path(env["AIRFLOW_HOME"]) / "airflow.db"
+    hours = {"start": "2026-03-04T20:00:00+00:00", "end": "2026-03-04T23:00:00+00:00"}
+    assert asked_for("overtaken", database) == [hours]
+    assert asked_for("release", database) == []
+
+
+def begin_airflow(env: dict[str, str]) -> None:
+    airflow(env, "-m", "airflow", "db", "migrate")
+    for pool in POOLS:
+        airflow(env, "-m", "airflow", "pools", "set", pool, "1", pool)
 
 
 def asked_for(asset: str, database: Path) -> list[dict[str, str]]:

@@ -24,11 +24,12 @@ def publish(
     promoted: bool = True,
     end: datetime = END,
     metrics: dict[str, float] | None = None,
+    base: str | None = None,
 ) -> str:
     manifest = ReleaseManifest(
         kind="hourly" if parent else "nightly",
         parent=parent,
-        base=parent,
+        base=base or parent,
         window_start=end - timedelta(hours=1),
         window_end=end,
         promoted=promoted,
@@ -308,3 +309,44 @@ def test_pruning_keeps_the_newest_and_what_is_still_of_use(store: ReleaseStore) 
     assert store.rollback() == night
     with pytest.raises(ReleaseRefused, match="no earlier"):
         store.rollback()
+
+
+@pytest.fixture
+def hours(store: ReleaseStore) -> list[str]:
+    """A night and three hours of its line, all of which were live, after an older night."""
+    store.promote(publish(store, "older", end=END - timedelta(days=1)))
+    line = [publish(store, "night")]
+    store.promote(line[0])
+    for n in (1, 2, 3):
+        line.append(publish(store, f"{n}", line[-1], end=END + timedelta(hours=n), base=line[0]))
+        store.promote(line[-1])
+    return line
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_pruning_keeps_the_night_of_a_line_of_which_an_hour_cannot_be_read(
+    store: ReleaseStore, hours: list[str], damaged: int
+) -> None:
+    (store.root / hours[damaged] / "manifest.json").write_text("{")
+    assert len(store.prune(keep=1)) >= 1
+    assert store.load(hours[0]).manifest.kind == "nightly"
+
+
+def test_nothing_is_pruned_while_the_active_release_cannot_be_read(
+    store: ReleaseStore, hours: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (store.root / hours[-1] / "manifest.json").write_text("{")
+    assert store.prune(keep=1) == []
+    assert f"no release is removed: {hours[-1]} is active and cannot be read" in caplog.text
+    store.rollback()
+    (gone,) = store.prune(keep=1)
+    assert gone not in hours, "what the line came of is there still"
+
+
+def test_a_manifest_that_cannot_be_read_is_told_with_what_to_do(store: ReleaseStore) -> None:
+    version = publish(store, "w")
+    (store.root / version / "manifest.json").write_text("{")
+    with pytest.raises(
+        CorruptRelease, match=r"is unreadable; roll back .*`nearline releases list`"
+    ):
+        store.load(version)

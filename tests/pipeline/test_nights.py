@@ -147,6 +147,17 @@ def test_it_is_asked_again_until_it_is_known_to_have_been_asked(night: str) -> N
     assert steps.night_wanted(hours(75), publish(75, another, changed=0.9)) == day(75)
 
 
+def test_a_night_is_wanted_where_what_tells_of_the_last_one_is_damaged(
+    night: str, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    steps.night_asked(day(36).end.isoformat())
+    (home / "night_asked.json").write_text("{")
+    assert steps.night_wanted(hours(37), None) == day(37)
+    assert "night_asked.json is damaged" in caplog.text
+    steps.night_asked(day(37).end.isoformat())
+    assert steps.night_wanted(hours(38), None) is None
+
+
 WANTED = """
 import sys
 from nearline.windows import Window

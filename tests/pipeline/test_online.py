@@ -2,7 +2,8 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from feature_repo.partitions import view_schema
 from feature_repo.views import BATCH_VIEWS
 from nearline import bundle
 from nearline.errors import BadInput, CorruptRelease, MissingPartition, StepFailed
-from nearline.intake import close_hours
 from nearline.lake import Lake
 from nearline.pushed import pushed
 from nearline.releases import ReleaseManifest, ReleaseStore
@@ -32,8 +32,10 @@ from nearline.schema import FEATURE_TS, TIMESTAMP
 from nearline.sequence import Vocabulary
 from nearline.settings import settings
 from nearline.windows import HOUR, Window
+from pipeline import steps
 from pipeline.online import (
     NIGHTLY,
+    apply_features,
     feature_store,
     forget_users,
     materialize,
@@ -41,6 +43,7 @@ from pipeline.online import (
     push_embeddings,
     stored_of,
 )
+from pipeline.publish import ActiveUsers
 
 T0 = datetime(2026, 3, 1, 10, tzinfo=UTC)
 REDIS = "redis://127.0.0.1:6379/13"
@@ -73,6 +76,19 @@ def flush_or_skip(database: redis.Redis) -> None:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(f"no Redis at {REDIS}")
+
+
+@pytest.fixture
+def live_in() -> Iterator[Callable[[str], None]]:
+    """Puts this process into a time zone."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def move(zone: str) -> None:
+            patch.setenv("TZ", zone)
+            time.tzset()
+
+        yield move
+    time.tzset()
 
 
 def write(lake: Lake, name: str, hour: datetime, rows: Sequence[Row]) -> None:
@@ -202,7 +218,66 @@ def test_hours_that_late_events_changed_land(online: Lake) -> None:
     assert read("user_sequence", "item_ids", "user", "u", "late") == [["a", "late"], ["b"]]
 
 
-def test_what_is_stored_is_what_feast_itself_would_store(online: Lake) -> None:
+@pytest.mark.parametrize(
+    ("writer", "reader", "end"),
+    [
+        ("America/New_York", "UTC", T0 + HOUR),
+        ("UTC", "America/New_York", T0 + HOUR),
+        ("Asia/Kolkata", "Europe/Berlin", T0 + HOUR),
+        # 02:00 and 02:30 are on no clock there that night, in autumn they are twice.
+        ("Europe/Berlin", "Europe/Berlin", datetime(2027, 3, 28, 2, tzinfo=UTC)),
+        ("Europe/Berlin", "Europe/Berlin", datetime(2027, 10, 31, 2, tzinfo=UTC)),
+    ],
+)
+def test_a_time_is_the_same_wherever_it_is_written_and_read(
+    online: Lake, live_in: Callable[[str], None], writer: str, reader: str, end: datetime
+) -> None:
+    live_in(writer)
+    write(online, "user_activity", end - HOUR, [{"user_id": "u", "last_event_ts": end}])
+    close(online, Window.trailing(end, hours=1))
+    materialize(Window.trailing(end, hours=1))
+    push_embeddings(publish(np.eye(2), end), ["u"], np.ones((1, 2), dtype=np.float32))
+
+    live_in(reader)
+    feature_store.cache_clear()
+    names = ["user_activity:last_event_ts", "user_embedding:release"]
+    row = feature_store().read(names, [{"user_id": "u"}])
+    assert row["user_activity__last_event_ts"] == [end]
+    assert row["user_activity__last_event_ts__ts"] == [end.timestamp()]
+    assert row["user_embedding__release__ts"] == [end.timestamp()]
+    answer = feature_store().get_online_features(names, [{"user_id": "u"}])
+    times = [ts.ToDatetime(UTC) for found in answer.proto.results for ts in found.event_timestamps]
+    assert times[1:] == [end, end]
+    assert materialize(Window.trailing(end, hours=1)).rows["user_activity"] == 1, "it is as new"
+
+
+def test_times_that_were_stored_by_a_clock_on_the_wall_are_put_right_once(
+    home: Path, live_in: Callable[[str], None]
+) -> None:
+    """As a store has them that was written before times were stored as they are."""
+    feature_store.cache_clear()
+    live_in("America/New_York")
+    close(Lake.open(), hour(0))
+    for name in ("user_activity", "user_searches"):
+        write(Lake.open(), name, T0, [{"user_id": "u"}])
+    materialize(hour(0))
+    with sqlite3.connect(settings().feast_online) as connection:
+        for name in ("user_activity", "user_searches"):
+            connection.execute(f"UPDATE nearline_{name} SET event_ts = event_ts + 5 * 3600")
+        connection.execute("PRAGMA user_version = 0")
+    for _ in range(2):
+        apply_features()
+        names = ["user_activity:events_1h", "user_searches:searches_24h"]
+        row = feature_store().read(names, [{"user_id": "u"}])
+        assert row["user_activity__events_1h__ts"] == [(T0 + HOUR).timestamp()]
+        assert row["user_searches__searches_24h__ts"] == [(T0 + HOUR).timestamp()]
+    feature_store.cache_clear()
+
+
+def test_what_is_stored_is_what_feast_itself_would_store(
+    online: Lake, live_in: Callable[[str], None]
+) -> None:
+    live_in("UTC")  # Feast's SQLite store goes by the clock on the wall
     rows = [{"user_id": f"u{n}", "events_1h": n, "decayed_weight": n / 3} for n in range(3)]
     write(online, "user_activity", T0, [row | {"last_event_ts": T0} for row in rows])
     write(online, "user_sequence", T0, [sequence("u0", "a", "b"), sequence("u1")])
@@ -400,15 +475,17 @@ def test_the_store_tells_whose_vectors_it_holds(
         assert pushed() is None
 
 
-def test_vectors_of_an_hour_that_was_closed_early_are_as_old_as_its_closing(online: Lake) -> None:
-    """What a user does later in that hour must not seem to be in them."""
+def test_vectors_are_as_old_as_what_they_were_made_of(
+    online: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a user does later must not seem to be in them."""
     version, early = publish(np.eye(2), T0 + HOUR), T0 + HOUR / 2
-    for closed_at, told in ((early, early), (T0 + 2 * HOUR, T0 + HOUR)):
-        close_hours(Window.of_hour(T0), clock=lambda at=closed_at: at)
-        push_embeddings(version, ["u"], np.ones((1, 2), dtype=np.float32))
-        found = feature_store().get_online_features(["user_embedding:release"], [{"user_id": "u"}])
-        (pushed_at,) = found.proto.results[1].event_timestamps
-        assert pushed_at.ToDatetime(UTC) == told
+    for known_until in (early, T0 + HOUR, T0):
+        made = ActiveUsers(["u"], np.ones((1, 2), dtype=np.float32), known_until)
+        monkeypatch.setattr("pipeline.publish.active_users", lambda _, made=made: made)
+        steps.push(version)
+        told = feature_store().read(["user_embedding:release"], [{"user_id": "u"}])
+        assert told["user_embedding__release__ts"] == [known_until.timestamp()]
 
 
 def test_a_push_without_users_pushes_the_items(online: Lake) -> None:

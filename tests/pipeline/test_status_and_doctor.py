@@ -1,4 +1,5 @@
 import json
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,16 @@ def test_doctor_says_what_to_do(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not found["redis"].ok
     assert found["domain"].ok
     assert CliRunner().invoke(build(), ["doctor"]).exit_code == 1
+
+
+def test_doctor_tells_of_a_redis_that_takes_connections_and_never_answers(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("NEARLINE_ONLINE_STORE", "redis")
+        monkeypatch.setenv("NEARLINE_REDIS_URL", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        monkeypatch.setenv("NEARLINE_REDIS_TIMEOUT_S", "0.1")
+        settings.cache_clear()
+        found = {f.check: f for f in doctor.examine()}
+    assert not found["redis"].ok
+    assert "Redis does not answer" in found["redis"].detail
