@@ -1,7 +1,9 @@
 """Who is forgotten stays forgotten: at the door, in the journals, and whatever is loaded again."""
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from nearline.intake import (
     ImpressionLog,
     Journal,
     accepted_events,
+    blanking,
     close_hours,
 )
 from nearline.intake import forgotten as wishes
@@ -227,6 +230,67 @@ def test_what_a_crash_tore_off_goes_too(world: World) -> None:
     part.drop(since)
     assert b"ann" not in Path(part.path).read_bytes()
     assert json.loads(Path(part.path).read_bytes().split(b"\n")[0])["event_id"] == "b1"
+
+
+def while_searched(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Let something happen while lines are searched for the first time."""
+    acts, owners = [act], blanking.owners
+
+    def search(*given: Any) -> pa.Array:
+        if acts:
+            acts.pop()()
+        return owners(*given)
+
+    monkeypatch.setattr(blanking, "owners", search)
+
+
+def test_nobody_waits_while_lines_are_searched_and_what_comes_meanwhile_goes_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = world.log()
+    for user_id in ("ann", "bob"):
+        log.add(shown(user_id))
+    [part] = journal_files()
+    since = {"ann": world.now + MINUTE}
+    with ThreadPoolExecutor(1) as pool:
+        while_searched(monkeypatch, lambda: pool.submit(log.add, shown("ann")).result(timeout=20))
+        part.drop(since)
+    blank, bob, second, end = Path(part.path).read_bytes().split(b"\n")
+    assert (blank.strip(), second.strip(), end) == (b"", b"", b"")
+    assert b"bob" in bob
+    assert part.found(since) == {}
+
+
+def test_a_journal_that_is_cut_while_it_is_searched_stays_as_short(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = world.log()
+    log.add(shown("bob"))
+    [part] = journal_files()
+    kept = Path(part.path).read_bytes()
+    log.add(shown("ann"))
+    while_searched(monkeypatch, lambda: os.truncate(part.path, len(kept)))
+    part.drop({"ann": world.now + MINUTE})
+    assert Path(part.path).read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda line: line[:-9], lambda line: line.replace(b"api:refused", b"\0" * 11)]
+)
+def test_a_damaged_line_goes_that_names_the_user(
+    world: World, damage: Callable[[bytes], bytes]
+) -> None:
+    journal = world.journal()
+    journal.append([["ann"], play("b1", "bob")])
+    journal.close()
+    [part] = journal_files()
+    odd, bob, _ = Path(part.path).read_bytes().split(b"\n")
+    odd = damage(odd)
+    Path(part.path).write_bytes(b"\n".join((odd, bob, b"")))
+    since = {"ann": world.now + MINUTE}
+    assert part.found(since) == {"ann": 1}
+    part.drop(since)
+    assert Path(part.path).read_bytes() == b"\n".join((b" " * len(odd), bob, b""))
 
 
 def test_impressions_of_a_forgotten_user_do_not_reach_the_lake(world: World) -> None:
