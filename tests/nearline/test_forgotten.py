@@ -104,6 +104,42 @@ def test_who_asks_again_is_forgotten_up_to_then_by_one_request(world: World) -> 
     assert Forgotten.load().hidden("ann")
 
 
+def test_a_wish_reads_no_file_of_other_users(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for user_id in ("ann", "bob"):
+        world.ask(user_id)
+    read, read_text = list[str](), Path.read_text
+
+    def reading(path: Path) -> str:
+        read.append(read_text(path))
+        return read[-1]
+
+    monkeypatch.setattr(Path, "read_text", reading)
+    eve = world.ask("eve")
+    assert world.ask("eve").request == eve.request
+    wishes.note(eve, {"raw": {"a": 1}})
+    assert wishes.as_it_stands(eve).found
+    assert wishes.finish(eve)
+    assert {json.loads(text)["user_id"] for text in read} == {"eve"}
+
+
+def test_a_wish_that_an_older_version_kept_is_heeded(world: World) -> None:
+    first = world.ask("ann")
+    folder = wishes.forgotten_root() / "pending"
+    [kept] = folder.rglob("*.json")
+    body = json.loads(kept.read_text())
+    del body["name"]
+    kept.unlink()
+    (folder / f"{first.request}.json").write_text(json.dumps(body))
+    world.now += MINUTE
+    again = world.ask("ann")
+    assert (again.request, again.since) == (first.request, world.now)
+    assert wishes.pending() == [again]
+    wishes.note(again, {"raw": {"a": 1}})
+    wishes.cleaned(again)
+    assert wishes.finish(again)
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
 def test_what_a_crash_left_of_a_wish_neither_counts_nor_stays(world: World) -> None:
     first = world.ask("bob")
     with (wishes.forgotten_root() / "wishes.jsonl").open("ab") as torn:
@@ -116,9 +152,8 @@ def test_what_a_crash_left_of_a_wish_neither_counts_nor_stays(world: World) -> N
     assert known.hidden("eve")
     assert known.hidden("bob")
     assert wishes.finish(first)
-    assert [path.stem for path in (wishes.forgotten_root() / "pending").iterdir()] == [
-        second.request
-    ]
+    left = [path for path in (wishes.forgotten_root() / "pending").rglob("*") if path.is_file()]
+    assert [json.loads(path.read_text())["request"] for path in left] == [second.request]
 
 
 def test_what_is_noted_adds_up_over_runs_that_were_ended_early(world: World) -> None:
