@@ -339,3 +339,18 @@ def test_impressions_of_a_forgotten_user_do_not_reach_the_lake(world: World) -> 
     close_impressions(Lake.open(), WINDOW, world.now)
     found = Lake.open().read(IMPRESSIONS, schema=IMPRESSION_SCHEMA)
     assert found[USER_ID].to_pylist() == ["bob", "ann"]
+
+
+def test_a_list_that_was_asked_for_before_the_wish_is_not_logged_after_it(world: World) -> None:
+    log, asked = world.log(), world.now
+    log.add(shown("bob"), asked=asked)
+    world.now += MINUTE
+    world.ask("ann")
+    world.now += MINUTE
+    assert not log.add(shown("ann"), asked=asked)
+    assert log.add(shown("bob"), asked=asked)
+    assert log.add(shown(None), asked=asked)
+    assert log.add(shown("ann"), asked=world.now)
+    close_impressions(Lake.open(), WINDOW, world.now)
+    found = Lake.open().read(IMPRESSIONS, schema=IMPRESSION_SCHEMA)
+    assert found[USER_ID].to_pylist() == ["bob", "bob", None, "ann"]
