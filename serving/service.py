@@ -254,9 +254,9 @@ class Service:
 
     def _take_up(self, now: datetime) -> None:
         try:
-            if self.forgotten.follow():
-                self.live.forget(self.forgotten.since)
-                self.kept.forget(self.forgotten.since)
+            if forgotten := self.forgotten.follow():
+                self.live.forget(forgotten)
+                self.kept.forget(forgotten)
             for rows in self._events.hours(now) if self._events else ():
                 # A journal stamps an event before it writes it. Now is the safe time: until the
                 # next push, the users of these events are encoded anew.
@@ -286,6 +286,7 @@ class Service:
             now = clock()
             self.catch_up(now)
             self.kept.expire(now)
+            self.live.hash_new()
             self._let_go(now)
             self._flush()
 

@@ -151,22 +151,22 @@ class Forgotten:
         found.follow()
         return found
 
-    def follow(self) -> bool:
-        """Take up what was asked for since the last call; whether anything was.
+    def follow(self) -> dict[str, datetime]:
+        """Take up what was asked for since the last call: the keyed hashes of those users, and
+        the moment before which each is forgotten.
 
         One system call where nothing was: so that it can be done for every request.
         """
         try:
             size = os.stat(self._path).st_size
         except FileNotFoundError:
-            return False
+            return {}
         if size <= self._read:
-            return False
+            return {}
         lines, length = whole_lines(str(self._path), self._read)
-        for line in lines:
-            self._learn(line)
+        users = {user for line in lines if (user := self._learn(line)) is not None}
         self._read += length
-        return bool(lines)
+        return {user: self._known[user].since for user in users}
 
     @property
     def heard(self) -> int:
@@ -202,15 +202,18 @@ class Forgotten:
     def _of(self, user_id: str) -> _Known | None:
         return self._known.get(keyed_hash("forgotten", user_id)) if self._known else None
 
-    def _learn(self, line: bytes) -> None:
+    def _learn(self, line: bytes) -> str | None:
+        """Take up a line; returns the user's hash."""
         try:
             row = json.loads(line)
         except ValueError:  # empty, or torn off by a crash: nobody was told that it counts
-            return
+            return None
         since = datetime.fromisoformat(row["since"])
-        before = self._known.get(row["user"], _Known(since))
+        user = str(row["user"])
+        before = self._known.get(user, _Known(since))
         done = since if row["done"] else before.done
-        self._known[row["user"]] = _Known(max(since, before.since), done)
+        self._known[user] = _Known(max(since, before.since), done)
+        return user
 
 
 def _tell(wish: Wish, *, done: bool) -> None:
