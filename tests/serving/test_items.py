@@ -79,6 +79,23 @@ def test_an_item_is_put_while_the_catalogue_is_written_and_comes_in_with_the_nex
     assert catalogue(world)["i1"] == trending(client)["i1"] == "second"
 
 
+def test_an_item_comes_in_after_a_write_of_the_catalogue_that_failed(
+    world: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    client.put("/v1/items", json=item("i1", title="first"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Lake, "write_snapshot", fail)
+        with pytest.raises(OSError, match="No space left"):
+            close(world)
+    assert catalogue(world)["i1"] == "old"
+    assert trending(client)["i1"] == "first"
+    close(world)
+    assert catalogue(world)["i1"] == trending(client)["i1"] == "first"
+
+
 def test_an_item_needs_no_title(world: Any, client: Any) -> None:
     silent = item("i1")
     del silent["title"]
