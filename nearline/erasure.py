@@ -7,7 +7,7 @@ the id.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -65,13 +65,15 @@ def row_times(table: pa.Table) -> pa.Array | None:
     return pc.if_else(earlier, happened, received)
 
 
-def holds(value: Any, user_id: str) -> bool:
-    """Whether a user id is one of the values in something that was JSON."""
+def _ids(value: Any) -> Iterator[str]:
+    """What may be a user id among the values of something that was JSON."""
     if isinstance(value, Mapping):
-        return any(holds(each, user_id) for each in value.values())
+        value = list(value.values())
     if isinstance(value, list):
-        return any(holds(each, user_id) for each in value)
-    return isinstance(value, str | int) and str(value) == user_id
+        for each in value:
+            yield from _ids(each)
+    elif isinstance(value, str | int):
+        yield str(value)
 
 
 def _given(table: pa.Table, name: str) -> pa.Array:
@@ -86,5 +88,5 @@ def _in_attributes(table: pa.Table, since: Since) -> pa.Array:
     found: list[str | None] = [None] * table.num_rows
     for row in np.flatnonzero(pc.fill_null(searched, False)):
         value = json.loads(table["attributes"][int(row)].as_py() or "null")
-        found[row] = next((user_id for user_id in since if holds(value, user_id)), None)
+        found[row] = next((user_id for user_id in _ids(value) if user_id in since), None)
     return pa.array(found, pa.string())

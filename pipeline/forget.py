@@ -134,7 +134,7 @@ def forget(
 
 def _finished(wish: Wish, clock: Callable[[], datetime]) -> ForgetReceipt | None:
     """The receipt of a wish that is carried out; None where it was asked for anew meanwhile."""
-    [noted] = [each for each in pending() if each.request == wish.request]
+    noted = forgotten.as_it_stands(wish)
     if noted.since != wish.since:
         return None
     receipt = ForgetReceipt.of(noted, clock())

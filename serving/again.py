@@ -39,7 +39,7 @@ class Again:
         list_id = scope["state"]["list_id"]
         scope["route"] = kept.route
         self._service.metrics.answered(kept.route.path_format, kept.answer)
-        self._service.shown(replace(kept.shown, request_id=list_id))
+        self._service.shown(replace(kept.shown, request_id=list_id), asked=now)
         body = kept.body(list_id, now)
         headers = [
             (b"content-length", str(len(body)).encode()),

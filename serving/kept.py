@@ -13,7 +13,7 @@ bytes; a list whose time is over goes by itself, and those of a user who is forg
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Lock
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from starlette.types import Scope
 
+from nearline.identity import keyed_hash
 from nearline.intake import Impression
 from nearline.promotions import Promotion
 from nearline.sequence import microseconds
@@ -59,9 +60,11 @@ class Basis(NamedTuple):
 class Kept:
     """A list as it was answered at `made` on a `route`; `told` is its JSON without `_OWN`.
 
-    The `answer` has no items: what must be known of them is in `shown`.
+    The `answer` has no items: what must be known of them is in `shown`. `user` is the keyed hash by
+    which the user's wish to be forgotten is told.
     """
 
+    user: str
     made: datetime
     basis: Basis
     answer: Answer
@@ -70,10 +73,13 @@ class Kept:
     route: Any
 
     @classmethod
-    def of(cls, listed: ItemList, answer: Answer, shown: Impression, **made: Any) -> "Kept":
+    def of(
+        cls, listed: ItemList, answer: Answer, shown: Impression, *, basis: Basis, **made: Any
+    ) -> "Kept":
         """What is kept of an answer: `made` when, from which `basis`, on which `route`."""
-        told = listed.model_dump_json(exclude=_OWN).encode()
-        return cls(answer=replace(answer, items=[]), shown=shown, told=told, **made)
+        told, answer = listed.model_dump_json(exclude=_OWN).encode(), replace(answer, items=[])
+        user = keyed_hash("forgotten", basis.user_id)
+        return cls(user=user, answer=answer, shown=shown, told=told, basis=basis, **made)
 
     def body(self, request_id: str, now: datetime) -> bytes:
         """The answer to another request."""
@@ -130,12 +136,12 @@ class KeptLists:
                     return
                 self._drop(question)
 
-    def forget(self, since: Callable[[str], datetime | None]) -> None:
-        """Drop the lists of users who were forgotten after them; `since` tells when that was."""
+    def forget(self, since: Mapping[str, datetime]) -> None:
+        """Drop the lists of users who were forgotten after them, by the keyed hashes of users."""
         with self._lock:
-            bases = [(question, kept.basis) for question, kept in self._lists.items()]
-            for question, basis in bases:
-                if basis.forgotten_since != since(basis.user_id):
+            for question, kept in list(self._lists.items()):
+                moment = since.get(kept.user, kept.basis.forgotten_since)
+                if kept.basis.forgotten_since != moment:
                     self._drop(question)
 
     def _drop(self, question: Question) -> None:

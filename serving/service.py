@@ -201,15 +201,19 @@ class Service:
         """
         return ask(user_id, clock=clock)
 
-    def shown(self, impression: Impression) -> None:
-        """Log a list that is answered; one that cannot be logged is answered all the same."""
+    def shown(self, impression: Impression, *, asked: datetime) -> None:
+        """Log a list that is answered and was asked for then.
+
+        One that cannot be logged is answered all the same; so is that of a user who was forgotten
+        meanwhile, which is not logged.
+        """
         try:
-            self.impressions.add(impression)
+            logged = self.impressions.add(impression, asked=asked)
         except NotKept as error:
             log.error("a list was answered without being logged: %s", error)
             self.metrics.impressions.labels("lost").inc()
         else:
-            self.metrics.impressions.labels("logged").inc()
+            self.metrics.impressions.labels("logged" if logged else "forgotten").inc()
 
     def catch_up(self, now: datetime) -> None:
         """Take up what any worker has accepted. What cannot be read now is read the next time."""
@@ -250,9 +254,9 @@ class Service:
 
     def _take_up(self, now: datetime) -> None:
         try:
-            if self.forgotten.follow():
-                self.live.forget(self.forgotten.since)
-                self.kept.forget(self.forgotten.since)
+            if forgotten := self.forgotten.follow():
+                self.live.forget(forgotten)
+                self.kept.forget(forgotten)
             for rows in self._events.hours(now) if self._events else ():
                 # A journal stamps an event before it writes it. Now is the safe time: until the
                 # next push, the users of these events are encoded anew.
@@ -282,6 +286,7 @@ class Service:
             now = clock()
             self.catch_up(now)
             self.kept.expire(now)
+            self.live.hash_new()
             self._let_go(now)
             self._flush()
 

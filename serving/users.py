@@ -30,7 +30,11 @@ from serving.features import (
     StoreLate,
     UserFeatures,
 )
+from serving.hashed import HashedUsers
 from serving.reasons import Reason
+
+_FEW = 1000
+"""So many users who are gone stay hashed."""
 
 
 class LiveEvent(NamedTuple):
@@ -80,6 +84,7 @@ class LiveEvents:
         self._kept_for = timedelta(hours=hours)
         self._accepted: OrderedDict[str, datetime] = OrderedDict()  # the last one, oldest first
         self._hours: dict[int, dict[str, _Kept]] = {}  # of arrival, oldest first
+        self._hashed = HashedUsers()  # those of `_accepted`, and some who are gone
         self._lock = Lock()
         self.since = datetime.min.replace(tzinfo=UTC)
 
@@ -123,18 +128,22 @@ class LiveEvents:
         events = hours[0] if len(hours) == 1 else self._newest(chain.from_iterable(hours))
         return Recent(events, accepted)
 
-    def forget(self, since: Callable[[str], datetime | None]) -> None:
-        """Drop what users did before the moment `since` when they are forgotten, if they are.
+    def forget(self, since: Mapping[str, datetime]) -> None:
+        """Drop what users did before the moment that `since` has for their keyed hash, if any.
 
         What is added meanwhile is judged before it comes here.
         """
-        with self._lock:
-            users = list(self._accepted)
-        # To look up a million users takes seconds, in which nobody is to wait for the lock.
-        moments = {user_id: moment for user_id in users if (moment := since(user_id)) is not None}
-        with self._lock:
-            for user_id, moment in moments.items():
+        # Nobody is to wait for the lock while users are looked up.
+        for user_id, moment in self._hashed.told(since).items():
+            with self._lock:
                 self._forget(user_id, microseconds(moment))
+
+    def hash_new(self) -> None:
+        """Hash the users that came since the last call, so that `forget` need not."""
+        self._hashed.hash_waiting()
+        with self._lock:
+            if len(self._hashed) > 2 * len(self._accepted) + _FEW:
+                self._hashed.keep(self._accepted)
 
     def _forget(self, user_id: str, before_us: int) -> None:
         theirs = [users for users in self._hours.values() if user_id in users]
@@ -162,6 +171,8 @@ class LiveEvents:
         self._hours = {hour: hours[hour] for hour in sorted(hours) if hours[hour]}
 
     def _add(self, hour: int, user_id: str, event: LiveEvent, accepted: datetime) -> None:
+        if user_id not in self._accepted:
+            self._hashed.add(user_id)
         self._accepted[user_id] = accepted
         self._accepted.move_to_end(user_id)
         if hour not in self._hours:

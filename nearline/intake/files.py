@@ -139,8 +139,11 @@ class HourFile:
     def write(self, lines: Sequence[bytes]) -> int:
         """Add lines; returns how much is written, for `sync`.
 
-        An OSError ends the file: it takes nothing more, and has none of these lines.
+        An OSError ends the file: it takes nothing more, and has none of these lines. Raises one
+        where the file has ended before.
         """
+        if self.ended:
+            raise OSError(f"{self._path} has ended")
         data = memoryview(b"".join(lines))
         try:
             left = data
@@ -151,11 +154,6 @@ class HourFile:
             raise
         self._written += len(data)
         return self._written
-
-    @property
-    def failed(self) -> bool:
-        """Whether what was written last may not be on disk."""
-        return self._failure is not None
 
     def _end(self, length: int) -> None:
         """Take nothing more, and cut off what nobody is answered for: it is to come again."""

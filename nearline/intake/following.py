@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
@@ -81,9 +82,12 @@ class Follower(Generic[Row]):
 def _files(folder: str) -> Iterator[tuple[str, int]]:
     """The journals in a folder with their sizes; none where there is no folder."""
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.endswith(".jsonl"):
-                    yield entry.path, entry.stat().st_size
+        entries = os.scandir(folder)
     except FileNotFoundError:
         return
+    with entries:
+        for entry in entries:
+            if entry.name.endswith(".jsonl"):
+                # One that a full disk kept empty goes while the others are there to be read.
+                with suppress(FileNotFoundError):
+                    yield entry.path, entry.stat().st_size

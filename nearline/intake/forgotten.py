@@ -5,8 +5,8 @@ the user of a keyed hash is forgotten, a later one that all before is removed. I
 so that what happened before that moment never comes back: not by late events, nor when a file is
 loaded again. What happens later is taken for another person's.
 
-`intake/forgotten/pending/<request>.json` names the user until the removal is done, and keeps what
-the removal has found.
+`intake/forgotten/pending/users/<hash>.json` names the user until the removal is done, and keeps
+what the removal has found. Older versions called it `pending/<request>.json`.
 """
 
 import json
@@ -42,7 +42,8 @@ class Wish:
     """A user's wish: all before `since` is to be removed.
 
     `found` is what the removal has found so far, by the `since` (ISO 8601) that it went by. The
-    lake and the journals are `clean` of what was before that time.
+    lake and the journals are `clean` of what was before that time. `name` is its file's, below the
+    folder of pending wishes; older versions wrote none, and called the file by the request.
     """
 
     request: str
@@ -50,6 +51,7 @@ class Wish:
     since: datetime
     found: dict[str, Found] = field(default_factory=dict)
     clean: datetime | None = None
+    name: str = ""
 
     @property
     def hash(self) -> str:
@@ -71,8 +73,9 @@ def ask(user_id: str, *, clock: Callable[[], datetime] = utc_now) -> Wish:
     try:
         with alone("wishes"):
             since, user_id = clock(), stored_id(user_id)
-            wish = next((w for w in pending() if w.user_id == user_id), None)
-            wish = replace(wish or Wish(uuid.uuid4().hex, user_id, since), since=since)
+            name = f"users/{keyed_hash('forgotten', user_id)}"
+            wish = Wish(uuid.uuid4().hex, user_id, since, name=name)
+            wish = replace(_asked_before(wish) or wish, since=since)
             # Named before it counts: a wish that counts will be carried out.
             _keep(wish)
             _tell(wish, done=False)
@@ -83,7 +86,13 @@ def ask(user_id: str, *, clock: Callable[[], datetime] = utc_now) -> Wish:
 
 def pending() -> list[Wish]:
     """The wishes that are not carried out yet, in the order of their requests."""
-    return [_read(path) for path in sorted(_pending_folder().glob("*.json"))]
+    wishes = map(_read, _pending_folder().rglob("*.json"))
+    return sorted(wishes, key=lambda wish: wish.request)
+
+
+def as_it_stands(wish: Wish) -> Wish:
+    """A wish that is not carried out yet, as it is now: it may have been asked for anew."""
+    return _read(_path(wish))
 
 
 def note(wish: Wish, found: Found) -> None:
@@ -104,18 +113,17 @@ def cleaned(wish: Wish) -> None:
 
 
 def _change(wish: Wish, change: Callable[[Wish], Wish]) -> None:
-    """Change a wish as it is now: it may have been asked for anew."""
     with alone("wishes"):
-        _keep(change(_read(_path(wish))))
+        _keep(change(as_it_stands(wish)))
 
 
 def finish(wish: Wish) -> bool:
     """Record that a wish is carried out, and drop the name; False when it was asked for anew."""
     with alone("wishes"):
-        if _read(_path(wish)).since != wish.since:
+        if as_it_stands(wish).since != wish.since:
             return False
         _tell(wish, done=True)
-        for named in (_path(wish), *_pending_folder().glob("*.tmp")):
+        for named in (_path(wish), *_pending_folder().rglob("*.tmp")):
             named.unlink()
         return True
 
@@ -143,22 +151,22 @@ class Forgotten:
         found.follow()
         return found
 
-    def follow(self) -> bool:
-        """Take up what was asked for since the last call; whether anything was.
+    def follow(self) -> dict[str, datetime]:
+        """Take up what was asked for since the last call: the keyed hashes of those users, and
+        the moment before which each is forgotten.
 
         One system call where nothing was: so that it can be done for every request.
         """
         try:
             size = os.stat(self._path).st_size
         except FileNotFoundError:
-            return False
+            return {}
         if size <= self._read:
-            return False
+            return {}
         lines, length = whole_lines(str(self._path), self._read)
-        for line in lines:
-            self._learn(line)
+        users = {user for line in lines if (user := self._learn(line)) is not None}
         self._read += length
-        return bool(lines)
+        return {user: self._known[user].since for user in users}
 
     @property
     def heard(self) -> int:
@@ -194,15 +202,18 @@ class Forgotten:
     def _of(self, user_id: str) -> _Known | None:
         return self._known.get(keyed_hash("forgotten", user_id)) if self._known else None
 
-    def _learn(self, line: bytes) -> None:
+    def _learn(self, line: bytes) -> str | None:
+        """Take up a line; returns the user's hash."""
         try:
             row = json.loads(line)
         except ValueError:  # empty, or torn off by a crash: nobody was told that it counts
-            return
+            return None
         since = datetime.fromisoformat(row["since"])
-        before = self._known.get(row["user"], _Known(since))
+        user = str(row["user"])
+        before = self._known.get(user, _Known(since))
         done = since if row["done"] else before.done
-        self._known[row["user"]] = _Known(max(since, before.since), done)
+        self._known[user] = _Known(max(since, before.since), done)
+        return user
 
 
 def _tell(wish: Wish, *, done: bool) -> None:
@@ -222,7 +233,15 @@ def _pending_folder() -> Path:
 
 
 def _path(wish: Wish) -> Path:
-    return _pending_folder() / f"{wish.request}.json"
+    return _pending_folder() / f"{wish.name or wish.request}.json"
+
+
+def _asked_before(wish: Wish) -> Wish | None:
+    """The pending wish of the same user, if there is one."""
+    if _path(wish).exists():
+        return as_it_stands(wish)
+    older = map(_read, _pending_folder().glob("*.json"))
+    return next((each for each in older if each.user_id == wish.user_id), None)
 
 
 def _read(path: Path) -> Wish:
@@ -242,4 +261,5 @@ def _keep(wish: Wish) -> None:
         out.flush()
         os.fsync(out.fileno())
     staged.replace(path)
-    to_disk(path.parent)
+    for folder in (path.parent, _pending_folder()):
+        to_disk(folder)

@@ -4,7 +4,7 @@ A list is in the log when it is answered, and outlives the process at once; a cr
 may cost what the last second logged (docs/decisions/0006).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,7 @@ from nearline.intake.files import (
     stamped,
     unstamped,
 )
-from nearline.intake.forgotten import Forgotten
+from nearline.intake.forgotten import Forgotten, forgotten_root
 from nearline.intake.writer import Writer, utc_now
 from nearline.lake import Lake, day_of
 from nearline.schema import ITEM_ID, RECEIVED_TS, TIMESTAMP, USER_ID
@@ -96,17 +96,36 @@ class ImpressionLog:
 
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._writer = Writer(root, clock=clock)
+        self._forgotten = Forgotten(forgotten_root())
 
     @classmethod
     def open(cls) -> "ImpressionLog":
         """The log that the settings name."""
         return cls(impressions_root())
 
-    def add(self, shown: Impression) -> None:
-        """Log a list. Raises NotKept when the disk does not take it."""
+    def add(self, shown: Impression, *, asked: datetime | None = None) -> bool:
+        """Log a list; returns False where its user was forgotten since it was `asked` for.
+
+        It may tell what was known of the user before, and by its stamp it would be another
+        person's. Raises NotKept when the disk does not take it.
+        """
         # Not asdict, which copies every list: this is on the way of every answer.
-        begun = unstamped(vars(shown))
-        self._writer.append(1, lambda stamps: [stamped(begun, stamps[0])], durable=False)
+        begun, lines = unstamped(vars(shown)), list[bytes]()
+
+        def told(stamps: Sequence[datetime]) -> list[bytes]:
+            if not self._forgot(shown.user_id, asked):
+                lines.append(stamped(begun, stamps[0]))
+            return lines
+
+        self._writer.append(1, told, durable=False)
+        return bool(lines)
+
+    def _forgot(self, user_id: str | None, since: datetime | None) -> bool:
+        """Whether a user was forgotten later than then, as far as anybody knows by now."""
+        if user_id is None or since is None:
+            return False
+        self._forgotten.follow()
+        return self._forgotten.tells(user_id, since)
 
     def flush(self) -> None:
         """Return once all that was logged is on disk. Raises NotKept when that fails."""

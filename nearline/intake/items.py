@@ -142,22 +142,31 @@ def merge_items(lake: Lake, loaded: pa.Table | None = None) -> int:
     An item of the same id is replaced. Nothing is written when there is nothing new. Returns the
     items there are. Raises BadInput where vectors of one modality would differ in length.
     """
+    new, until = _arrived(merged_until(lake))
+    widths = _widths(lake)
+    arrived = {item[ITEM_ID]: _without_odd(item, widths) for item in new}
+    parts = [pa.Table.from_pylist(list(arrived.values()), schema=ITEM_SCHEMA)]
+    if loaded is not None:
+        parts.append(loaded.cast(ITEM_SCHEMA))
+    inputs = [] if until == _NEVER else [f"{_UNTIL}{until.isoformat()}"]
+    inputs += [_PUT_ALONE] if loaded is None and put_alone(lake) else []
+    return _upsert(lake, parts, inputs)
+
+
+def _arrived(since: datetime) -> tuple[list[dict[str, Any]], datetime]:
+    """The items that were put after a stamp, oldest first, and the newest stamp that there is.
+
+    What is put from now on has a later one, and comes in the next time: it need not wait while the
+    catalogue is written.
+    """
     root = items_root()
     with closing(HourLock(root)) as lock, lock.alone() as bar:
-        until = merged_until(lake)
         rows = [row for hour in journal_hours(root) for row in read_hour(root, hour)]
-        new = [(row[RECEIVED_TS], item_of(row)) for row in rows if row[RECEIVED_TS] > until]
-        until = max([until, *(stamp for stamp, _ in new)])
+        new = [row for row in rows if row[RECEIVED_TS] > since]
+        until = max([since, *(row[RECEIVED_TS] for row in new)])
         # A clock may go back: no later row may get a stamp that counts as brought in.
         bar(until + timedelta(microseconds=1))
-        widths = _widths(lake)
-        arrived = {item[ITEM_ID]: _without_odd(item, widths) for _, item in new}
-        parts = [pa.Table.from_pylist(list(arrived.values()), schema=ITEM_SCHEMA)]
-        if loaded is not None:
-            parts.append(loaded.cast(ITEM_SCHEMA))
-        inputs = [] if until == _NEVER else [f"{_UNTIL}{until.isoformat()}"]
-        inputs += [_PUT_ALONE] if loaded is None and put_alone(lake) else []
-        return _upsert(lake, parts, inputs)
+    return [item_of(row) for row in new], until
 
 
 def prune_items(before: datetime) -> int:

@@ -65,7 +65,8 @@ class Writer:
             if durable:
                 file.sync(written)
         except OSError as error:
-            self._leave_ended()
+            with self._appending:
+                self._leave_ended()
             raise NotKept(f"nothing can be kept in {self._root}: {error}") from error
 
     def flush(self) -> None:
@@ -76,7 +77,8 @@ class Writer:
             if file is not None:
                 file.sync(written)
         except OSError as error:
-            self._leave_ended()
+            with self._appending:
+                self._leave_ended()
             raise NotKept(f"nothing can be kept in {self._root}: {error}") from error
 
     def close(self) -> None:
@@ -97,6 +99,7 @@ class Writer:
         return stamps
 
     def _file_at(self, hour: datetime) -> HourFile:
+        self._leave_ended()
         if self._file is None or self._file.hour != hour:
             if self._file is not None:
                 self._file.close()
@@ -105,9 +108,14 @@ class Writer:
         return self._file
 
     def _leave_ended(self) -> None:
-        """Begin a new file after one that ended, which stays open for those who wait for it."""
-        with self._appending:
-            if self._file is not None and self._file.ended:
-                if self._file.failed:
-                    self._lost()
-                self._file = None
+        """Begin a new file after one that ended; what that one holds is on disk, or told lost.
+
+        Whoever waits for it still finds out what became of theirs.
+        """
+        if self._file is None or not self._file.ended:
+            return
+        try:
+            self._file.close()
+        except OSError:
+            self._lost()
+        self._file = None

@@ -64,7 +64,7 @@ def _add_own(app: FastAPI, service: Service, access: Access, clock: Callable[[],
         state = recommender.states([user_id], now=now)[user_id]
         answer = service.list_for(choice, state, asked.asked(list_id(request)), now=now)
         shown = shown_for(request, answer, "user", asked, user_id=user_id, by=choice.assigned)
-        listed = told(service, request, asked, answer, shown)
+        listed = told(service, request, asked, answer, shown, now)
         if asked.log and answer.reason not in IN_TROUBLE and answer.propensities is None:
             route = request.scope["route"]
             kept = Kept.of(listed, answer, shown, made=now, basis=basis, route=route)
@@ -95,7 +95,7 @@ def _add_own(app: FastAPI, service: Service, access: Access, clock: Callable[[],
             answer = service.list_for(choice, states[stored], asked, now=now)
             by = choice.assigned
             shown = shown_for(request, answer, "user", body, user_id=stored, place=place, by=by)
-            listed = told(service, request, body, answer, shown)
+            listed = told(service, request, body, answer, shown, now)
             lists.append(UserItemList(**dict(listed), user_id=user_id))
         return sent(Batch(request_id=request.state.request_id, lists=lists))
 
@@ -113,7 +113,7 @@ def _add_own(app: FastAPI, service: Service, access: Access, clock: Callable[[],
         pinned, asked = service.pin(now), body.asked(list_id(request))
         answer = recommender.for_session(pinned, events, asked, now=now)
         shown = shown_for(request, answer, "session", body)
-        listed = told(service, request, body, answer, shown)
+        listed = told(service, request, body, answer, shown, now)
         ignored = [IgnoredEvent(item_id=i.item_id, reason=i.reason) for i in answer.ignored]
         return sent(SessionItemList(**dict(listed), ignored=ignored))
 
@@ -133,7 +133,7 @@ def _add_others(app: FastAPI, service: Service, clock: Callable[[], datetime]) -
         now, question = clock(), asked.asked(list_id(request))
         answer = recommender.similar(service.pin(now), item_id, question, now=now)
         shown = shown_for(request, answer, "similar", asked, item_id=item_id)
-        return sent(told(service, request, asked, answer, shown))
+        return sent(told(service, request, asked, answer, shown, now))
 
     @app.get("/v1/search", response_model=ItemList, responses=_ASKED, tags=_TAGS)
     def search(request: Request, asked: Annotated[SearchQuery, Query()]) -> Response:
@@ -142,7 +142,7 @@ def _add_others(app: FastAPI, service: Service, clock: Callable[[], datetime]) -
         user_id = None if asked.user_id is None else stored_id(asked.user_id)
         answer = recommender.search(service.pin(now), asked.q, user_id, question, now=now)
         shown = shown_for(request, answer, "search", asked, user_id=user_id)
-        return sent(told(service, request, asked, answer, shown))
+        return sent(told(service, request, asked, answer, shown, now))
 
     @app.get("/v1/trending", response_model=ItemList, responses=_ASKED, tags=_TAGS)
     def trending(request: Request, asked: Asked) -> Response:
@@ -150,16 +150,21 @@ def _add_others(app: FastAPI, service: Service, clock: Callable[[], datetime]) -
         now = clock()
         answer = recommender.trending(service.pin(now), asked.asked(list_id(request)), now=now)
         shown = shown_for(request, answer, "trending", asked)
-        return sent(told(service, request, asked, answer, shown))
+        return sent(told(service, request, asked, answer, shown, now))
 
 
 def told(
-    service: Service, request: Request, asked: ListQuery, answer: Answer, shown: Impression
+    service: Service,
+    request: Request,
+    asked: ListQuery,
+    answer: Answer,
+    shown: Impression,
+    now: datetime,
 ) -> ItemList:
-    """The answer for the wire, counted, and logged as shown where that was asked."""
+    """The answer to a request that came `now`, counted, and logged as shown where asked for."""
     service.metrics.answered(request.scope["route"].path_format, answer)
     if asked.log:
-        service.shown(shown)
+        service.shown(shown, asked=now)
     by = Assigned(shown.experiment, shown.arm) if shown.experiment and shown.arm else None
     return ItemList.of(answer, shown.request_id, by)
 

@@ -1,7 +1,9 @@
 """Who is forgotten stays forgotten: at the door, in the journals, and whatever is loaded again."""
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from nearline.intake import (
     ImpressionLog,
     Journal,
     accepted_events,
+    blanking,
     close_hours,
 )
 from nearline.intake import forgotten as wishes
@@ -101,6 +104,42 @@ def test_who_asks_again_is_forgotten_up_to_then_by_one_request(world: World) -> 
     assert Forgotten.load().hidden("ann")
 
 
+def test_a_wish_reads_no_file_of_other_users(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for user_id in ("ann", "bob"):
+        world.ask(user_id)
+    read, read_text = list[str](), Path.read_text
+
+    def reading(path: Path) -> str:
+        read.append(read_text(path))
+        return read[-1]
+
+    monkeypatch.setattr(Path, "read_text", reading)
+    eve = world.ask("eve")
+    assert world.ask("eve").request == eve.request
+    wishes.note(eve, {"raw": {"a": 1}})
+    assert wishes.as_it_stands(eve).found
+    assert wishes.finish(eve)
+    assert {json.loads(text)["user_id"] for text in read} == {"eve"}
+
+
+def test_a_wish_that_an_older_version_kept_is_heeded(world: World) -> None:
+    first = world.ask("ann")
+    folder = wishes.forgotten_root() / "pending"
+    [kept] = folder.rglob("*.json")
+    body = json.loads(kept.read_text())
+    del body["name"]
+    kept.unlink()
+    (folder / f"{first.request}.json").write_text(json.dumps(body))
+    world.now += MINUTE
+    again = world.ask("ann")
+    assert (again.request, again.since) == (first.request, world.now)
+    assert wishes.pending() == [again]
+    wishes.note(again, {"raw": {"a": 1}})
+    wishes.cleaned(again)
+    assert wishes.finish(again)
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
 def test_what_a_crash_left_of_a_wish_neither_counts_nor_stays(world: World) -> None:
     first = world.ask("bob")
     with (wishes.forgotten_root() / "wishes.jsonl").open("ab") as torn:
@@ -113,9 +152,8 @@ def test_what_a_crash_left_of_a_wish_neither_counts_nor_stays(world: World) -> N
     assert known.hidden("eve")
     assert known.hidden("bob")
     assert wishes.finish(first)
-    assert [path.stem for path in (wishes.forgotten_root() / "pending").iterdir()] == [
-        second.request
-    ]
+    left = [path for path in (wishes.forgotten_root() / "pending").rglob("*") if path.is_file()]
+    assert [json.loads(path.read_text())["request"] for path in left] == [second.request]
 
 
 def test_what_is_noted_adds_up_over_runs_that_were_ended_early(world: World) -> None:
@@ -229,6 +267,67 @@ def test_what_a_crash_tore_off_goes_too(world: World) -> None:
     assert json.loads(Path(part.path).read_bytes().split(b"\n")[0])["event_id"] == "b1"
 
 
+def while_searched(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Let something happen while lines are searched for the first time."""
+    acts, owners = [act], blanking.owners
+
+    def search(*given: Any) -> pa.Array:
+        if acts:
+            acts.pop()()
+        return owners(*given)
+
+    monkeypatch.setattr(blanking, "owners", search)
+
+
+def test_nobody_waits_while_lines_are_searched_and_what_comes_meanwhile_goes_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = world.log()
+    for user_id in ("ann", "bob"):
+        log.add(shown(user_id))
+    [part] = journal_files()
+    since = {"ann": world.now + MINUTE}
+    with ThreadPoolExecutor(1) as pool:
+        while_searched(monkeypatch, lambda: pool.submit(log.add, shown("ann")).result(timeout=20))
+        part.drop(since)
+    blank, bob, second, end = Path(part.path).read_bytes().split(b"\n")
+    assert (blank.strip(), second.strip(), end) == (b"", b"", b"")
+    assert b"bob" in bob
+    assert part.found(since) == {}
+
+
+def test_a_journal_that_is_cut_while_it_is_searched_stays_as_short(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = world.log()
+    log.add(shown("bob"))
+    [part] = journal_files()
+    kept = Path(part.path).read_bytes()
+    log.add(shown("ann"))
+    while_searched(monkeypatch, lambda: os.truncate(part.path, len(kept)))
+    part.drop({"ann": world.now + MINUTE})
+    assert Path(part.path).read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda line: line[:-9], lambda line: line.replace(b"api:refused", b"\0" * 11)]
+)
+def test_a_damaged_line_goes_that_names_the_user(
+    world: World, damage: Callable[[bytes], bytes]
+) -> None:
+    journal = world.journal()
+    journal.append([["ann"], play("b1", "bob")])
+    journal.close()
+    [part] = journal_files()
+    odd, bob, _ = Path(part.path).read_bytes().split(b"\n")
+    odd = damage(odd)
+    Path(part.path).write_bytes(b"\n".join((odd, bob, b"")))
+    since = {"ann": world.now + MINUTE}
+    assert part.found(since) == {"ann": 1}
+    part.drop(since)
+    assert Path(part.path).read_bytes() == b"\n".join((b" " * len(odd), bob, b""))
+
+
 def test_impressions_of_a_forgotten_user_do_not_reach_the_lake(world: World) -> None:
     log = world.log()
     log.add(shown("ann"))
@@ -240,3 +339,18 @@ def test_impressions_of_a_forgotten_user_do_not_reach_the_lake(world: World) -> 
     close_impressions(Lake.open(), WINDOW, world.now)
     found = Lake.open().read(IMPRESSIONS, schema=IMPRESSION_SCHEMA)
     assert found[USER_ID].to_pylist() == ["bob", "ann"]
+
+
+def test_a_list_that_was_asked_for_before_the_wish_is_not_logged_after_it(world: World) -> None:
+    log, asked = world.log(), world.now
+    log.add(shown("bob"), asked=asked)
+    world.now += MINUTE
+    world.ask("ann")
+    world.now += MINUTE
+    assert not log.add(shown("ann"), asked=asked)
+    assert log.add(shown("bob"), asked=asked)
+    assert log.add(shown(None), asked=asked)
+    assert log.add(shown("ann"), asked=world.now)
+    close_impressions(Lake.open(), WINDOW, world.now)
+    found = Lake.open().read(IMPRESSIONS, schema=IMPRESSION_SCHEMA)
+    assert found[USER_ID].to_pylist() == ["bob", "bob", None, "ann"]

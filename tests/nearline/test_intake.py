@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -398,6 +398,86 @@ def test_a_disk_that_gets_full_keeps_what_was_confirmed_and_nothing_else(
     assert close_hours(Window.of_hour(clock.now), clock=clock) == 1 + 1 + 20
 
 
+class InTurn:
+    """A lock that is given to who has waited for it longest."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._asked = self._served = 0
+
+    def __enter__(self) -> None:
+        with self._changed:
+            turn, self._asked = self._asked, self._asked + 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._served == turn)
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._served += 1
+            self._changed.notify_all()
+
+    def wait_until_asked(self, times: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._asked >= times, timeout=20)
+
+
+@pytest.mark.parametrize("before", [[], ["a"]])
+def test_who_waits_while_a_write_fails_is_kept_in_a_file_that_stays(
+    before: list[str], opened: Opener, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, turns, write = opened(), InTurn(), os.write
+    for event_id in before:
+        journal.append([play(event_id)])
+    follower = follow(home / "intake", T0)
+
+    def fill_up(file: int, data: bytes) -> int:
+        monkeypatch.setattr(os, "write", write)
+        turns.wait_until_asked(2)
+        write(file, bytes(data)[: len(data) // 2])
+        assert [e.event_id for _, e in follower.poll(T0)] == [*before, "b0"]
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal._writer, "_appending", turns)
+    monkeypatch.setattr(os, "write", fill_up)
+    with ThreadPoolExecutor(2) as pool:
+        fails = pool.submit(journal.append, [play("b0"), play("b1", attributes={"x": "y" * 200})])
+        turns.wait_until_asked(1)
+        [receipt] = pool.submit(journal.append, [play("c")]).result(timeout=20)
+        with pytest.raises(NotKept, match="No space left"):
+            fails.result(timeout=20)
+    assert receipt.status == "accepted"
+    assert [e.event_id for _, e in follower.poll(T0)] == ["c"]
+    assert [e.event_id for e in recent(opened(), T0)] == [*before, "c"]
+
+
+def test_nothing_is_a_duplicate_of_what_a_file_lost_that_was_full_already(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, full = opened(), threading.Event()
+
+    def no_space(*_: Any) -> int:
+        full.set()
+        raise OSError(28, "No space left on device")
+
+    def fail(*_: Any) -> None:
+        monkeypatch.setattr(os, "write", no_space)
+        others.append(pool.submit(journal.append, [play("b")]))
+        assert full.wait(20)
+        wait(others, timeout=0.2)
+        raise OSError(5, "Input/output error")
+
+    others: list[Future[Any]] = []
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
+        patch.setattr(os, "write", os.write)
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(NotKept, match="Input/output"):
+            journal.append([play("a")])
+        with pytest.raises(NotKept, match="No space left"):
+            others[0].result(timeout=20)
+    assert journal.append([play("a")])[0].status == "accepted"
+    assert [e.event_id for e in recent(opened(), T0)] == ["a"]
+
+
 def test_who_follows_a_journal_meets_no_half_line_when_the_disk_gets_full(
     opened: Opener, clock: Clock, home: Path
 ) -> None:
@@ -409,6 +489,35 @@ def test_who_follows_a_journal_meets_no_half_line_when_the_disk_gets_full(
         journal.append([play(f"b{n}") for n in range(20)])
     journal.append([play(f"b{n}") for n in range(20)])
     assert [e.event_id for _, e in follower.poll(clock.now)] == [f"b{n}" for n in range(20)]
+
+
+def test_a_file_that_goes_while_a_folder_is_listed_lets_no_other_be_read_again(
+    opened: Opener, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower, scandir = follow(home / "intake", T0), os.scandir
+    for event_id in "ab":
+        opened().append([play(event_id)])
+    first, _ = sorted((home / "intake").rglob("*.jsonl"))
+    gone = first.with_stem(f"{first.stem}-gone")
+
+    class Listed(list[Any]):
+        """A folder whose `gone` file goes as soon as it is listed."""
+
+        def __init__(self, folder: str) -> None:
+            super().__init__(sorted(scandir(folder), key=lambda entry: Path(entry.path).stem))
+            gone.unlink(missing_ok=True)
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    assert len(follower.poll(T0)) == 2
+    gone.touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", Listed)
+        follower.poll(T0)
+    assert follower.poll(T0) == []
 
 
 def test_a_long_history_is_followed_hour_by_hour_and_goes_on_where_it_broke_off(

@@ -8,6 +8,7 @@ import pytest
 from nearline.intake import forgotten as wishes
 from nearline.intake.blanking import journal_files
 from nearline.settings import settings
+from serving.service import Service
 
 ITEMS = tuple(f"i{n}" for n in range(6))
 SECOND = timedelta(seconds=1)
@@ -96,6 +97,28 @@ def test_what_was_shown_goes_with_the_user(known: Any) -> None:
         [wish] = wishes.pending()
         [log] = [part for part in journal_files() if part.place == "intake/impressions"]
         assert log.found({"ann": wish.since}) == {"ann": 1}
+
+
+def test_a_list_that_is_made_while_the_user_is_forgotten_is_not_logged(
+    known: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_for = Service.list_for
+
+    def slowly(*given: Any, **named: Any) -> Any:
+        answer = list_for(*given, **named)
+        known.now += SECOND
+        wishes.ask("ann", clock=lambda: known.now)
+        known.now += SECOND
+        return answer
+
+    with known.client() as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(Service, "list_for", slowly)
+            assert touched(client) == {"i1"}
+        later = {"ann": known.now + SECOND}
+        assert [part.found(later) for part in journal_files()] == [{}]
+        touched(client)
+        assert [part.found(later) for part in journal_files()] == [{"ann": 1}]
 
 
 def test_a_wish_that_cannot_be_kept_is_not_promised(known: Any) -> None:

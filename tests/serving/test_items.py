@@ -1,6 +1,7 @@
 """Items put by the API, and what was shown, through the real app and the real journals."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from nearline.errors import BadInput
 from nearline.given import GivenVectors
 from nearline.intake import close_hours, prune_journals
 from nearline.intake.impressions import IMPRESSION_SCHEMA, IMPRESSIONS
-from nearline.lake import CATALOGUE
+from nearline.lake import CATALOGUE, Lake
 from nearline.records import Item
 from nearline.schema import ITEM_SCHEMA
 from nearline.sources.dataset import upsert_items
@@ -56,6 +57,43 @@ def test_an_item_that_is_put_is_part_of_the_next_answer(world: Any, client: Any)
     found = client.get("/v1/trending?category=noir&fill=false").json()["items"]
     assert [each["item_id"] for each in found] == ["new"]
     assert catalogue(world) == dict.fromkeys(ITEMS, "old")
+
+
+def test_an_item_is_put_while_the_catalogue_is_written_and_comes_in_with_the_next(
+    world: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Lake.write_snapshot
+    client.put("/v1/items", json=item("i1", title="first"))
+
+    def slowly(*given: Any, **named: Any) -> Any:
+        put = pool.submit(client.put, "/v1/items", json=item("i1", title="second"))
+        assert put.result(timeout=10).json()["accepted"] == 1
+        return write(*given, **named)
+
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
+        patch.setattr(Lake, "write_snapshot", slowly)
+        close(world)
+    assert catalogue(world)["i1"] == "first"
+    assert trending(client)["i1"] == "second"
+    close(world)
+    assert catalogue(world)["i1"] == trending(client)["i1"] == "second"
+
+
+def test_an_item_comes_in_after_a_write_of_the_catalogue_that_failed(
+    world: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    client.put("/v1/items", json=item("i1", title="first"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Lake, "write_snapshot", fail)
+        with pytest.raises(OSError, match="No space left"):
+            close(world)
+    assert catalogue(world)["i1"] == "old"
+    assert trending(client)["i1"] == "first"
+    close(world)
+    assert catalogue(world)["i1"] == trending(client)["i1"] == "first"
 
 
 def test_an_item_needs_no_title(world: Any, client: Any) -> None:

@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 
 from nearline.domains import load_domain
+from nearline.identity import keyed_hash
 from nearline.intake import Accepted
 from nearline.sequence import History
-from serving.users import LiveEvent, LiveEvents, merged
+from serving.users import LiveEvent, LiveEvents, Recent, merged
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -93,3 +94,20 @@ def test_users_are_forgotten_after_their_hours() -> None:
     live.expire(NOON + timedelta(hours=2, seconds=1))
     assert live.of("ann").events == ()
     assert live.of("bob").accepted == NOON + timedelta(hours=1)
+
+
+@pytest.mark.usefixtures("home")
+def test_a_hash_tells_whose_past_is_dropped_of_those_who_were_away_too() -> None:
+    live, hours = live_events(), 3
+    live.add([event("e1", "i1"), event("e2", "i2", user_id="bob")], accepted=NOON)
+    live.hash_new()
+    later = NOON + timedelta(hours=hours)
+    live.expire(later)
+    live.hash_new()
+    for n, user_id in enumerate(("ann", "bob", "eve")):
+        live.add([event(f"f{n}", "i3", hours * 3600 + n, user_id=user_id)], accepted=later)
+    hashes = {keyed_hash("forgotten", user_id) for user_id in ("ann", "bob", "nobody")}
+    live.forget(dict.fromkeys(hashes, later + timedelta(seconds=1)))
+    assert live.of("ann") == Recent()
+    assert [e.event_id for e in live.of("bob").events] == ["f1"]
+    assert [e.event_id for e in live.of("eve").events] == ["f2"]
