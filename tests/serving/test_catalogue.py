@@ -28,6 +28,8 @@ ROWS: list[dict[str, Any]] = [
     {"item_id": "g", "attributes": '{"expires_ts": "2026-01-02T12:00:00", "deep": {"price": 1}}'},
     {"item_id": "h", "attributes": '{"expires_ts": "soon", "größe": 2.5, "flag": true}'},
     {"item_id": "i", "attributes": json.dumps({"größe": 2.5, "price": 4.5})},
+    {"item_id": "j", "attributes": json.dumps({"price": 10**400, "expires_ts": 20260101})},
+    {"item_id": "k", "attributes": '{"price": -Infinity}'},
 ]
 FILTERS = [
     Filters(categories=frozenset({"x"})),
@@ -95,7 +97,7 @@ def test_a_shelf_follows_changes_row_by_row(snapshot: Snapshot) -> None:
     assert after.matching(Filters(categories=frozenset({"x"}))).tolist() == [
         *(False, False, False, True)
     ]
-    assert [e.item_id for e in after.new] == ["i", "new", "b", "e", "f", "g"]
+    assert [e.item_id for e in after.new] == ["i", "new", "b", "e", "f", "g", "j", "k"]
     assert before.on_offer.tolist() == [True, True, False, False]
 
 
