@@ -58,8 +58,10 @@ def _rules_can_read(attributes: dict[str, Any]) -> dict[str, Any]:
     if hidden is not None and not isinstance(hidden, bool):
         raise ValueError(f"{HIDDEN}: {hidden!r} is neither true nor false")
     if expires is not None:
+        if not isinstance(expires, str):
+            raise ValueError(f"{EXPIRES_TS}: {reprlib.repr(expires)} is no text")
         try:
-            parse_time(str(expires))
+            parse_time(expires)
         except (BadInput, OverflowError) as error:
             raise ValueError(f"{EXPIRES_TS}: {error}") from error
     return attributes
