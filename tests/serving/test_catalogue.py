@@ -208,3 +208,20 @@ def test_words_come_longest_first_and_of_equals_the_last() -> None:
     ]
     told = Snapshot(pa.Table.from_pylist(rows, schema=ITEM_SCHEMA)).words()
     assert [words.item_id for words in told] == ["c", "d", "a", "e", "b"]
+
+
+def test_columns_take_so_many_bytes_and_those_used_last_stay(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.columns.MOST_BYTES", 12)
+    made: list[float | None] = []
+
+    def matching(_: Snapshot, filters: Filters) -> np.ndarray:
+        made.append(filters.price_max)
+        return np.ones(len(ROWS), dtype=bool)
+
+    monkeypatch.setattr(Snapshot, "matching", matching)
+    shelf = Shelf(Vocabulary(tuple("abcdef"), ("play",)), Catalogue(snapshot))
+    for price in (1, 2, 1, 3, 1, 2):
+        assert shelf.matching(Filters(price_max=price)).nbytes == 6
+    assert made == [1, 2, 3, 2]
