@@ -144,6 +144,10 @@ class NeverBack:
         """
         raise NotImplementedError
 
+    def expire(self, config: RepoConfig, views: Sequence[FeatureView], before: datetime) -> int:
+        """Remove the rows of views whose time is before then; returns how many went."""
+        raise NotImplementedError
+
     def _not_older(self, config: RepoConfig, view: FeatureView, rows: EncodedRows) -> EncodedRows:
         stored = self._stored_times(config, view, rows.keys)
         return rows.where(
@@ -276,6 +280,18 @@ class NeverBackSqlite(NeverBack, SqliteOnlineStore):
                 "removed: run this again"
             )
 
+    def expire(self, config: RepoConfig, views: Sequence[FeatureView], before: datetime) -> int:
+        connection, removed, old = self._get_conn(config), 0, (_stamp(before),)
+        for view in views:
+            table = _table(config, view)
+            with connection:
+                [(rows,)] = connection.execute(
+                    f"SELECT count(DISTINCT entity_key) FROM {table} WHERE event_ts < ?", old
+                )
+                connection.execute(f"DELETE FROM {table} WHERE event_ts < ?", old)
+            removed += rows
+        return removed
+
     def _write(
         self, config: RepoConfig, view: FeatureView, rows: EncodedRows, done: Progress | None = None
     ) -> None:
@@ -385,6 +401,38 @@ class NeverBackRedis(NeverBack, RedisOnlineStore):
         # One hash holds the rows of an entity in all views.
         self._get_client(config.online_store).delete(*(_redis_key(config, key) for key in keys))
 
+    def expire(self, config: RepoConfig, views: Sequence[FeatureView], before: datetime) -> int:
+        """Goes through all keys, some hundreds at once."""
+        ours = self._get_client(config.online_store).scan_iter(
+            match=f"*{config.project}", count=_KEYS_PER_READ, _type="hash"
+        )
+        removed = 0
+        while keys := list(islice(ours, _KEYS_PER_READ)):
+            removed += self._expire_keys(config, views, before, keys)
+        return removed
+
+    def _expire_keys(
+        self,
+        config: RepoConfig,
+        views: Sequence[FeatureView],
+        before: datetime,
+        keys: Sequence[bytes],
+    ) -> int:
+        fields = {_time_field(view): _row_fields(view) for view in views}
+        with self._get_client(config.online_store).pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hmget(key, list(fields))
+            old = [
+                (key, hashed)
+                for key, stamps in zip(keys, pipe.execute(), strict=True)
+                for raw, hashed in zip(stamps, fields.values(), strict=True)
+                if raw and Timestamp.FromString(raw).ToDatetime(UTC) < before
+            ]
+            for key, hashed in old:
+                pipe.hdel(key, *hashed)
+            pipe.execute()
+        return len(old)
+
     def _write(
         self, config: RepoConfig, view: FeatureView, rows: EncodedRows, done: Progress | None = None
     ) -> None:
@@ -418,6 +466,11 @@ def _progress_key(config: RepoConfig, view: FeatureView) -> str:
 
 def _time_field(view: FeatureView) -> str:
     return f"_ts:{view.name}"
+
+
+def _row_fields(view: FeatureView) -> list[str | bytes]:
+    """The fields of an entity's hash that hold its row of a view."""
+    return [_time_field(view), *(_mmh3(f"{view.name}:{each.name}") for each in view.features)]
 
 
 def _timestamp(time: datetime) -> bytes:

@@ -4,6 +4,8 @@ What the client needs as well: nothing here imports more than pydantic.
 """
 
 import json
+import reprlib
+import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -42,15 +44,24 @@ def _as_json(attributes: dict[str, Any]) -> dict[str, Any]:
     return attributes
 
 
+def as_number(value: object) -> float | None:
+    """A number as a float; None for what is none, is not finite, or is too large for a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) <= sys.float_info.max else None
+
+
 def _rules_can_read(attributes: dict[str, Any]) -> dict[str, Any]:
     price, hidden, expires = (attributes.get(name) for name in (PRICE, HIDDEN, EXPIRES_TS))
-    if price is not None and (isinstance(price, bool) or not isinstance(price, int | float)):
-        raise ValueError(f"{PRICE}: {price!r} is no number")
+    if price is not None and as_number(price) is None:
+        raise ValueError(f"{PRICE}: {reprlib.repr(price)} is no number, or too large a one")
     if hidden is not None and not isinstance(hidden, bool):
         raise ValueError(f"{HIDDEN}: {hidden!r} is neither true nor false")
     if expires is not None:
+        if not isinstance(expires, str):
+            raise ValueError(f"{EXPIRES_TS}: {reprlib.repr(expires)} is no text")
         try:
-            parse_time(str(expires))
+            parse_time(expires)
         except (BadInput, OverflowError) as error:
             raise ValueError(f"{EXPIRES_TS}: {error}") from error
     return attributes

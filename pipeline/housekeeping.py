@@ -1,4 +1,4 @@
-"""What keeps an installation small, and its word: old days and releases removed, users forgotten.
+"""What keeps an installation small, and its word: what is old is removed, and users are forgotten.
 
 Nobody may write the same data meanwhile: `tidy_lake` belongs where the lake is written, and
 `tidy_online`, after it, where the online store is. Both may be killed and run again.
@@ -15,7 +15,7 @@ from nearline.releases import ReleaseStore
 from nearline.settings import settings
 from nearline.windows import HOUR, Window, hour_floor, midnight
 from pipeline.forget import remove_from_lake, remove_online
-from pipeline.retention import expire
+from pipeline.retention import expire, expire_online
 
 ONLINE = "online/"
 """Datasets of the ledger that stand for the online store: there are no files of theirs."""
@@ -45,14 +45,16 @@ def tidy_lake(window: Window) -> dict[str, int]:
 
 @alone("online")
 def tidy_online(window: Window) -> dict[str, int]:
-    """Bring the online store and its ledger in order; returns how many users and entries went.
+    """Bring the online store and its ledger in order.
 
-    A user whom `tidy_lake` removed is removed from the store; that ends the request.
+    A user whom `tidy_lake` removed is removed from the store; that ends the request. Rows of users
+    go that are older than events are kept. Returns how many users, rows and ledger entries went.
     """
     lake = Lake.open()
     names = [name for name in lake.datasets() if name.startswith(ONLINE)]
     return {
         "forgotten": len(remove_online()),
+        "expired_rows": expire_online(window),
         "ledger_entries": settle(lake, names, settled_until(window)),
     }
 

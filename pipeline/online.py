@@ -204,6 +204,17 @@ def forget_users(user_ids: Sequence[str]) -> None:
     shutil.rmtree(settings().home / "feast" / "spill", ignore_errors=True)
 
 
+def expire_users(before: datetime) -> int:
+    """Remove the rows of users that are timed before then; returns how many went, over all views.
+
+    Raises StepFailed when the store cannot be read or written.
+    """
+    if not settings().feast_registry.is_file():
+        return 0
+    with _feast("old rows of users were not removed from the online store"):
+        return feature_store().online.expire(feature_store().config, _user_views(), before)
+
+
 def _user_views() -> list["FeatureView"]:
     return [view for view in feature_store().list_feature_views() if view.join_keys == [USER_ID]]
 

@@ -1,4 +1,4 @@
-"""What the lake keeps, by layer, and what steps need of what is behind their window.
+"""What the lake and the online store keep, and what steps need of what is behind their window.
 
 A layer is the first part of a dataset's name: `raw`, `events`, `partials` and so on.
 """
@@ -37,3 +37,14 @@ def expire(lake: Lake, now: Window) -> int:
         if days is not None:
             removed += lake.expire(dataset, now.end - timedelta(days=days))
     return removed
+
+
+def expire_online(now: Window) -> int:
+    """Remove what is online of users and is older than events are kept; returns the rows.
+
+    A row is as old as the newest hour that it tells of. Raises StepFailed.
+    """
+    from pipeline.online import expire_users
+
+    days = settings().keep_days(EVENTS)
+    return 0 if days is None else expire_users(now.end - timedelta(days=days))

@@ -21,6 +21,7 @@ from nearline.given import Given
 from nearline.intake import put_alone
 from nearline.lake import CATALOGUE, Lake
 from nearline.partition import content_sha256
+from nearline.records import as_number
 from nearline.schema import ITEM_ID, ITEM_SCHEMA, MODALITIES
 from nearline.sequence import microseconds
 from nearline.windows import parse_time
@@ -89,7 +90,7 @@ class Entry:
     @property
     def price(self) -> float | None:
         """The price in the attributes, if that is a number."""
-        return _number(self.attributes.get(PRICE))
+        return as_number(self.attributes.get(PRICE))
 
     @property
     def expires_us(self) -> int:
@@ -199,7 +200,7 @@ class Snapshot:
         """The price of each row, float64 (rows,); NaN without one."""
         found = np.full(len(self), np.nan)
         for row, value in self._attribute(PRICE):
-            number = _number(value)
+            number = as_number(value)
             found[row] = np.nan if number is None else number
         return found
 
@@ -407,10 +408,6 @@ def _attributes(text: str | None) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _expiry(value: Any) -> int:

@@ -73,12 +73,17 @@ def _may_be_shown(item_id: str, rules: Rules) -> bool:
 
 
 def placed(answer: Answer, taken: Sequence[Slot], rules: Rules, *, explain: bool) -> Answer:
-    """The answer with promoted items at their places, or at its end where it is shorter."""
+    """The answer with promoted items at their places, or where it ends or begins to be filled up.
+
+    So the last items of a list that was filled up are those that fill it.
+    """
     if not taken:
         return answer
     items = list(answer.items)
-    for place, item_id in taken:
+    end = len(items) - (answer.filled.items if answer.filled else 0)
+    for more, (place, item_id) in enumerate(taken):
         title = rules.pinned.catalogue.title(item_id)
         why = Why({}) if explain else None
-        items.insert(place - 1, ScoredItem(item_id, title, 0.0, "promotion", why=why))
+        at = min(place - 1, end + more)
+        items.insert(at, ScoredItem(item_id, title, 0.0, "promotion", why=why))
     return replace(answer, items=items)

@@ -73,7 +73,8 @@ class Recommender:
         self._users = users
         self._trends = TrendingList(reader)
         self._neighbours = NeighbourLists(reader, metrics)
-        self._ranking = Ranking(RankingFeatures(reader), metrics)
+        self._features = RankingFeatures(reader)
+        self._ranking = Ranking(self._features, metrics)
         self._vectors = UserVectors(metrics)
         self._domain, self._showing = domain, set(domain.showing)
         self._index = index
@@ -81,6 +82,10 @@ class Recommender:
         self._arrangement = arrangement
         self._as_found = Arrangement(arrangement.category_cap)
         self._promoted_places = promoted_places
+
+    def forget(self, since: Callable[[str], datetime | None]) -> None:
+        """Drop what is in memory of users who were forgotten; `since` tells when, if they were."""
+        self._features.forget(since)
 
     def states(self, user_ids: Sequence[str], *, now: datetime) -> dict[str, UserState]:
         """What is known of each user now, read for all of them together."""

@@ -257,6 +257,7 @@ class Service:
             if forgotten := self.forgotten.follow():
                 self.live.forget(forgotten)
                 self.kept.forget(forgotten)
+                self.recommender.forget(self.forgotten.since)
             for rows in self._events.hours(now) if self._events else ():
                 # A journal stamps an event before it writes it. Now is the safe time: until the
                 # next push, the users of these events are encoded anew.

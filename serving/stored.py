@@ -1,7 +1,7 @@
 """What many requests read alike from the online store, kept in memory for a while."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
@@ -102,6 +102,16 @@ class _Kept(Generic[T]):
             while self._kept and (len(self._kept) > _MOST_KEPT or self._is_over(now)):
                 self._kept.popitem(last=False)
 
+    def drop(self, unwanted: Callable[[str], bool]) -> None:
+        """Drop what was read of those who are unwanted."""
+        with self._lock:
+            keys = list(self._kept)
+        # To look up thousands takes a while, in which nobody is to wait for the lock.
+        gone = [key for key in keys if unwanted(key)]
+        with self._lock:
+            for key in gone:
+                self._kept.pop(key, None)
+
     def _is_over(self, now: datetime) -> bool:
         """Whether the time of what was read first is over."""
         read_at, _ = next(iter(self._kept.values()))
@@ -174,6 +184,13 @@ class RankingFeatures:
         # Items that were read together share their times: most of a hundred are the same.
         told = {id(ts): ts for _, ts in rows}
         return user, np.array([row for row, _ in rows]), _newest([times, *told.values()])
+
+    def forget(self, since: Callable[[str], datetime | None]) -> None:
+        """Drop what was read of users who were forgotten; `since` tells when, if they were.
+
+        Called when they ask, and when they are removed: what was read in between goes too.
+        """
+        self._users.drop(lambda user_id: since(user_id) is not None)
 
 
 def _newest(found: Iterable[Times]) -> Times:

@@ -46,7 +46,7 @@ def test_days_that_late_events_can_reach_stay_as_they_are() -> None:
     fill(lake, "online/user_activity", days=5)
     # Late events may come for 48 hours: the newest day that is settled is the 6th.
     assert tidy_lake(TODAY) == NOTHING | {"compacted_files": 6, "ledger_entries": 72}
-    assert tidy_online(TODAY) == {"forgotten": 0, "ledger_entries": 72}
+    assert tidy_online(TODAY) == {"forgotten": 0, "expired_rows": 0, "ledger_entries": 72}
     files = lake.files(EVENTS)
     assert [path.count("hr=") for path in files] == [0, 0, 0, 1, 1, 1, 1, 1]
     assert lake.covered(EVENTS) == [Window(NOON.replace(hour=0) - 5 * DAY, NOON)]
@@ -98,6 +98,16 @@ def test_what_was_shown_is_kept_for_its_days(monkeypatch: pytest.MonkeyPatch) ->
     kept = Lake.open().read(IMPRESSIONS, schema=IMPRESSION_SCHEMA)["request_id"].to_pylist()
     assert kept == ["r7", "r1"]
     assert tidy_lake(TODAY) == NOTHING
+
+
+@pytest.mark.usefixtures("home")
+def test_what_is_online_of_users_is_kept_as_long_as_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[datetime] = []
+    monkeypatch.setattr("pipeline.online.expire_users", lambda before: asked.append(before) or 3)
+    assert tidy_online(TODAY)["expired_rows"] == 3
+    monkeypatch.setattr(settings(), "keep_events_days", 0)
+    assert tidy_online(TODAY)["expired_rows"] == 0
+    assert asked == [NOON - 430 * DAY]
 
 
 @pytest.mark.usefixtures("home")

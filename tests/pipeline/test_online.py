@@ -36,6 +36,7 @@ from pipeline import steps
 from pipeline.online import (
     NIGHTLY,
     apply_features,
+    expire_users,
     feature_store,
     forget_users,
     materialize,
@@ -526,9 +527,35 @@ def test_forgotten_users_leave_the_store_and_nobody_else_does(online: Lake, home
     assert everything_stored() == after
 
 
+def test_rows_of_users_go_for_their_age_and_those_of_items_stay(online: Lake) -> None:
+    """Of one who searched later, the row of the searches stays."""
+    push_embeddings(publish(np.eye(2), T0 + HOUR), ["gone"], np.ones((1, 2), dtype=np.float32))
+    for at, users in ((T0, ["gone", "searching"]), (T0 + 3 * HOUR, ["here"])):
+        write(online, "user_sequence", at, [sequence(user, "i0") for user in users])
+    write(online, "user_activity", T0, [{"user_id": "gone", "events_1h": 1}])
+    write(online, "user_searches", T0 + 2 * HOUR, [{"user_id": "searching", "searches_24h": 1}])
+    write(online, "item_popularity", T0, [{"item_id": "i0", "events_1h": 1}])
+    window = Window(T0, T0 + 4 * HOUR)
+    close(online, window)
+    materialize(window)
+    assert expire_users(T0 + HOUR) == 0
+    assert expire_users(T0 + 2 * HOUR) == 4
+    users = ["gone", "searching", "here"]
+    left = {"gone": [], "searching": ["user_searches"], "here": ["user_sequence"]}
+    assert stored_of(users) == left
+    assert read("user_sequence", "item_ids", "user", *users) == [None, None, ["i0"]]
+    assert read("user_searches", "searches_24h", "user", "searching") == [1]
+    assert read("item_popularity", "events_1h", "item", "i0") == [1]
+    assert read("item_embedding", "embedding", "item", "i0") == [[1.0, 0.0]]
+    after = everything_stored()
+    assert expire_users(T0 + 2 * HOUR) == 0
+    assert everything_stored() == after
+
+
 def test_nothing_is_stored_where_nothing_was_brought_online(home: Path) -> None:
     assert stored_of(["u"]) == {"u": []}
     forget_users(["u"])
+    assert expire_users(T0) == 0
     assert not (home / "feast").exists()
 
 

@@ -28,6 +28,8 @@ ROWS: list[dict[str, Any]] = [
     {"item_id": "g", "attributes": '{"expires_ts": "2026-01-02T12:00:00", "deep": {"price": 1}}'},
     {"item_id": "h", "attributes": '{"expires_ts": "soon", "größe": 2.5, "flag": true}'},
     {"item_id": "i", "attributes": json.dumps({"größe": 2.5, "price": 4.5})},
+    {"item_id": "j", "attributes": json.dumps({"price": 10**400, "expires_ts": 20260101})},
+    {"item_id": "k", "attributes": '{"price": -Infinity}'},
 ]
 FILTERS = [
     Filters(categories=frozenset({"x"})),
@@ -95,7 +97,7 @@ def test_a_shelf_follows_changes_row_by_row(snapshot: Snapshot) -> None:
     assert after.matching(Filters(categories=frozenset({"x"}))).tolist() == [
         *(False, False, False, True)
     ]
-    assert [e.item_id for e in after.new] == ["i", "new", "b", "e", "f", "g"]
+    assert [e.item_id for e in after.new] == ["i", "new", "b", "e", "f", "g", "j", "k"]
     assert before.on_offer.tolist() == [True, True, False, False]
 
 
@@ -206,3 +208,20 @@ def test_words_come_longest_first_and_of_equals_the_last() -> None:
     ]
     told = Snapshot(pa.Table.from_pylist(rows, schema=ITEM_SCHEMA)).words()
     assert [words.item_id for words in told] == ["c", "d", "a", "e", "b"]
+
+
+def test_columns_take_so_many_bytes_and_those_used_last_stay(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.columns.MOST_BYTES", 12)
+    made: list[float | None] = []
+
+    def matching(_: Snapshot, filters: Filters) -> np.ndarray:
+        made.append(filters.price_max)
+        return np.ones(len(ROWS), dtype=bool)
+
+    monkeypatch.setattr(Snapshot, "matching", matching)
+    shelf = Shelf(Vocabulary(tuple("abcdef"), ("play",)), Catalogue(snapshot))
+    for price in (1, 2, 1, 3, 1, 2):
+        assert shelf.matching(Filters(price_max=price)).nbytes == 6
+    assert made == [1, 2, 3, 2]

@@ -126,6 +126,7 @@ def asked_with_number(world: Any, client: Any, number: str) -> Iterator[Any]:
         *({"attributes": {"price": "NUMBER"}}, {"attributes": {"expires_ts": "NUMBER"}}),
     ):
         yield send("PUT", "/v1/items", json.dumps(item | changes))
+        yield client.get("/v1/trending", params={"price_min": 0})  # while the item stands
     session = {"events": [{"item_id": "i1"}], "limit": "NUMBER", "price_max": "NUMBER"}
     yield send("POST", "/v1/sessions/recommendations", json.dumps(session))
     for name in ("price_min", "price_max", "limit", "fill", "explain"):

@@ -87,6 +87,16 @@ def test_filters_hold_for_them(shop: World) -> None:
         assert promoted(client, category="noir") == {2: "i6"}
 
 
+def test_the_last_items_of_a_list_that_is_filled_up_are_what_fills_it(shop: World) -> None:
+    promote(shop, {"item_id": "i6", "place": 4}, {"item_id": "i5", "place": 5})
+    with shop.client() as client:
+        answer = client.get(ANN, params={"limit": 6, "category": "noir"}).json()
+    items = [item["item_id"] for item in answer["items"]]
+    assert answer["filled"]["items"] == 3
+    assert items[:3] == ["new", "i6", "i5"]
+    assert [item["matches"] for item in answer["items"]] == [True] * 3 + [False] * 3
+
+
 def test_surfaces_and_categories_choose_the_lists(shop: World) -> None:
     promote(
         shop,

@@ -8,6 +8,7 @@ import pytest
 
 from nearline import bundle
 from nearline.errors import CorruptRelease
+from nearline.intake import forgotten as wishes
 from nearline.ranking import COLUMNS
 from nearline.releases import Ranking
 from nearline.settings import settings
@@ -208,6 +209,21 @@ def read_again(shop: Any, client: Any, seconds: float) -> list[dict[str, str]]:
 
 def ranked(features: list[str]) -> bool:
     return any(name.startswith(("item_popularity", "user_activity")) for name in features)
+
+
+def test_who_comes_after_a_forgotten_user_is_not_ranked_by_what_was_read_of_that_one(
+    shop: Any,
+) -> None:
+    promote(shop, WINS)
+    with shop.client() as client:
+        ask(client)
+        client.delete("/v1/users/ann")
+        shop.store.users.clear()
+        [wish] = wishes.pending()
+        assert wishes.finish(wish)
+        shop.now += timedelta(seconds=10)
+        client.post("/v1/events", json=shop.event("new", "i1"))
+        assert {"user_id": "ann"} in read_again(shop, client, 1)
 
 
 @pytest.mark.parametrize("harm", [b"", None])
