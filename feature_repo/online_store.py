@@ -25,7 +25,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from feast import FeatureView, RepoConfig
-from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.infra.key_encoding_utils import deserialize_entity_key, serialize_entity_key
 from feast.infra.online_stores.helpers import _mmh3, compute_table_id
 from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
@@ -403,10 +403,10 @@ class NeverBackRedis(NeverBack, RedisOnlineStore):
 
     def expire(self, config: RepoConfig, views: Sequence[FeatureView], before: datetime) -> int:
         """Goes through all keys, some hundreds at once."""
-        ours = self._get_client(config.online_store).scan_iter(
+        found = self._get_client(config.online_store).scan_iter(
             match=f"*{config.project}", count=_KEYS_PER_READ, _type="hash"
         )
-        removed = 0
+        removed, ours = 0, (key for key in found if _is_key_of(config, key))
         while keys := list(islice(ours, _KEYS_PER_READ)):
             removed += self._expire_keys(config, views, before, keys)
         return removed
@@ -458,6 +458,17 @@ class NeverBackRedis(NeverBack, RedisOnlineStore):
 
 def _redis_key(config: RepoConfig, entity_key: bytes) -> bytes:
     return entity_key + config.project.encode()
+
+
+def _is_key_of(config: RepoConfig, key: bytes) -> bool:
+    """Whether a key is an entity's and this project's: another's name may end like it."""
+    try:
+        entity = deserialize_entity_key(
+            key.removesuffix(config.project.encode()), config.entity_key_serialization_version
+        )
+    except ValueError:
+        return False
+    return len(entity.join_keys) == len(entity.entity_values)
 
 
 def _progress_key(config: RepoConfig, view: FeatureView) -> str:

@@ -552,6 +552,23 @@ def test_rows_of_users_go_for_their_age_and_those_of_items_stay(online: Lake) ->
     assert everything_stored() == after
 
 
+@pytest.mark.parametrize("online", ["redis"], indirect=True)
+def test_what_is_old_of_another_project_stays(
+    online: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one Redis a project's keys may end as those of another do."""
+    monkeypatch.setenv("NEARLINE_FEAST_PROJECT", "my_shop")
+    settings.cache_clear()
+    write(online, "user_activity", T0, [{"user_id": "u", "events_1h": 1}])
+    close(online, hour(0))
+    materialize(hour(0))
+    store = feature_store()
+    views = [store.get_feature_view("user_activity")]
+    shop = store.config.model_copy(update={"project": "shop"})
+    assert store.online.expire(shop, views, T0 + 9 * HOUR) == 0
+    assert expire_users(T0 + 9 * HOUR) == 1
+
+
 def test_nothing_is_stored_where_nothing_was_brought_online(home: Path) -> None:
     assert stored_of(["u"]) == {"u": []}
     forget_users(["u"])
