@@ -45,6 +45,9 @@ NIGHTLY = "item_neighbours"
 
 _MICROSECOND = timedelta(microseconds=1)
 
+_PUSHED_AT_ONCE = 20_000
+"""Vectors: a push takes no more memory where there are millions of items."""
+
 
 @dataclass(frozen=True)
 class OnlineReport:
@@ -232,12 +235,13 @@ def _push(
     import pandas as pd
     from feast.data_source import PushMode
 
-    if len(ids):
+    for start in range(0, len(ids), _PUSHED_AT_ONCE):
+        part = slice(start, start + _PUSHED_AT_ONCE)
         rows = pd.DataFrame(
             {
-                key: list(ids),
+                key: list(ids[part]),
                 "release": version,
-                "embedding": list(np.asarray(vectors, dtype=np.float32)),
+                "embedding": list(np.asarray(vectors[part], dtype=np.float32)),
                 "event_timestamp": pd.Timestamp(time),
             }
         )

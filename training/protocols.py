@@ -32,6 +32,10 @@ from training.together import leave_the_rest_to_the_leader
 from training.tracking import tracked
 from training.watching import Watch
 
+PATIENCE = 5
+"""Passes without progress that end a training, at least: what some thousand users are shown tells
+less of a pass than the loss of a night's events does."""
+
 MOST_WATCHED = 5000
 """Users whose validation item is ranked after each pass: more say little more, and cost as much."""
 
@@ -110,11 +114,12 @@ def judge_leave_one_out(
         most = recipe.learning.neighbours
         model.item_tower.link(neighbours(data, split.learned, items=len(content), most=most))
         watch = run.watched(watched_ndcg(split.validation, seed=seed))
+        patience = max(recipe.learning.patience, PATIENCE)
         fitted = fit(
             model,
             data,
             split.learned,
-            recipe.learning,
+            recipe.learning.model_copy(update={"patience": patience}),
             watch=watch,
             seed=seed,
             stop_at=time.monotonic() + 60 * max_minutes,
