@@ -108,10 +108,11 @@ def test_requests_are_told_by_what_went_on_meanwhile() -> None:
         asked(22.9, "", status=503),
         asked(23, "new", "c"),
         asked(5, "other", "c"),
+        asked(11, "old", "c")._replace(late=True),
     ]
     found = {each.phase: each for each in judge(requests, swaps, right)}
-    counts = {p: (f.requests, f.failed, f.mixed) for p, f in found.items()}
-    assert counts == {"outside": (2, 0, 1), "push": (2, 0, 0), "swap": (3, 1, 1)}
+    counts = {p: (f.requests, f.failed, f.mixed, f.late) for p, f in found.items()}
+    assert counts == {"outside": (2, 0, 1, 0), "push": (3, 0, 0, 1), "swap": (3, 1, 1, 0)}
     assert found["push"].p99_ms == 500
 
 
