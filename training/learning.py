@@ -18,7 +18,7 @@ from training.checkpoint import Checkpoint, key_of, random_state
 from training.dataset import Batch, Interactions
 from training.device import on_device
 from training.lending import borrow
-from training.memory import require_memory
+from training.memory import give_back, require_memory
 from training.model import Model
 from training.negatives import few_compared
 from training.recipe import Learning
@@ -152,6 +152,7 @@ def fit(
                 rng = np.random.default_rng([seed, epoch])
                 batches = training_batches(model, data, passes[epoch], tokens, rng)
                 taken = _one_pass(course, batches, bar, stop_at)
+                give_back()
                 if watch is not None:
                     _look(course, watch, data, bar)
                 # The average turns slowly in a long training: so its figure is given time.

@@ -1,12 +1,13 @@
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
 from nearline.errors import StepFailed
 from training import memory as module
-from training.memory import free_memory, require_memory, within_memory
+from training.memory import free_memory, give_back, require_memory, within_memory
 from training.model import Model, ModelConfig
 
 CONFIG = ModelConfig(
@@ -82,3 +83,12 @@ def test_processes_on_one_machine_share_its_memory(
     monkeypatch.setattr(module, "free_memory", lambda _: 14 * weights - 2)
     with pytest.raises(StepFailed, match="GiB are free"):
         require_memory(model)
+
+
+def test_what_is_free_between_what_is_in_use_is_given_back() -> None:
+    blocks = [b"x" * (64_000 + n % 2) for n in range(2000)]
+    in_use, before = blocks[::50], psutil.Process().memory_info().rss
+    del blocks
+    give_back()
+    assert before - psutil.Process().memory_info().rss > 60_000_000
+    assert len(in_use) == 40
