@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,6 +23,7 @@ from serving.client import AsyncRecommendationClient, RecommendationClient
 from serving.schema import MOST_USERS, SessionEventIn
 
 ITEM = {"item_id": "i1", "title": "One", "created_ts": "2026-01-01T00:00:00Z"}
+README = Path(__file__).parents[2] / "README.md"
 ITEMS = ("i0", "i1", "i2", "a/b c%?#")
 
 
@@ -48,6 +51,24 @@ def calls(world: Any) -> list[tuple[str, dict[str, Any]]]:
         ("send_events", {"events": [event]}),
         ("user", {"user_id": "ann"}),
     ]
+
+
+def test_what_the_readme_shows_works(world: Any, base_url: str, eventually: Any) -> None:
+    world.catalogue({"item_id": "50"}, {"item_id": "181"})
+    world.promote(("50", "181"))
+    eventually(lambda: httpx.get(f"{base_url}/readyz").status_code == 200)
+    event_ts = world.event("e1", "50")["event_ts"]
+    text = README.read_text().replace("http://127.0.0.1:8900", base_url)
+    text = text.replace("timeout_s=2", "timeout_s=60")
+    text = text.replace("datetime.now(UTC)", f"datetime.fromisoformat('{event_ts}')")
+    first, *others = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    shown: dict[str, Any] = {}
+    exec(first, shown)
+    assert {item.item_id for item in shown["answer"].items} == {"50", "181"}
+    with RecommendationClient(base_url=base_url) as shown["client"]:
+        for block in others:
+            exec(block, shown)
+    assert (shown["answer"].accepted, shown["refused"]) == (1, [])
 
 
 async def ask_all(base_url: str, asked: list[tuple[str, dict[str, Any]]]) -> list[Any]:
