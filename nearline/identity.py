@@ -10,8 +10,10 @@ import hmac
 import os
 import re
 import secrets
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Literal
 
 import pyarrow as pa
@@ -65,13 +67,11 @@ def _kept_secret(home: Path) -> bytes:
     path = home / "id_secret"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        staged = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        staged.touch(0o600)
-        staged.write_text(secrets.token_hex(32))
-        try:
-            os.link(staged, path)  # unlike a rename, it leaves one that another process made
-        except FileExistsError:
-            pass
-        finally:
-            staged.unlink()
+        # A file of its own, for its owner's eyes: another thread may make one as well.
+        with NamedTemporaryFile("w", dir=path.parent, prefix=f"{path.name}.") as staged:
+            staged.write(secrets.token_hex(32))
+            staged.flush()
+            os.fsync(staged.fileno())
+            with suppress(FileExistsError):
+                os.link(staged.name, path)  # unlike a rename, it leaves what another one made
     return path.read_bytes()

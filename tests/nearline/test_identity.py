@@ -1,6 +1,9 @@
 """Ids as they are stored: the same for the same secret, and telling nobody without it."""
 
+import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -67,3 +70,19 @@ def test_a_secret_that_was_made_is_kept_for_its_owner(home: Path) -> None:
 
     _kept_secret.cache_clear()
     assert keyed_hash("forgotten", "ann") == first
+
+
+def test_threads_that_make_a_secret_at_the_same_moment_keep_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, meeting = os.link, threading.Barrier(2, timeout=30)
+
+    def met(staged: str, path: Path) -> None:
+        meeting.wait()
+        link(staged, path)
+
+    monkeypatch.setattr(os, "link", met)
+    with ThreadPoolExecutor(2) as pool:
+        hashes = set(pool.map(keyed_hash, ["forgotten"] * 2, ["ann"] * 2))
+    assert hashes == {keyed_hash("forgotten", "ann")}
+    assert [path.name for path in home.iterdir()] == ["id_secret"]
