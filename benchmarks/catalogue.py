@@ -28,13 +28,7 @@ from training.model import Model, ModelConfig
 from training.negatives import few_compared
 from training.neighbours import neighbours
 from training.recipe import parse_recipe
-from training.teacher import (
-    Course,
-    Teacher,
-    batch_loss,
-    constant,
-    training_batches,
-)
+from training.teacher import Course, Teacher, batch_loss, constant, training_batches
 from training.watching import mean_loss
 
 WHOLE = "every item"

@@ -103,6 +103,12 @@ def lots(data: Interactions, positions: np.ndarray) -> np.ndarray:
     return lot
 
 
+def by_lot(data: Interactions, positions: np.ndarray) -> np.ndarray:
+    """Positions in the order of their lots."""
+    ordered: np.ndarray = positions[np.argsort(lots(data, positions), kind="stable")]
+    return ordered
+
+
 def read_events(lake: Lake, window: Window) -> pa.Table:
     """The clean events of `window`, the columns that training needs.
 

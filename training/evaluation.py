@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.dataset import NONE, Interactions, batches, lots, touched
+from training.dataset import NONE, Interactions, batches, by_lot, touched
 from training.device import placed
 from training.model import Model, input_table
 
@@ -100,7 +100,7 @@ def drawn(data: Interactions, targets: np.ndarray, *, items: int, scores: int) -
     slices that overlap, such as those of two nights, the same ones are drawn.
     """
     most = max(scores // items, LEAST_ASKED)
-    return np.sort(targets[np.argsort(lots(data, targets), kind="stable")[:most]])
+    return np.sort(by_lot(data, targets)[:most])
 
 
 def sample(targets: np.ndarray, most: int, *, seed: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from nearline.windows import DAY, Window
 from training import gate
 from training.baselines import decay, decayed_popularity
 from training.bundle import Bundle, read_bundle, with_items
-from training.dataset import Interactions, interactions, lots, read_catalogue, read_events
+from training.dataset import Interactions, by_lot, interactions, read_catalogue, read_events
 from training.drift import Night, drift, night_of
 from training.evaluation import Evaluation, drawn, measure, model_scorer
 from training.exam import Exam
@@ -152,9 +152,9 @@ def split_hours(data: Interactions, window: Window, learned_until: int) -> Hours
     start = microseconds(window.start)
     new, before = data.targets(since=start), data.targets(before=start)
     unseen = new[data.times[new] >= learned_until]
-    by_lot = before[np.argsort(lots(data, before), kind="stable")]
+    drawn_first = by_lot(data, before)
     cut = min(MOST_KEPT_BACK, int(KEPT_BACK * len(before)))
-    return Hours(new, unseen, np.sort(by_lot[cut:]), np.sort(by_lot[:cut]))
+    return Hours(new, unseen, np.sort(drawn_first[cut:]), np.sort(drawn_first[:cut]))
 
 
 def link_fresh(model: Model, data: Interactions, *, most: int) -> None:

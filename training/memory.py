@@ -31,27 +31,26 @@ _ALLOCATOR = "DefaultCPUAllocator"
 class _Group(NamedTuple):
     """Where a version of control groups tells of memory: its root, and its files' names.
 
-    `idle` is the line of `stat` that tells what is used but would be given back.
+    `idle` is the line of _STAT that tells what is used but would be given back.
     """
 
     root: Path
     limit: str
     used: str
-    stat: str
     idle: str
 
 
 _GROUPS = (
-    _Group(Path("/sys/fs/cgroup"), "memory.max", "memory.current", "memory.stat", "inactive_file"),
+    _Group(Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
     _Group(
         Path("/sys/fs/cgroup/memory"),
         "memory.limit_in_bytes",
         "memory.usage_in_bytes",
-        "memory.stat",
         "total_inactive_file",
     ),
 )
 _OWN = Path("/proc/self/cgroup")
+_STAT = "memory.stat"
 
 
 def require_memory(model: nn.Module) -> None:
@@ -89,7 +88,7 @@ def _allowed() -> Iterator[int]:
                 limit, used = (
                     int((folder / name).read_text()) for name in (group.limit, group.used)
                 )
-                told = dict(line.split() for line in (folder / group.stat).read_text().splitlines())
+                told = dict(line.split() for line in (folder / _STAT).read_text().splitlines())
             except (OSError, ValueError):  # no such group, or one that says "max"
                 continue
             yield max(limit - used + int(told.get(group.idle, 0)), 0)
